@@ -1,0 +1,44 @@
+# One place for every command a developer or a user of this repository runs. `make help` lists them.
+# Tools land in a cache outside the clone, keyed by the lock files, so a second clone starts warm.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+CACHE  := $(if $(XDG_CACHE_HOME),$(XDG_CACHE_HOME),$(HOME)/.cache)/finetune-operator
+PYTHON ?= python3
+VENV   := $(CACHE)/venv-$(shell sha256sum tests/requirements.lock | cut -c1-12)
+BIN    := $(VENV)/bin
+READY  := $(VENV)/.ready
+UV     := $(CACHE)/uv-0.13.9/bin/uv
+export UV_CACHE_DIR := $(CACHE)/uv-cache
+export PYTHONPATH := $(CURDIR)/operator:$(CURDIR)/trainer-image:$(CURDIR)/tests
+
+.PHONY: help
+help: ## List the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
+
+$(UV):
+	@echo "==> uv 0.13.9 (package installer)"
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	  || { echo "Python 3.11 or newer is needed: set PYTHON=/path/to/python3.11"; exit 1; }
+	@$(PYTHON) -m venv $(CACHE)/uv-0.13.9 \
+	  || { echo "The venv module is missing. On Debian: apt-get install python3-venv"; exit 1; }
+	@$(CACHE)/uv-0.13.9/bin/pip install --quiet --disable-pip-version-check uv==0.13.9
+
+$(READY): | $(UV)
+	@echo "==> Python environment $(VENV) (about 3 GB to download when nothing is cached)"
+	@$(UV) venv --quiet --allow-existing --python $(PYTHON) $(VENV)
+	@$(UV) pip install --python $(BIN)/python --require-hashes -r tests/requirements.lock
+	@touch $@
+
+.PHONY: venv
+venv: $(READY) ## Python environment with every locked dependency (outside the clone)
+	@ln -sfn $(VENV) .venv
+
+.PHONY: lock
+lock: | $(UV) ## Resolve the *.in files into the lock files
+	$(UV) pip compile -q --no-header --universal --python-version 3.11 --generate-hashes operator/requirements.in -o operator/requirements.lock
+	$(UV) pip compile -q --no-header --universal --python-version 3.11 --generate-hashes trainer-image/requirements.in -o trainer-image/requirements.lock
+	$(UV) pip compile -q --no-header --universal --python-version 3.11 --generate-hashes tests/requirements.in -o tests/requirements.lock \
+	  -c operator/requirements.lock -c trainer-image/requirements.lock

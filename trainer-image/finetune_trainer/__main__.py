@@ -1,0 +1,38 @@
+"""`finetune-trainer VERB`: one verb per stage.
+
+Only the verb is chosen here. Each stage imports what it needs itself, so that `upload`
+does not pay for torch.
+"""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+
+from finetune_trainer.outcome import run_stage
+from finetune_trainer.run import load_run
+from finetune_trainer.workspace import Workspace
+
+VERBS = {
+    "prepare": "finetune_trainer.prepare",
+    "train": "finetune_trainer.train",
+    "merge": "finetune_trainer.merge",
+    "upload": "finetune_trainer.publish",
+}
+
+
+def main(arguments: list[str]) -> int:
+    """Run the stage named by the one argument; the exit code is the contract's."""
+    if len(arguments) != 1 or arguments[0] not in VERBS:
+        print(f"usage: finetune-trainer {{{','.join(VERBS)}}}", file=sys.stderr)
+        return 2
+    verb = arguments[0]
+    workspace = Workspace.from_environment()
+    # Every package has `stage(run, workspace) -> (message, result)`.
+    return run_stage(
+        verb, lambda: import_module(VERBS[verb]).stage(load_run(), workspace), workspace
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,129 @@
+"""How a stage ends: exit codes, errors that carry one, and the termination message.
+
+The codes are the contract's (docs/stage-contract.md). Which error is which outcome is decided where it is
+raised; foreign exceptions are classified here, in one place.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import sys
+import traceback
+from collections.abc import Callable
+from enum import IntEnum
+from pathlib import Path
+from typing import Any
+
+from finetune_trainer.workspace import Workspace, write_json
+
+TERMINATION_LOG = "/dev/termination-log"
+TERMINATION_LIMIT = 4096
+
+
+class Outcome(IntEnum):
+    """A stage's outcome; the value is the exit code."""
+
+    SUCCEEDED = 0
+    USER_ERROR = 10
+    RETRYABLE = 11
+    OUT_OF_MEMORY = 12
+    PREEMPTED = 13
+    NON_FINITE_LOSS = 14
+
+    @property
+    def label(self) -> str:
+        return "".join(word.capitalize() for word in self.name.split("_"))
+
+
+class StageError(Exception):
+    """Base of the errors that end a stage with a known outcome; the message is one sentence."""
+
+    outcome = Outcome.RETRYABLE
+
+
+class UserError(StageError):
+    """The input is wrong: the same input fails again. The message names field and remedy."""
+
+    outcome = Outcome.USER_ERROR
+
+
+class RetryableError(StageError):
+    """Something outside failed; trying again can help."""
+
+
+class PreemptedError(StageError):
+    """Asked to stop; the state is saved in a checkpoint."""
+
+    outcome = Outcome.PREEMPTED
+
+
+class NonFiniteLossError(StageError):
+    """Loss or gradient became NaN or infinite."""
+
+    outcome = Outcome.NON_FINITE_LOSS
+
+
+Stage = Callable[[], tuple[str, dict[str, Any]]]
+
+
+def run_stage(stage: str, body: Stage, workspace: Workspace) -> int:
+    """Run `body`, record how it ended, and return the exit code.
+
+    `body` returns a one-sentence summary and the stage's `result`; both go to the
+    workspace and to the termination log.
+    """
+    try:
+        message, result = body()
+        outcome = Outcome.SUCCEEDED
+    except Exception as error:
+        outcome, message, result = classify(error), describe(error), {}
+        if not isinstance(error, StageError):
+            traceback.print_exc()
+        print(f"{stage}: {outcome.label}: {message}", file=sys.stderr, flush=True)
+    document = {"stage": stage, "outcome": outcome.label, "message": message, "result": result}
+    try:
+        write_json(workspace.result(stage), document)
+    except OSError as error:
+        # A full or lost volume must not hide how the stage ended: the termination log says it.
+        print(f"{stage}: cannot write results/{stage}.json: {error}", file=sys.stderr, flush=True)
+    write_termination_message(document)
+    return int(outcome)
+
+
+def classify(error: BaseException) -> Outcome:
+    """The outcome that an exception stands for."""
+    if isinstance(error, StageError):
+        return error.outcome
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return Outcome.OUT_OF_MEMORY
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return Outcome.USER_ERROR
+    return Outcome.RETRYABLE
+
+
+def describe(error: BaseException) -> str:
+    """One sentence for a person."""
+    if isinstance(error, StageError):
+        return str(error)
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return "The workspace volume is full: set spec.storage.size to a larger size."
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def write_termination_message(document: dict[str, Any], path: str | None = None) -> None:
+    """Write `document` to the termination log, its message shortened to fit 4096 bytes."""
+    where = Path(path or os.environ.get("FINETUNE_TERMINATION_LOG", TERMINATION_LOG))
+    data = json.dumps(document).encode()
+    while len(data) > TERMINATION_LIMIT:
+        over = len(data) - TERMINATION_LIMIT
+        if not document["message"]:
+            document = {**document, "result": {}}
+        document = {**document, "message": document["message"][: -(over + 8)]}
+        data = json.dumps(document).encode()
+    try:
+        where.write_bytes(data)
+    except OSError as error:
+        print(f"cannot write {where}: {error}", file=sys.stderr, flush=True)

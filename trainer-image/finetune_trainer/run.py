@@ -1,0 +1,198 @@
+"""`run.json`: the pinned plan of a run, as pydantic models.
+
+This is the contract's code on the trainer's side (docs/stage-contract.md). It belongs here what a stage may
+read from the plan; not how a stage acts on it. Decimal strings become floats here, once.
+"""
+
+from __future__ import annotations
+
+import os
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic.alias_generators import to_camel
+
+RUN_FILE = "/etc/finetune/run.json"
+
+Decimal = Annotated[float, BeforeValidator(float)]
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(
+        alias_generator=to_camel, populate_by_name=True, extra="ignore", frozen=True
+    )
+
+
+class ModelSource(_Model):
+    """Where the base model comes from: `hf://OWNER/NAME` or `pvc://CLAIM/PATH`."""
+
+    source: str
+    revision: str = "main"
+    chat_template: str | None = None
+
+
+class QuestionAnswer(_Model):
+    question: str = "question"
+    answer: str = "answer"
+    system: str | None = None
+
+
+class Messages(_Model):
+    messages: str = "messages"
+
+
+class PromptCompletion(_Model):
+    prompt: str = "prompt"
+    completion: str = "completion"
+
+
+class Alpaca(_Model):
+    instruction: str = "instruction"
+    input: str = "input"
+    output: str = "output"
+
+
+class Template(_Model):
+    """Columns in braces, as in `"Question: {question}"`."""
+
+    prompt: str
+    completion: str
+
+
+class Text(_Model):
+    text: str = "text"
+
+
+class Format(_Model):
+    """Exactly one member is set."""
+
+    question_answer: QuestionAnswer | None = None
+    messages: Messages | None = None
+    prompt_completion: PromptCompletion | None = None
+    alpaca: Alpaca | None = None
+    template: Template | None = None
+    text: Text | None = None
+
+
+class LossOn(StrEnum):
+    """Which tokens are trained."""
+
+    COMPLETIONS = "Completions"
+    ALL_TOKENS = "AllTokens"
+    LAST_TURN = "LastTurn"
+
+
+class Validation(_Model):
+    """A fraction of the training split, or a split of its own; exactly one is set."""
+
+    fraction: Decimal | None = None
+    split: str | None = None
+
+
+class DatasetSource(_Model):
+    source: str
+    revision: str = "main"
+    subset: str | None = None
+    split: str = "train"
+    format: Format
+    loss: LossOn = LossOn.COMPLETIONS
+    validation: Validation | None = None
+
+
+class Lora(_Model):
+    rank: int = 16
+    alpha: int = 32
+    dropout: Decimal = 0.0
+    target_modules: list[str] = Field(default_factory=lambda: ["all-linear"])
+
+
+class Full(_Model):
+    pass
+
+
+class Method(_Model):
+    """Exactly one member is set."""
+
+    lora: Lora | None = None
+    full: Full | None = None
+
+
+class Scheduler(_Model):
+    type: Literal["Cosine", "Linear", "Constant"] = "Cosine"
+    warmup_ratio: Decimal = 0.03
+
+
+class Checkpoint(_Model):
+    every_steps: int = 100
+    keep: int = 2
+
+
+class Precision(StrEnum):
+    AUTO = "Auto"
+    BFLOAT16 = "Bfloat16"
+    FLOAT32 = "Float32"
+
+
+class Training(_Model):
+    """`sequences_per_step` counts over all ranks; `evaluate_every_steps` 0: start and end only."""
+
+    epochs: int | None = None
+    max_steps: int | None = None
+    sequences_per_step: int = 8
+    sequence_length: int = 1024
+    packing: bool = True
+    learning_rate: Decimal = 2e-4
+    scheduler: Scheduler = Scheduler()
+    weight_decay: Decimal = 0.0
+    max_grad_norm: Decimal = 1.0
+    precision: Precision = Precision.AUTO
+    gradient_checkpointing: bool = False
+    seed: int = 0
+    log_every_steps: int = 1
+    evaluate_every_steps: int = 0
+    checkpoint: Checkpoint = Checkpoint()
+
+
+class Resources(_Model):
+    nodes: int = 1
+    gpus_per_node: int = 0
+
+
+class Merge(_Model):
+    precision: Precision = Precision.AUTO
+
+
+class Upload(_Model):
+    repository: str
+    branch: str = "main"
+    private: bool = False
+    artifacts: list[Literal["Adapter", "Merged"]] = Field(default_factory=lambda: ["Merged"])
+
+
+class Run(_Model):
+    """The whole plan. `plan_hash` names it; the same hash means the same run."""
+
+    contract_version: Literal["v1alpha1"]
+    name: str
+    namespace: str
+    plan_hash: str
+    model: ModelSource
+    dataset: DatasetSource
+    method: Method
+    training: Training
+    resources: Resources
+    merge: Merge | None = None
+    upload: Upload | None = None
+
+
+def load_run(path: str | Path | None = None) -> Run:
+    """The plan from `path`, else from `FINETUNE_RUN_FILE`, else from `/etc/finetune/run.json`.
+
+    Raises:
+        OSError: the file cannot be read.
+        pydantic.ValidationError: it does not keep the contract.
+    """
+    where = Path(path or os.environ.get("FINETUNE_RUN_FILE", RUN_FILE))
+    return Run.model_validate_json(where.read_bytes())

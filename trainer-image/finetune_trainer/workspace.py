@@ -1,0 +1,118 @@
+"""The workspace's layout and its two ways of writing: what appears is whole.
+
+The paths are the contract's (docs/stage-contract.md). What goes into them belongs to the stages.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Workspace:
+    """Paths below one root, `/workspace` in a pod."""
+
+    root: Path
+
+    @classmethod
+    def from_environment(cls) -> Workspace:
+        return cls(Path(os.environ.get("FINETUNE_WORKSPACE", "/workspace")))
+
+    @property
+    def plan_hash(self) -> Path:
+        return self.root / "plan-hash"
+
+    @property
+    def model(self) -> Path:
+        return self.root / "model"
+
+    @property
+    def data(self) -> Path:
+        return self.root / "data"
+
+    @property
+    def prepare(self) -> Path:
+        return self.root / "prepare"
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.root / "checkpoints"
+
+    @property
+    def adapter(self) -> Path:
+        return self.root / "adapter"
+
+    @property
+    def merged(self) -> Path:
+        return self.root / "merged"
+
+    @property
+    def history(self) -> Path:
+        return self.root / "history.jsonl"
+
+    def result(self, stage: str) -> Path:
+        return self.root / "results" / f"{stage}.json"
+
+    def read_result(self, stage: str) -> dict[str, Any] | None:
+        """The stage's `result` object if that stage has succeeded in this workspace, else None."""
+        try:
+            document = json.loads(self.result(stage).read_bytes())
+        except FileNotFoundError:
+            return None
+        if document.get("outcome") != "Succeeded":
+            return None
+        return dict(document["result"])
+
+
+def write_json(path: Path, value: Mapping[str, Any]) -> None:
+    """Write `value` so that a reader sees the old file or the new one, also after a power cut."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(path.name + ".tmp")
+    with temporary.open("w", encoding="utf-8") as file:
+        json.dump(value, file, indent=1, ensure_ascii=False)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+    _sync_directory(path.parent)
+
+
+@contextmanager
+def atomic_directory(path: Path) -> Iterator[Path]:
+    """A fresh `PATH.tmp` to fill; on leaving without an error it is synced and renamed to `path`.
+
+    What stood at `path` is replaced. On an error the temporary directory is removed.
+    """
+    temporary = path.with_name(path.name + ".tmp")
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    try:
+        yield temporary
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+    for file in temporary.rglob("*"):
+        if file.is_file():
+            _sync_file(file)
+    if path.exists():
+        shutil.rmtree(path)
+    temporary.rename(path)
+    _sync_directory(path.parent)
+
+
+def _sync_file(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _sync_directory(path: Path) -> None:
+    _sync_file(path)
