@@ -1,7 +1,7 @@
 """How a stage ends: exit codes, errors that carry one, and the termination message.
 
-The codes are the contract's (docs/stage-contract.md). Which error is which outcome is decided where it is
-raised; foreign exceptions are classified here, in one place.
+The codes are the contract's (docs/stage-contract.md). Which error is which outcome is decided where
+it is raised; foreign exceptions are classified here, in one place.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """`run.json`: the pinned plan of a run, as pydantic models.
 
-This is the contract's code on the trainer's side (docs/stage-contract.md). It belongs here what a stage may
-read from the plan; not how a stage acts on it. Decimal strings become floats here, once.
+This is the contract's code on the trainer's side (docs/stage-contract.md). It belongs here what a
+stage may read from the plan; not how a stage acts on it. Decimal strings become floats here, once.
 """
 
 from __future__ import annotations
@@ -168,7 +168,7 @@ class Upload(_Model):
     repository: str
     branch: str = "main"
     private: bool = False
-    artifacts: list[Literal["Adapter", "Merged"]] = Field(default_factory=lambda: ["Merged"])
+    artifacts: list[Literal["Adapter", "Merged"]]
 
 
 class Run(_Model):

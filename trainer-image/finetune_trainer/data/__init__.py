@@ -1,0 +1,1 @@
+"""Tokenized examples as `prepare` leaves them and `train` reads them: storage and packing, nothing about text."""
