@@ -1,0 +1,78 @@
+"""The pytest plugin (`-p cluster.fixture`): `control_plane` and `cluster`, one each per session.
+
+Only wiring belongs here: which cluster is chosen is in `provider.py`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from cluster import binaries, control_plane as plane, images, provider
+from cluster.errors import ClusterError
+from cluster.handle import Cluster
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line(
+        "markers",
+        "cluster_lifecycle: brings the machine's cluster up and down; needs root and no user of it",
+    )
+
+
+@contextlib.contextmanager
+def _visible(config: pytest.Config) -> Iterator[None]:
+    """Let progress through pytest's capture, and show an error as its sentence."""
+    capture = config.pluginmanager.getplugin("capturemanager")
+    with contextlib.ExitStack() as stack:
+        if capture is not None:
+            stack.enter_context(capture.global_and_fixture_disabled())
+        try:
+            yield
+        except ClusterError as error:
+            pytest.fail(str(error), pytrace=False)
+
+
+def _visible_image(config: pytest.Config, image: Callable[[str], str]) -> Callable[[str], str]:
+    built: dict[str, str] = {}
+
+    def reference(name: str) -> str:
+        if name not in built:
+            with _visible(config):
+                built[name] = image(name)
+        return built[name]
+
+    return reference
+
+
+@pytest.fixture(scope="session")
+def control_plane(request: pytest.FixtureRequest) -> Iterator[Cluster]:
+    """An API server with controllers and scheduler but no node: no pod ever runs.
+
+    A fresh one of this session's own wherever it can be built; else the same as `cluster`.
+    """
+    if binaries.missing(binaries.CONTROL_PLANE) and binaries.go_problem() is not None:
+        yield request.getfixturevalue("cluster")
+        return
+    with contextlib.ExitStack() as stack:
+        with _visible(request.config):
+            running = stack.enter_context(plane.temporary())
+        yield Cluster(
+            kubeconfig=running.kubeconfig,
+            provider="control-plane",
+            kubectl_binary=binaries.path_of("kubectl"),
+            image=images.no_node,
+            audit_log=running.audit_log,
+        )
+
+
+@pytest.fixture(scope="session")
+def cluster(request: pytest.FixtureRequest) -> Cluster:
+    """A whole cluster that runs pods; brought up when it is ours, and left up."""
+    with _visible(request.config):
+        found = provider.choose(os.environ).provide()
+    return dataclasses.replace(found, image=_visible_image(request.config, found.image))
