@@ -1,0 +1,1 @@
+"""The resource's models (pydantic): the source of truth of the CRD."""

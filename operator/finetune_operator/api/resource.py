@@ -1,0 +1,61 @@
+"""The resource as a whole: metadata as far as the operator needs it, spec, status, and the rules at the root."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from pydantic import Field
+
+from finetune_operator.api.schema import ApiModel, Cel
+from finetune_operator.api.spec import RUN_DEFINING, Spec
+from finetune_operator.api.status import Status
+
+# The longest child is NAME-train-9999-999, a pod's hostname: 63 characters at most.
+NAME_LIMIT = 48
+
+
+def _fixed_after_start(field: str) -> Cel:
+    same = (
+        f"(has(self.spec.{field}) == has(oldSelf.spec.{field}) && "
+        f"(!has(self.spec.{field}) || self.spec.{field} == oldSelf.spec.{field}))"
+    )
+    started = "has(oldSelf.status) && has(oldSelf.status.planHash)"
+    token = (
+        "has(self.spec.rerunToken) && (!has(oldSelf.spec.rerunToken) || "
+        "self.spec.rerunToken != oldSelf.spec.rerunToken)"
+    )
+    return Cel(
+        f"!({started}) || {same} || ({token})",
+        f"spec.{field} may not change after the run has started: create a FineTuneJob with a new "
+        "name, or change spec.rerunToken together with it to start over",
+    )
+
+
+class Metadata(ApiModel):
+    """The parts of ObjectMeta that decisions need."""
+
+    name: str
+    namespace: str
+    uid: str
+    generation: int = 1
+    resource_version: str = ""
+    creation_timestamp: str | None = None
+    deletion_timestamp: str | None = None
+
+
+class FineTuneJob(ApiModel):
+    """A fine-tuning run, from data to a published model."""
+
+    cel: ClassVar = (
+        Cel(
+            "self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$') && "
+            f"size(self.metadata.name) <= {NAME_LIMIT}",
+            f"metadata.name must be at most {NAME_LIMIT} characters of a-z, 0-9 and '-', starting "
+            "with a letter: Jobs, pods and a Service are named after it",
+        ),
+        *(_fixed_after_start(field) for field in RUN_DEFINING),
+    )
+
+    metadata: Metadata
+    spec: Spec = Field(description="What to train, on what, how, and where the result goes.")
+    status: Status = Field(default=Status(), description="The state of the run.")

@@ -1,0 +1,171 @@
+"""What the core sees and what it answers: frozen records, no behaviour.
+
+`Observed` is everything that a decision may depend on; `Decision` is everything that follows from it. The runtime
+fills the one and carries out the other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+from finetune_operator.api.resource import FineTuneJob
+from finetune_operator.api.status import Status
+from finetune_operator.vocabulary import Stage
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What the operator was told, as far as plans and manifests depend on it."""
+
+    trainer_image: str
+    hub_endpoint: str | None = None
+    progress_url: str | None = None  # base URL that pods reach; None: no progress reports
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A pinned plan: `run` is run.json's content, `hash` names it, `stages` is the order."""
+
+    hash: str
+    run: Mapping[str, Any]
+    stages: tuple[Stage, ...]
+    trainer_image: str
+
+
+class JobState(StrEnum):
+    """A Job's life as its conditions tell it."""
+
+    SUSPENDED = "Suspended"
+    WAITING = "Waiting"  # no pod is ready
+    RUNNING = "Running"
+    SUCCEEDED = "Succeeded"
+    FAILED = "Failed"
+    DELETING = "Deleting"
+
+
+@dataclass(frozen=True, slots=True)
+class JobRecord:
+    """A stage Job, projected from the watch."""
+
+    name: str
+    uid: str
+    owner_uid: str
+    stage: Stage
+    attempt: int
+    plan_hash: str
+    state: JobState
+    reason: str = ""  # of the terminal condition
+    message: str = ""
+    start_time: str | None = None
+    completion_time: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Termination:
+    """What the pods of a Job that ended have left: the pod that explains it best.
+
+    `document` is the termination message's JSON, `{}` if there was none that could be read.
+    """
+
+    exit_code: int | None = None
+    document: Mapping[str, Any] = field(default_factory=dict)
+    node: str | None = None
+    container_reason: str = ""  # OOMKilled, Error, ContainerCannotRun, …
+    pod_reason: str = ""  # Evicted, DisruptionTarget's reason, …
+    pod_message: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """Why a Job's pods do not run yet: Unschedulable, ImagePullBackOff, CreateContainerConfigError, …"""
+
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """The latest progress report of a run's training pods (docs/stage-contract.md, Progress)."""
+
+    job: str  # the Job whose pod sent it
+    received_at: datetime
+    percent: int | None = None
+    eta_seconds: int | None = None
+    metrics: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """All facts that a decision depends on.
+
+    `jobs` are those owned by this resource (by uid). `terminations` and `waiting` are by Job name; the runtime reads
+    pods only for Jobs that ended and are not recorded yet, or that wait. `claim_exists` tells of the workspace's
+    claim, `plan` is the pinned plan read back from its ConfigMap, None before it was pinned.
+    """
+
+    resource: FineTuneJob
+    jobs: tuple[JobRecord, ...] = ()
+    terminations: Mapping[str, Termination] = field(default_factory=dict)
+    waiting: Mapping[str, Waiting] = field(default_factory=dict)
+    plan: Plan | None = None
+    report: Report | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CreatePlan:
+    """Pin the plan: an immutable ConfigMap with run.json."""
+
+    plan: Plan
+
+
+@dataclass(frozen=True, slots=True)
+class CreateClaim:
+    """Make the workspace's claim (not for storage.claimName)."""
+
+
+@dataclass(frozen=True, slots=True)
+class CreateService:
+    """Make the headless Service of the training pods."""
+
+
+@dataclass(frozen=True, slots=True)
+class CreateJob:
+    """Start an attempt of a stage."""
+
+    stage: Stage
+    attempt: int
+    plan: Plan
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteJob:
+    """Stop an attempt; its pods get SIGTERM and their grace period."""
+
+    name: str
+    uid: str
+
+
+Action = CreatePlan | CreateClaim | CreateService | CreateJob | DeleteJob
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """An event on the resource, as `kubectl describe` shows it."""
+
+    type: str  # Normal or Warning
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """Actions in order, the status they lead to, events about the change, and when to look again (seconds)."""
+
+    actions: tuple[Action, ...]
+    status: Status
+    events: tuple[Event, ...] = ()
+    requeue_after: float | None = None

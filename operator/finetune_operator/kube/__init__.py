@@ -1,0 +1,1 @@
+"""A narrow adapter on the official client: raw JSON in and out. Nothing here knows FineTuneJobs."""

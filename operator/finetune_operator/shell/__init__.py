@@ -1,0 +1,1 @@
+"""The only place that knows kopf: handlers, settings, probes, start and stop."""

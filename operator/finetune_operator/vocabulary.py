@@ -1,0 +1,115 @@
+"""Words that more than one module must agree on: names of the API group, labels, stages, phases, reasons.
+
+No logic. Messages for people are made where the facts are known.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+GROUP = "finetune.dev"
+VERSION = "v1alpha1"
+KIND = "FineTuneJob"
+PLURAL = "finetunejobs"
+SINGULAR = "finetunejob"
+SHORT_NAME = "ftj"
+API_VERSION = f"{GROUP}/{VERSION}"
+
+MANAGER = "finetune-operator"
+
+LABEL_MANAGED_BY = "app.kubernetes.io/managed-by"
+LABEL_RUN = f"{GROUP}/run"
+LABEL_STAGE = f"{GROUP}/stage"
+LABEL_ATTEMPT = f"{GROUP}/attempt"
+ANNOTATION_PLAN_HASH = f"{GROUP}/plan-hash"
+
+CONTRACT_VERSION = "v1alpha1"
+
+
+class Stage(StrEnum):
+    """A step of the run: a Job of its own. The value is the trainer's verb and part of names."""
+
+    PREPARE = "prepare"
+    TRAIN = "train"
+    MERGE = "merge"
+    UPLOAD = "upload"
+
+
+class Phase(StrEnum):
+    """One word for people, derived from conditions and stages."""
+
+    PENDING = "Pending"
+    PREPARING = "Preparing"
+    TRAINING = "Training"
+    MERGING = "Merging"
+    UPLOADING = "Uploading"
+    SUSPENDED = "Suspended"
+    SUCCEEDED = "Succeeded"
+    FAILED = "Failed"
+
+
+PHASE_OF_STAGE = {
+    Stage.PREPARE: Phase.PREPARING,
+    Stage.TRAIN: Phase.TRAINING,
+    Stage.MERGE: Phase.MERGING,
+    Stage.UPLOAD: Phase.UPLOADING,
+}
+
+
+class StageState(StrEnum):
+    """Where a stage stands."""
+
+    PENDING = "Pending"
+    RUNNING = "Running"
+    SUCCEEDED = "Succeeded"
+    FAILED = "Failed"
+
+
+class ConditionType(StrEnum):
+    """Condition types of a FineTuneJob; one per stage is added (`Prepared`, `Trained`, …)."""
+
+    READY = "Ready"
+    SUCCEEDED = "Succeeded"
+    FAILED = "Failed"
+    SUSPENDED = "Suspended"
+    RECONCILING = "Reconciling"
+    STALLED = "Stalled"
+    PREPARED = "Prepared"
+    TRAINED = "Trained"
+    MERGED = "Merged"
+    UPLOADED = "Uploaded"
+
+
+CONDITION_OF_STAGE = {
+    Stage.PREPARE: ConditionType.PREPARED,
+    Stage.TRAIN: ConditionType.TRAINED,
+    Stage.MERGE: ConditionType.MERGED,
+    Stage.UPLOAD: ConditionType.UPLOADED,
+}
+
+
+class FailureReason(StrEnum):
+    """Why an attempt of a stage ended without success. Values go into conditions and events."""
+
+    USER_ERROR = "UserError"
+    RETRYABLE = "Retryable"
+    OUT_OF_MEMORY = "OutOfMemory"
+    PREEMPTED = "Preempted"
+    NON_FINITE_LOSS = "NonFiniteLoss"
+    EVICTED = "Evicted"
+    DISRUPTED = "Disrupted"
+    IMAGE_PULL = "ImagePull"
+    JOB_DELETED = "JobDeleted"
+    CRASHED = "Crashed"
+    SUSPENDED = "Suspended"
+
+
+class ExitCode:
+    """The stage contract's exit codes (docs/stage-contract.md)."""
+
+    SUCCEEDED = 0
+    USER_ERROR = 10
+    RETRYABLE = 11
+    OUT_OF_MEMORY = 12
+    PREEMPTED = 13
+    NON_FINITE_LOSS = 14
