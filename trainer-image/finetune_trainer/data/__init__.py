@@ -1,1 +1,4 @@
-"""Tokenized examples as `prepare` leaves them and `train` reads them: storage and packing, nothing about text."""
+"""Tokenized examples as `prepare` leaves them and `train` reads them: storage and packing.
+
+Nothing here knows about text, templates or models.
+"""

@@ -1,6 +1,7 @@
 """Tokenized examples on disk: three flat NumPy arrays, memory-mapped on reading.
 
-An example is one document: its token ids and, for each, whether it is supervised (its prediction is trained).
+An example is one document: its token ids and, for each, whether it is supervised (its prediction
+is trained). What the tokens mean does not belong here.
 """
 
 from __future__ import annotations

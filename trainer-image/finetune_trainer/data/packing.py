@@ -1,7 +1,8 @@
 """Which examples share a sequence, in which order: a pure function of lengths, seed and epoch.
 
-Best fit decreasing over the whole epoch, kept as index lists: no token is copied, none is dropped. The order of the
-sequences is shuffled, so that length and step are not correlated. `prepare` counts steps with it, `train` reads by it.
+Best fit decreasing over the whole epoch, kept as index lists: no token is copied, none is dropped.
+The order of the sequences is shuffled, so that length and step are not correlated. `prepare` counts
+steps with it, `train` reads by it.
 """
 
 from __future__ import annotations
@@ -15,10 +16,14 @@ from numpy.typing import NDArray
 def plan_epoch(
     lengths: NDArray[np.int64], *, capacity: int, packing: bool, seed: int, epoch: int
 ) -> list[list[int]]:
-    """The epoch's sequences, each a list of example indexes whose lengths sum to at most `capacity`.
+    """The epoch's sequences: lists of example indexes whose lengths sum to at most `capacity`.
 
-    Without `packing` every sequence holds one example. Ties are broken by a shuffle of (seed, epoch), so packs
-    change from epoch to epoch.
+    Without `packing` every sequence holds one example. Ties are broken by a shuffle of
+    (seed, epoch), so packs change from epoch to epoch; their number does not.
+
+    Args:
+        lengths: tokens of every example, shape [examples].
+        capacity: most tokens of a sequence.
 
     Raises:
         ValueError: an example is longer than `capacity`.
@@ -28,22 +33,39 @@ def plan_epoch(
     random = np.random.default_rng((seed, epoch))
     order = random.permutation(len(lengths))
     if not packing:
-        return [[int(index)] for index in order]
+        return [[index] for index in order.tolist()]
+    decreasing = order[np.argsort(-lengths[order], kind="stable")]
+    packs = _best_fit(decreasing.tolist(), lengths[decreasing].tolist(), capacity)
+    return [packs[pack] for pack in random.permutation(len(packs)).tolist()]
+
+
+def _best_fit(indexes: list[int], lengths: list[int], capacity: int) -> list[list[int]]:
+    """Put each item, in the order given, into the fullest pack that still has room for it."""
     packs: list[list[int]] = []
-    # (free space, pack), sorted: the first entry that is large enough is the best fit.
-    free: list[tuple[int, int]] = []
-    for index in order[np.argsort(-lengths[order], kind="stable")]:
-        length = int(lengths[index])
-        position = bisect_left(free, (length, -1))
-        if position == len(free):
-            packs.append([])
-            space, pack = capacity, len(packs) - 1
+    # Packs by free space, and the spaces that occur, sorted. At most `capacity` different spaces
+    # exist, so an item costs O(log capacity) however many packs are open.
+    by_space: dict[int, list[list[int]]] = {}
+    spaces: list[int] = []
+    for index, length in zip(indexes, lengths, strict=True):
+        position = bisect_left(spaces, length)
+        if position == len(spaces):
+            pack: list[int] = []
+            packs.append(pack)
+            space = capacity
         else:
-            space, pack = free.pop(position)
-        packs[pack].append(int(index))
+            space = spaces[position]
+            open_packs = by_space[space]
+            pack = open_packs.pop()
+            if not open_packs:
+                del by_space[space], spaces[position]
+        pack.append(index)
         if space > length:
-            insort(free, (space - length, pack))
-    return [packs[int(pack)] for pack in random.permutation(len(packs))]
+            left = space - length
+            if left not in by_space:
+                by_space[left] = []
+                insort(spaces, left)
+            by_space[left].append(pack)
+    return packs
 
 
 def steps_per_epoch(sequences: int, sequences_per_step: int) -> int:
@@ -61,13 +83,12 @@ def total_steps(
     epochs: int | None,
     max_steps: int | None,
 ) -> int:
-    """Optimizer steps of the whole run: `max_steps` if given, else those of `epochs` epochs (default 1)."""
+    """Optimizer steps of the run: `max_steps` if given, else those of `epochs` (default 1).
+
+    Best fit decreasing fills the same spaces whichever of two equal lengths comes first, so every
+    epoch has as many sequences as the first.
+    """
     if max_steps is not None:
         return max_steps
-    return sum(
-        steps_per_epoch(
-            len(plan_epoch(lengths, capacity=capacity, packing=packing, seed=seed, epoch=epoch)),
-            sequences_per_step,
-        )
-        for epoch in range(epochs or 1)
-    )
+    first = plan_epoch(lengths, capacity=capacity, packing=packing, seed=seed, epoch=0)
+    return steps_per_epoch(len(first), sequences_per_step) * (epochs or 1)

@@ -1,0 +1,41 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from finetune_trainer.data.examples import Example, Examples, write_examples
+
+
+def example(tokens: list[int], supervised: list[bool]) -> Example:
+    return Example(np.array(tokens, dtype=np.int32), np.array(supervised))
+
+
+def test_what_was_written_is_read_back(tmp_path: Path) -> None:
+    first = example([5, 6, 7], [False, True, True])
+    second = example([200_000], [False])
+    write_examples(tmp_path, iter([first, second]))
+    read = Examples(tmp_path)
+    assert len(read) == 2
+    assert read.lengths.tolist() == [3, 1]
+    assert read.supervised_tokens == 2
+    for index, written in enumerate([first, second]):
+        assert read[index].tokens.tolist() == written.tokens.tolist()
+        assert read[index].supervised.tolist() == written.supervised.tolist()
+
+
+def test_an_empty_store_is_a_store(tmp_path: Path) -> None:
+    write_examples(tmp_path, [])
+    assert len(Examples(tmp_path)) == 0
+    assert Examples(tmp_path).supervised_tokens == 0
+
+
+def test_only_the_three_arrays_are_left_behind(tmp_path: Path) -> None:
+    write_examples(tmp_path, [example([1], [True])])
+    names = sorted(path.name for path in tmp_path.iterdir())
+    assert names == ["offsets.npy", "supervised.npy", "tokens.npy"]
+
+
+@pytest.mark.parametrize("broken", [example([], []), example([1, 2], [True])])
+def test_an_empty_or_ragged_example_is_refused(tmp_path: Path, broken: Example) -> None:
+    with pytest.raises(ValueError, match="one supervised flag for each"):
+        write_examples(tmp_path, [broken])
