@@ -1,0 +1,149 @@
+"""What the stages that talk to the Hub share: its address, the token files, and its errors in words.
+
+Which repository is read or written, and what with, belongs to the stages.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from huggingface_hub import constants
+from huggingface_hub.errors import (
+    DisabledRepoError,
+    GatedRepoError,
+    HfHubHTTPError,
+    HFValidationError,
+    OfflineModeIsEnabled,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
+from huggingface_hub.utils import httpx
+
+from finetune_trainer.outcome import RetryableError, StageError, UserError
+
+SECRETS = "/var/run/secrets/finetune"
+
+Purpose = Literal["model", "dataset", "upload"]
+
+
+def endpoint() -> str:
+    """The Hub's address: `HF_ENDPOINT` as huggingface_hub read it, else the public one."""
+    return constants.ENDPOINT
+
+
+def read_token(purpose: Purpose) -> str | None:
+    """The token mounted for `purpose`; None, anonymous, if its file is missing or empty."""
+    file = Path(os.environ.get("FINETUNE_SECRETS", SECRETS)) / purpose / "token"
+    try:
+        return file.read_text().strip() or None
+    except FileNotFoundError:
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """What a sentence about a failure needs to name.
+
+    Attributes:
+        title: as in "Model hf://acme/tiny".
+        token_field: the spec's field that holds the token.
+        revision_field: the spec's field that holds the revision.
+        revision: the revision asked for.
+        has_token: whether a token was sent.
+    """
+
+    title: str
+    token_field: str
+    revision_field: str
+    revision: str
+    has_token: bool
+
+
+@contextmanager
+def hub_errors(subject: Subject) -> Iterator[None]:
+    """Turn what huggingface_hub and its transport raise into a sentence and an outcome.
+
+    Raises:
+        UserError: the spec names something that is not there or may not be read.
+        RetryableError: the Hub cannot be reached, is busy or fails.
+        OSError: the disk is full (the cause is raised as it is, wherever it was wrapped).
+    """
+    try:
+        yield
+    except StageError:
+        raise
+    except Exception as error:
+        for link in _chain(error):
+            if isinstance(link, OSError) and link.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise link from None
+            if (translated := _translate(link, subject)) is not None:
+                raise translated from error
+        raise
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    link: BaseException | None = error
+    while link is not None:
+        yield link
+        link = link.__cause__ or link.__context__
+
+
+def _translate(error: BaseException, subject: Subject) -> StageError | None:
+    title, token_field = subject.title, subject.token_field
+    where = endpoint()
+    if isinstance(error, GatedRepoError):
+        return UserError(
+            f"{title} is gated on {where}: accept its conditions there and set {token_field} "
+            "to a token of an account that has access."
+        )
+    if isinstance(error, RevisionNotFoundError):
+        return UserError(
+            f'{subject.revision_field} names "{subject.revision}", which {title} does not have: '
+            "set a branch, tag or commit that exists."
+        )
+    if isinstance(error, HFValidationError):
+        return UserError(f"{title} is not a valid repository name: write hf://OWNER/NAME.")
+    if isinstance(error, HfHubHTTPError):
+        return _translate_status(error, subject)
+    if isinstance(error, (httpx.TransportError, ConnectionError, TimeoutError)):
+        # OfflineModeIsEnabled is a ConnectionError, but trying again does not help.
+        if isinstance(error, OfflineModeIsEnabled):
+            return UserError(f"{title} cannot be read: HF_HUB_OFFLINE is set in this container.")
+        return RetryableError(f"{where} could not be reached for {title}: {_words(error)}.")
+    return None
+
+
+def _translate_status(error: HfHubHTTPError, subject: Subject) -> StageError:
+    title, token_field, where = subject.title, subject.token_field, endpoint()
+    status = error.response.status_code
+    if status == 401 and subject.has_token:
+        return UserError(
+            f"{where} refused the token in {token_field} (401): replace it by one that is valid."
+        )
+    if isinstance(error, RepositoryNotFoundError) or status == 401:
+        remedy = (
+            f"check the name and that the token in {token_field} may read it"
+            if subject.has_token
+            else f"check the name, or set {token_field}"
+        )
+        return UserError(f"{title} was not found on {where}, or it is private: {remedy}.")
+    if isinstance(error, DisabledRepoError):
+        return UserError(f"{title} was disabled on {where}: choose another one.")
+    if status == 403:
+        return UserError(
+            f"{where} forbids access to {title} (403): set {token_field} to a token that may."
+        )
+    if status in (408, 429) or status >= 500:
+        return RetryableError(f"{where} answered {status} for {title}; trying again can help.")
+    return UserError(f"{where} refused the request for {title} ({status}): {_words(error)}.")
+
+
+def _words(error: BaseException) -> str:
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text.rstrip(".")[:300]
