@@ -24,6 +24,7 @@ class Settings:
     trainer_image: str
     hub_endpoint: str | None = None
     progress_url: str | None = None  # base URL that pods reach; None: no progress reports
+    progress_ca: str | None = None  # PEM of the authority that signed that endpoint's certificate
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +100,19 @@ class Report:
 
 
 @dataclass(frozen=True, slots=True)
+class Refusal:
+    """The API server refused an action of the last decision, or the name was taken by someone else.
+
+    `final`: the same action fails again, so the run has failed. Otherwise it is tried again later and the message
+    only tells what the run waits for.
+    """
+
+    reason: str  # NameCollision, Invalid, Denied
+    message: str
+    final: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Observed:
     """All facts that a decision depends on.
 
@@ -113,6 +127,7 @@ class Observed:
     waiting: Mapping[str, Waiting] = field(default_factory=dict)
     plan: Plan | None = None
     report: Report | None = None
+    refusal: Refusal | None = None
 
 
 @dataclass(frozen=True, slots=True)
