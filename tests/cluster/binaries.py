@@ -27,12 +27,12 @@ CONTROL_PLANE = (
     "kube-scheduler",
     "kubectl",
 )
-NODE = ("kubelet", "kube-proxy", "coredns")
+NODE = ("kubelet", "kube-proxy", "coredns", "pause")
 
 
 @dataclass(frozen=True)
 class Module:
-    """A go.mod with its go.sum, and the main packages to build from it."""
+    """A folder with a go.mod, and the main packages to build from it."""
 
     name: str
     packages: dict[str, str]
@@ -67,7 +67,8 @@ _KUBERNETES = Module(
     },
 )
 _COREDNS = Module("coredns", {"coredns": "github.com/coredns/coredns"})
-MODULES = (_KUBERNETES, _COREDNS)
+_PAUSE = Module("pause", {"pause": "finetune.dev/cluster/pause"})
+MODULES = (_KUBERNETES, _COREDNS, _PAUSE)
 
 
 def _linker_flags(module: Module) -> str:
@@ -97,11 +98,10 @@ def _build_arguments(module: Module) -> list[str]:
 
 
 def key(module: Module) -> str:
-    """What the executables are made of: pins, flags and platform."""
+    """What the executables are made of: pins, sources, flags and platform."""
     digest = hashlib.sha256()
     for part in (
-        (module.directory / "go.mod").read_bytes(),
-        (module.directory / "go.sum").read_bytes(),
+        *(path.read_bytes() for path in sorted(module.directory.iterdir())),
         " ".join(_build_arguments(module)).encode(),
         f"{platform.system()}/{platform.machine()}".encode(),
     ):

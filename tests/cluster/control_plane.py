@@ -19,6 +19,7 @@ from cluster import binaries, pki
 from cluster.api import Client
 from cluster.processes import Service, Supervisor
 
+NODE_NAME = "node-1"
 SERVICE_ADDRESS = "10.96.0.1"
 SERVICE_RANGE = "10.96.0.0/16"
 START_SECONDS = 60.0
@@ -80,7 +81,7 @@ class ControlPlane:
         addresses = ("127.0.0.1", SERVICE_ADDRESS)
         if self.node_address is not None:
             addresses += (self.node_address,)
-        self.pki = pki.create(self.directory / "pki", addresses, "node-1")
+        self.pki = pki.create(self.directory / "pki", addresses, NODE_NAME)
         self.ports = Ports.choose(self.directory / "ports.json")
         self.server = f"https://127.0.0.1:{self.ports.api}"
         self._write_kubeconfig("admin", self.kubeconfig)
@@ -89,6 +90,11 @@ class ControlPlane:
         self.audit_log.parent.mkdir(exist_ok=True)
         self._policy = self.directory / "audit-policy.json"
         self._policy.write_text(json.dumps(_AUDIT_POLICY))
+
+    def load(self) -> None:
+        """Know an instance that another process prepared."""
+        self.pki = pki.Pki(self.directory / "pki")
+        self.ports = Ports.choose(self.directory / "ports.json")
 
     def component_kubeconfig(self, name: str) -> Path:
         return self.directory / "pki" / f"{name}.kubeconfig"

@@ -1,21 +1,175 @@
-"""Stub; the real one follows."""
+"""The project's images: built once per content, pushed to our registry, pulled to the node.
+
+`localhost:5000/finetune-trainer:<content key>` names exactly one content, so an unchanged tree
+neither builds nor pushes, in whichever clone. For kind the same Dockerfiles go through `docker
+build` and `kind load`, which runs only where there is a Docker engine. How podman is driven is in
+`podman.py`.
+"""
 
 from __future__ import annotations
 
+import hashlib
+import os
+import subprocess
+import tarfile
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from cluster import binaries, content, locks, node, paths, podman, progress, registry
 from cluster.errors import ClusterError
+
+KEPT_VERSIONS = 3
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Where an image's Dockerfile and context are; on which other image of ours it builds."""
+
+    context: Path
+    base: str | None = None
+
+    @property
+    def dockerfile(self) -> Path:
+        return self.context / "Dockerfile"
+
+
+RECIPES = {
+    "operator": Recipe(paths.REPOSITORY),
+    "trainer": Recipe(paths.REPOSITORY / "trainer-image"),
+    "hub": Recipe(paths.REPOSITORY / "tests" / "hub", base="operator"),
+}
 
 
 def reference(name: str) -> str:
-    raise ClusterError(f"image {name}: not built yet by this package")
+    """The image of this tree on the cluster of this machine, which must be up."""
+    recipe = RECIPES[name]
+    _require_dockerfile(recipe)
+    base = reference(recipe.base) if recipe.base else podman.base_image()
+    return build_image(name, recipe.dockerfile, recipe.context, {"BASE_IMAGE": base})
+
+
+def build_image(
+    name: str, dockerfile: Path, context: Path, build_arguments: Mapping[str, str]
+) -> str:
+    """Build, push and pull what is not there yet; the reference for pods to use."""
+    files = content.context_files(context)
+    key = content.key(context, files, dockerfile, build_arguments)
+    repository = f"finetune-{name}"
+    full = f"{registry.address()}/{repository}:{key}"
+    with locks.exclusive(paths.images() / ".lock", "building images"):
+        if registry.digest(repository, key) is None:
+            with progress.step(f"build image {name}:{key}"):
+                with tempfile.TemporaryDirectory(dir=paths.images(), prefix="context-") as staged:
+                    content.stage(context, files, Path(staged))
+                    podman.build(full, dockerfile, Path(staged), build_arguments)
+            with progress.step(f"push image {name}:{key}"):
+                podman.push(full)
+        _pull(full)
+        _remember(name, key)
+        _prune(name, keep=key)
+    return full
+
+
+def ensure_pause() -> str:
+    """The image of every pod's first process."""
+    program = binaries.path_of("pause")
+    key = hashlib.sha256(program.read_bytes()).hexdigest()[:16]
+    full = f"{registry.address()}/finetune-pause:{key}"
+    with locks.exclusive(paths.images() / ".lock", "building images"):
+        if registry.digest("finetune-pause", key) is None:
+            with tempfile.TemporaryDirectory(dir=paths.images()) as folder:
+                archive = Path(folder) / "pause.tar"
+                with tarfile.open(archive, "w") as tar:
+                    tar.add(program, "pause")
+                podman.import_archive(archive, full, 'ENTRYPOINT ["/pause"]')
+            podman.push(full)
+    return full
 
 
 def from_environment(name: str) -> str:
-    return reference(name)
-
-
-def load_into_kind(name: str, kind: str) -> str:
-    return reference(name + kind)
+    """The image that the owner of an existing cluster says it can pull."""
+    variable = f"FINETUNE_{name.upper()}_IMAGE"
+    found = os.environ.get(variable, "")
+    if not found:
+        raise ClusterError(
+            f"{variable} is not set: on an existing cluster, set it to the {name} image, "
+            "built from this tree and pushed to where the cluster can pull it."
+        )
+    return found
 
 
 def no_node(name: str) -> str:
-    return reference(name)
+    raise ClusterError(
+        f"The control plane alone runs no pods, so it has no {name} image: "
+        "use the fixture `cluster` instead of `control_plane`."
+    )
+
+
+def load_into_kind(name: str, kind: str) -> str:
+    """The image of this tree, built by a Docker engine and put on the nodes of a kind cluster."""
+    recipe = RECIPES[name]
+    _require_dockerfile(recipe)
+    arguments = {"BASE_IMAGE": load_into_kind(recipe.base, kind)} if recipe.base else {}
+    files = content.context_files(recipe.context)
+    key = content.key(recipe.context, files, recipe.dockerfile, arguments)
+    full = f"finetune-{name}:{key}"
+    flags = [flag for item in arguments.items() for flag in ("--build-arg", "=".join(item))]
+    with tempfile.TemporaryDirectory() as staged:
+        content.stage(recipe.context, files, Path(staged))
+        for title, command in (
+            (
+                f"build image {full}",
+                ["docker", "build", "-t", full, "-f", str(recipe.dockerfile), *flags, staged],
+            ),
+            (f"load image {full}", ["kind", "load", "docker-image", full, "--name", kind]),
+        ):
+            with progress.step(title):
+                result = subprocess.run(command, capture_output=True, text=True)
+            if result.returncode != 0:
+                raise ClusterError(f"`{' '.join(command)}` failed:\n{result.stderr[-2000:]}")
+    return full
+
+
+def _require_dockerfile(recipe: Recipe) -> None:
+    if not recipe.dockerfile.exists():
+        raise ClusterError(f"There is no {recipe.dockerfile}: add it, or check out a commit with it.")
+
+
+def _pull(full: str) -> None:
+    """Have the image on the node before any pod asks, so that no test waits for gigabytes."""
+    state = paths.state()
+    listed = subprocess.run(
+        node.ctr(state, "images", "ls", "-q", f"name=={full}"), capture_output=True, text=True
+    )
+    if listed.returncode != 0:
+        raise ClusterError("containerd does not answer: run `make cluster`.")
+    if listed.stdout.strip():
+        return
+    with progress.step(f"pull image {full}"):
+        command = node.ctr(state, "images", "pull", "--plain-http", full)
+        result = subprocess.run(command, capture_output=True, text=True)
+    if result.returncode != 0:
+        raise ClusterError(f"Pulling {full} to the node failed: {result.stderr[-1000:]}")
+
+
+def _remember(name: str, key: str) -> None:
+    folder = paths.images() / name
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / key).touch()
+
+
+def _prune(name: str, keep: str) -> None:
+    """Forget all but the last few versions; what they share with those stays."""
+    marks = sorted((paths.images() / name).iterdir(), key=lambda mark: mark.stat().st_mtime)
+    old = [mark for mark in marks[:-KEPT_VERSIONS] if mark.name != keep]
+    for mark in old:
+        full = f"{registry.address()}/finetune-{name}:{mark.name}"
+        registry.delete(f"finetune-{name}", mark.name)
+        podman.remove(full)
+        command = node.ctr(paths.state(), "images", "rm", full)
+        subprocess.run(command, capture_output=True, check=False)
+        mark.unlink()
+    if old:
+        registry.collect_garbage(paths.state() / "registry.json")

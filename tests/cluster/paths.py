@@ -48,6 +48,11 @@ def podman_root() -> Path:
     return cache() / "podman"
 
 
+def podman_run() -> Path:
+    """Mount counts and locks, which must not survive a reboot."""
+    return Path("/run/finetune-operator-podman")
+
+
 def images() -> Path:
     """One empty file per image built, named by its content key and touched when used."""
     return cache() / "images"

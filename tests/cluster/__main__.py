@@ -1,0 +1,86 @@
+"""`python -m cluster`: the verbs, each a few calls into the module that does the work."""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+import time
+
+from cluster import binaries, images, local, paths, progress
+from cluster.errors import ClusterError
+
+
+def _up(_: argparse.Namespace) -> int:
+    start = time.monotonic()
+    local.up()
+    progress.say(f"The cluster is up ({progress.elapsed(time.monotonic() - start)}). To use it:")
+    print(f"export KUBECONFIG={paths.kubeconfig()}")
+    return 0
+
+
+def _down(_: argparse.Namespace) -> int:
+    local.down()
+    return 0
+
+
+def _status(_: argparse.Namespace) -> int:
+    healthy, lines = local.status()
+    print("\n".join(lines))
+    return 0 if healthy else 1
+
+
+def _kubeconfig(_: argparse.Namespace) -> int:
+    if not paths.kubeconfig().exists():
+        raise ClusterError("No cluster is up: run `make cluster`.")
+    print(paths.kubeconfig())
+    return 0
+
+
+def _build(_: argparse.Namespace) -> int:
+    binaries.ensure(binaries.CONTROL_PLANE + binaries.NODE)
+    return 0
+
+
+def _image(arguments: argparse.Namespace) -> int:
+    local.up()
+    print(images.reference(arguments.name))
+    return 0
+
+
+def _kubectl(arguments: argparse.Namespace) -> int:
+    command = [str(binaries.ensure(["kubectl"])["kubectl"])]
+    command += ["--kubeconfig", str(paths.kubeconfig()), *arguments.arguments]
+    return subprocess.run(command).returncode
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m cluster", description=__doc__)
+    verbs = parser.add_subparsers(required=True, metavar="VERB")
+    for name, action, text in (
+        ("up", _up, "bring the whole cluster up, or repair it"),
+        ("down", _down, "take it away without a trace; what is cached stays"),
+        ("status", _status, "say what runs; fails unless everything does"),
+        ("kubeconfig", _kubeconfig, "print the path of the kubeconfig"),
+        ("build", _build, "build the binaries, so that the first `up` is quick"),
+    ):
+        verbs.add_parser(name, help=text).set_defaults(action=action)
+    image = verbs.add_parser("image", help="build and push an image; print its reference")
+    image.add_argument("name", choices=sorted(images.RECIPES))
+    image.set_defaults(action=_image)
+    kubectl = verbs.add_parser("kubectl", help="run kubectl against it")
+    kubectl.add_argument("arguments", nargs=argparse.REMAINDER)
+    kubectl.set_defaults(action=_kubectl)
+    arguments = parser.parse_args()
+    try:
+        return int(arguments.action(arguments))
+    except ClusterError as error:
+        print(error, file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("Interrupted: run the same command again to go on.", file=sys.stderr)
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,112 @@
+"""The node's address, pod networking, Services and DNS.
+
+Pods are routed, one veth pair each, on addresses of no other network; nothing is masqueraded, so a
+pod reaches the cluster and this machine, and never the world outside.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+
+from cluster import binaries
+from cluster.control_plane import CLIENT_LIMITS, NODE_NAME, ControlPlane
+from cluster.processes import Service
+
+# A node's address must not be on loopback; a bridge without ports carries one on any kernel.
+NODE_INTERFACE = "ftnode"
+NODE_ADDRESS = "172.30.255.1"
+POD_RANGE = "10.244.0.0/16"
+DOMAIN = "cluster.local"
+CNI_NETWORK = "finetune"
+# Where the CNI library, whatever the configuration, notes what it gave to whom.
+CNI_RESULTS = Path("/var/lib/cni/results")
+KUBE_PROXY_TABLES = (("ip", "kube-proxy"), ("ip6", "kube-proxy"))
+
+
+def ensure_node_address() -> None:
+    if Path("/sys/class/net", NODE_INTERFACE).exists():
+        return
+    for arguments in (
+        ("link", "add", NODE_INTERFACE, "type", "bridge"),
+        ("address", "add", f"{NODE_ADDRESS}/24", "dev", NODE_INTERFACE),
+        ("link", "set", NODE_INTERFACE, "up"),
+    ):
+        subprocess.run(["ip", *arguments], check=True)
+
+
+def write_cni(configuration: Path, allocations: Path) -> None:
+    """Tell containerd how to connect a pod."""
+    configuration.mkdir(parents=True, exist_ok=True)
+    routed = {
+        "type": "ptp",
+        "ipMasq": False,
+        "ipam": {
+            "type": "host-local",
+            "dataDir": str(allocations),
+            "ranges": [[{"subnet": POD_RANGE}]],
+            "routes": [{"dst": "0.0.0.0/0"}],
+        },
+    }
+    content = {"cniVersion": "0.4.0", "name": CNI_NETWORK, "plugins": [routed]}
+    (configuration / "10-finetune.conflist").write_text(json.dumps(content, indent=1))
+
+
+def kube_proxy(plane: ControlPlane) -> Service:
+    return Service(
+        "kube-proxy",
+        (
+            str(binaries.path_of("kube-proxy")),
+            f"--kubeconfig={plane.component_kubeconfig('kube-proxy')}",
+            f"--hostname-override={NODE_NAME}",
+            "--proxy-mode=nftables",
+            f"--cluster-cidr={POD_RANGE}",
+            # Leave the machine's connection tracking as it is.
+            "--conntrack-max-per-core=0",
+            "--conntrack-tcp-timeout-established=0s",
+            "--conntrack-tcp-timeout-close-wait=0s",
+            "--metrics-bind-address=127.0.0.1:0",
+            "--healthz-bind-address=",
+        ),
+    )
+
+
+def coredns(plane: ControlPlane, configuration: Path) -> Service:
+    """The cluster's names only: a test that needs the internet's would depend on it."""
+    content = "\n".join(
+        (
+            ".:53 {",
+            f"  bind {NODE_ADDRESS}",
+            "  errors",
+            f"  kubernetes {DOMAIN} in-addr.arpa {{",
+            f"    kubeconfig {plane.kubeconfig}",
+            "    ttl 2",
+            "  }",
+            "}",
+            "",
+        )
+    )
+    configuration.write_text(content)
+    command = (str(binaries.path_of("coredns")), "-conf", str(configuration))
+    return Service("coredns", command, revision=content)
+
+
+def remove() -> None:
+    """Undo what `ensure_node_address` and kube-proxy made."""
+    for family, table in KUBE_PROXY_TABLES:
+        subprocess.run(["nft", "delete", "table", family, table], capture_output=True, check=False)
+    subprocess.run(["ip", "link", "delete", NODE_INTERFACE], capture_output=True, check=False)
+
+
+def delete_pod_namespaces() -> None:
+    """Remove the network namespaces that pods of this network were given, by their records."""
+    for record in CNI_RESULTS.glob(f"{CNI_NETWORK}-*"):
+        try:
+            namespace = json.loads(record.read_text()).get("netns", "")
+        except (OSError, ValueError):
+            namespace = ""
+        name = Path(namespace).name
+        if name.startswith("cni-"):
+            subprocess.run(["ip", "netns", "delete", name], capture_output=True, check=False)
+        record.unlink(missing_ok=True)

@@ -1,0 +1,76 @@
+"""What the node needs from the distribution, installed with apt where something is missing."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from cluster import progress
+from cluster.errors import ClusterError
+
+CNI_PLUGINS = Path("/usr/lib/cni")
+# A command or file that shows the package is there -> the Debian package.
+NEEDED = {
+    "containerd": "containerd",
+    "debootstrap": "debootstrap",
+    "docker-registry": "docker-registry",
+    "git": "git",
+    "ip": "iproute2",
+    "nft": "nftables",
+    "openssl": "openssl",
+    "podman": "podman",
+    "runc": "runc",
+    str(CNI_PLUGINS / "ptp"): "containernetworking-plugins",
+}
+_POLICY = Path("/usr/sbin/policy-rc.d")
+
+
+def missing() -> list[str]:
+    """The packages whose command is not here."""
+    return [package for shown, package in NEEDED.items() if not _present(shown)]
+
+
+def ensure() -> None:
+    """Install what is missing; the caller has made sure that this is root on Debian."""
+    wanted = missing()
+    if not wanted:
+        return
+    command = ["apt-get", "install", "-y", "-q", "--no-install-recommends", *wanted]
+    with progress.step(f"install {', '.join(wanted)}"), _services_stay_off():
+        result = _apt(command)
+        if result.returncode != 0:
+            _apt(["apt-get", "update", "-q"])
+            result = _apt(command)
+    still = missing()
+    if still:
+        tail = "\n".join((result.stdout + result.stderr).splitlines()[-5:])
+        raise ClusterError(f"Install {' '.join(still)} by hand; apt-get could not:\n{tail}")
+
+
+def _apt(command: list[str]) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+    return subprocess.run(
+        command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True
+    )
+
+
+def _present(shown: str) -> bool:
+    return Path(shown).exists() if shown.startswith("/") else shutil.which(shown) is not None
+
+
+@contextmanager
+def _services_stay_off() -> Iterator[None]:
+    """Debian starts what it installs; a registry on the port we want would be in the way."""
+    if _POLICY.exists():
+        yield
+        return
+    _POLICY.write_text("#!/bin/sh\nexit 101\n")
+    _POLICY.chmod(0o755)
+    try:
+        yield
+    finally:
+        _POLICY.unlink(missing_ok=True)
