@@ -58,6 +58,8 @@ class HubServer:
             "HF_ENDPOINT": self.endpoint,
             "HF_HOME": str(home),
             "HF_HUB_DISABLE_TELEMETRY": "1",
+            # Else datasets counts each load at a fixed host, whatever HF_ENDPOINT says.
+            "HF_UPDATE_DOWNLOAD_COUNTS": "0",
             "HF_HUB_DISABLE_PROGRESS_BARS": "1",
         }
         return variables | ({"HF_TOKEN": token} if token else {})

@@ -52,6 +52,7 @@ def application(root: Path, tokens: Path | None, multipart_above: int) -> web.Ap
     app[access.HUB] = access.Hub(Storage(root), TokenStore(tokens), multipart_above)
     app.router.add_get("/healthz", health)
     app.router.add_get("/api/telemetry/{topic:.*}", telemetry)
+    app.router.add_post("/v1/telemetry", telemetry)
     for routes in (routes_repos, routes_uploads, routes_files):
         routes.add_routes(app.router)
     routes_xet.install(app)
