@@ -103,8 +103,8 @@ class Report:
 class Refusal:
     """The API server refused an action of the last decision, or the name was taken by someone else.
 
-    `final`: the same action fails again, so the run has failed. Otherwise it is tried again later and the message
-    only tells what the run waits for.
+    `final`: the same action fails again, so the run has failed. Otherwise it is tried again later
+    and the message only tells what the run waits for.
     """
 
     reason: str  # NameCollision, Invalid, Denied
