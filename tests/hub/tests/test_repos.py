@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import httpx2
 import pytest
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
 from huggingface_hub.errors import HfHubHTTPError, RevisionNotFoundError
 
-from hub.fixture import HubServer
+from hub.fixture import HubServer, running_hub
 
 
 def put(
@@ -154,3 +159,36 @@ def test_names_outside_the_folder_are_refused(hub_server: HubServer) -> None:
 def test_listing(writer: HfApi, repo: str) -> None:
     assert repo in [model.id for model in writer.list_models(author="acme")]
     assert writer.repo_exists(repo) and not writer.repo_exists("acme/none")
+
+
+def test_commits_at_the_same_time_all_arrive(writer: HfApi, repo: str) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda number: put(writer, repo, f"{number}.txt", b"x"), range(24)))
+    assert len(writer.list_repo_files(repo)) == 25
+    assert len(writer.list_repo_commits(repo)) == 25
+
+
+def test_a_killed_server_comes_back_with_everything(tmp_path: Path) -> None:
+    with running_hub(tmp_path) as server:
+        api = server.api(server.write_token)
+        api.create_repo("acme/kept", private=True)
+        sha = put(api, "acme/kept", "weights.bin", b"\0" * 100_000)
+        (server.root / "tmp" / "half-written").write_bytes(b"x")
+        os.kill(server.pid, signal.SIGKILL)
+    with running_hub(tmp_path) as server:
+        info = server.api(server.read_token).model_info("acme/kept")
+        assert (info.sha, info.private) == (sha, True)
+        assert not list((server.root / "tmp").iterdir())
+        file = server.api(server.read_token).hf_hub_download(
+            "acme/kept", "weights.bin", cache_dir=tmp_path / "cache"
+        )
+        assert Path(file).stat().st_size == 100_000
+
+
+def test_the_server_ends_cleanly(tmp_path: Path) -> None:
+    with running_hub(tmp_path) as server:
+        os.kill(server.pid, signal.SIGTERM)
+        deadline = time.monotonic() + 10
+        while "hub stops" not in server.log.read_text() and time.monotonic() < deadline:
+            time.sleep(0.02)
+        assert "hub stops" in server.log.read_text()
