@@ -1,0 +1,83 @@
+"""A stage Job as the watch shows it → JobRecord. Pure; which run it belongs to, but no cache."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from finetune_operator.core.model import JobRecord, JobState
+from finetune_operator.vocabulary import (
+    ANNOTATION_PLAN_HASH,
+    KIND,
+    LABEL_ATTEMPT,
+    LABEL_STAGE,
+    Stage,
+)
+
+Json = dict[str, Any]
+
+
+def owner_of(manifest: Json) -> tuple[str, str] | None:
+    """Name and uid of the FineTuneJob that controls this object, if one does."""
+    for reference in manifest["metadata"].get("ownerReferences", ()):
+        if reference.get("controller") and reference.get("kind") == KIND:
+            return reference["name"], reference["uid"]
+    return None
+
+
+def project(job: Json) -> JobRecord | None:
+    """The record of a stage Job; None for a Job that is not one of ours."""
+    metadata = job["metadata"]
+    owner = owner_of(job)
+    labels = metadata.get("labels", {})
+    try:
+        stage, attempt = Stage(labels.get(LABEL_STAGE)), int(labels.get(LABEL_ATTEMPT, ""))
+    except ValueError:
+        return None
+    if owner is None:
+        return None
+    status = job.get("status", {})
+    state, reason, message = _state(job)
+    return JobRecord(
+        name=metadata["name"],
+        uid=metadata["uid"],
+        owner_uid=owner[1],
+        stage=stage,
+        attempt=attempt,
+        plan_hash=metadata.get("annotations", {}).get(ANNOTATION_PLAN_HASH, ""),
+        state=state,
+        reason=reason,
+        message=message,
+        start_time=status.get("startTime"),
+        completion_time=_completion_time(status),
+    )
+
+
+def _state(job: Json) -> tuple[JobState, str, str]:
+    status = job.get("status", {})
+    conditions = {
+        condition["type"]: condition
+        for condition in status.get("conditions", ())
+        if condition["status"] == "True"
+    }
+    for kind, state in (("Complete", JobState.SUCCEEDED), ("Failed", JobState.FAILED)):
+        if kind in conditions:
+            condition = conditions[kind]
+            return state, condition.get("reason", ""), condition.get("message", "")
+    if "deletionTimestamp" in job["metadata"]:
+        return JobState.DELETING, "", ""
+    if "Suspended" in conditions or job["spec"].get("suspend"):
+        return JobState.SUSPENDED, "", ""
+    # Pods that ended already have run: a Job on its way to Complete does not wait again.
+    counted = any(status.get(count) for count in ("ready", "succeeded", "failed", "terminating"))
+    uncounted = status.get("uncountedTerminatedPods") or {}
+    if counted or uncounted.get("succeeded") or uncounted.get("failed"):
+        return JobState.RUNNING, "", ""
+    return JobState.WAITING, "", ""
+
+
+def _completion_time(status: Json) -> str | None:
+    for condition in status.get("conditions", ()):
+        if condition["type"] in ("Complete", "Failed") and condition["status"] == "True":
+            moment = status.get("completionTime") or condition.get("lastTransitionTime")
+            return str(moment) if moment else None
+    return None

@@ -1,0 +1,160 @@
+"""What is known of FineTuneJobs and their Jobs: a projection of the watches, kept small.
+
+Objects come from watches, lists and answers to our own calls, in any order; the resourceVersion
+decides what is newer. No API calls, no decisions.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import OrderedDict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from finetune_operator.api.resource import FineTuneJob
+from finetune_operator.core.model import JobRecord
+from finetune_operator.runtime.jobs import owner_of, project
+
+Json = dict[str, Any]
+Key = tuple[str, str]
+"""Namespace and name of a FineTuneJob."""
+
+GONE_KEPT = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class RunEntry:
+    """A FineTuneJob as JSON text: a tenth of the memory of the parsed models."""
+
+    uid: str
+    version: int
+    document: bytes
+
+    def resource(self) -> FineTuneJob:
+        """The parsed resource; ValueError if the models do not accept what the cluster holds."""
+        return FineTuneJob.model_validate_json(self.document)
+
+    def status(self) -> Json:
+        """The status exactly as the API server has it."""
+        status = json.loads(self.document).get("status", {})
+        return status if isinstance(status, dict) else {}
+
+
+@dataclass(frozen=True, slots=True)
+class JobEntry:
+    """A stage Job and the run that owns it."""
+
+    record: JobRecord
+    version: int
+    run: Key
+
+
+class Store:
+    """The cache that decisions are made on."""
+
+    def __init__(self) -> None:
+        self._runs: dict[Key, RunEntry] = {}
+        self._jobs: dict[Key, JobEntry] = {}
+        self._jobs_of: dict[str, set[Key]] = {}
+        self._gone: OrderedDict[str, None] = OrderedDict()
+
+    def run(self, key: Key) -> RunEntry | None:
+        return self._runs.get(key)
+
+    def runs(self) -> Iterator[Key]:
+        return iter(tuple(self._runs))
+
+    def jobs_of(self, uid: str) -> tuple[JobRecord, ...]:
+        """The Jobs that the FineTuneJob with this uid owns, by name."""
+        return tuple(self._jobs[key].record for key in sorted(self._jobs_of.get(uid, ())))
+
+    def job(self, namespace: str, name: str) -> JobEntry | None:
+        return self._jobs.get((namespace, name))
+
+    def put_run(self, manifest: Json) -> Key | None:
+        """Take in a FineTuneJob; its key if that was news."""
+        metadata = manifest["metadata"]
+        key, version = (metadata["namespace"], metadata["name"]), int(metadata["resourceVersion"])
+        known = self._runs.get(key)
+        if metadata["uid"] in self._gone or (known is not None and known.version >= version):
+            return None
+        slim = {name: value for name, value in metadata.items() if name != "managedFields"}
+        document = json.dumps({**manifest, "metadata": slim}, separators=(",", ":")).encode()
+        self._runs[key] = RunEntry(metadata["uid"], version, document)
+        return key
+
+    def drop_run(self, manifest: Json) -> Key | None:
+        """Forget a deleted FineTuneJob; its key if it was known."""
+        metadata = manifest["metadata"]
+        key = (metadata["namespace"], metadata["name"])
+        self._bury(metadata["uid"])
+        known = self._runs.get(key)
+        if known is None or known.uid != metadata["uid"]:
+            return None
+        del self._runs[key]
+        return key
+
+    def put_job(self, manifest: Json) -> Key | None:
+        """Take in a Job; the key of its run if that was news."""
+        metadata = manifest["metadata"]
+        key, version = (metadata["namespace"], metadata["name"]), int(metadata["resourceVersion"])
+        record, owner = project(manifest), owner_of(manifest)
+        known = self._jobs.get(key)
+        if record is None or owner is None or metadata["uid"] in self._gone:
+            return None
+        if known is not None and known.version >= version:
+            return None
+        if known is not None and known.record.uid != record.uid:
+            self._remove_job(key)
+        run = (metadata["namespace"], owner[0])
+        self._jobs[key] = JobEntry(record, version, run)
+        self._jobs_of.setdefault(record.owner_uid, set()).add(key)
+        return run if known is None or known.record != record else None
+
+    def drop_job(self, manifest: Json) -> Key | None:
+        """Forget a deleted Job; the key of its run if it was known."""
+        metadata = manifest["metadata"]
+        key = (metadata["namespace"], metadata["name"])
+        self._bury(metadata["uid"])
+        known = self._jobs.get(key)
+        if known is None or known.record.uid != metadata["uid"]:
+            return None
+        self._remove_job(key)
+        return known.run
+
+    def prune_runs(self, listed: set[str], version: int) -> list[Key]:
+        """Forget the FineTuneJobs that a list of this version did not hold; their keys."""
+        ghosts = [
+            key
+            for key, entry in self._runs.items()
+            if entry.uid not in listed and entry.version <= version
+        ]
+        for key in ghosts:
+            del self._runs[key]
+        return ghosts
+
+    def prune_jobs(self, listed: set[str], version: int) -> list[Key]:
+        """Forget the Jobs that a list of this version did not hold; the keys of their runs."""
+        ghosts = [
+            key
+            for key, entry in self._jobs.items()
+            if entry.record.uid not in listed and entry.version <= version
+        ]
+        runs = [self._jobs[key].run for key in ghosts]
+        for key in ghosts:
+            self._remove_job(key)
+        return runs
+
+    def _remove_job(self, key: Key) -> None:
+        entry = self._jobs.pop(key)
+        siblings = self._jobs_of[entry.record.owner_uid]
+        siblings.discard(key)
+        if not siblings:
+            del self._jobs_of[entry.record.owner_uid]
+
+    def _bury(self, uid: str) -> None:
+        # An answer to our own POST may arrive after the watch has told of the deletion.
+        self._gone[uid] = None
+        if len(self._gone) > GONE_KEPT:
+            self._gone.popitem(last=False)
