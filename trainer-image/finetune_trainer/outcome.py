@@ -83,13 +83,19 @@ def run_stage(stage: str, body: Stage, workspace: Workspace) -> int:
             traceback.print_exc()
         print(f"{stage}: {outcome.label}: {message}", file=sys.stderr, flush=True)
     document = {"stage": stage, "outcome": outcome.label, "message": message, "result": result}
-    try:
-        write_json(workspace.result(stage), document)
-    except OSError as error:
-        # A full or lost volume must not hide how the stage ended: the termination log says it.
-        print(f"{stage}: cannot write results/{stage}.json: {error}", file=sys.stderr, flush=True)
+    # In `train` several pods end; the first one's result is the stage's.
+    if os.environ.get("FINETUNE_NODE_RANK", "0") == "0":
+        _write_result(workspace.result(stage), document)
     write_termination_message(document)
     return int(outcome)
+
+
+def _write_result(path: Path, document: dict[str, Any]) -> None:
+    try:
+        write_json(path, document)
+    except OSError as error:
+        # A full or lost volume must not hide how the stage ended: the termination log says it.
+        print(f"cannot write {path}: {error}", file=sys.stderr, flush=True)
 
 
 def classify(error: BaseException) -> Outcome:

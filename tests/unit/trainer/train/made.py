@@ -1,0 +1,87 @@
+"""A prepared workspace for tests of `train`: a tiny model, random examples, a plan."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from finetune_trainer.data.examples import Example, write_examples
+from finetune_trainer.run import Run
+from finetune_trainer.workspace import Workspace
+from unit.trainer.tiny import VOCABULARY, write_tiny_model
+
+REPOSITORY = Path(__file__).parents[4]
+PLAN_HASH = "0f4c2b6a9d31"
+
+
+def random_examples(count: int, seed: int = 0, longest: int = 24) -> list[Example]:
+    """Documents of unequal lengths that can be learned: each counts on from a random start."""
+    random = np.random.default_rng(seed)
+    examples = []
+    for _ in range(count):
+        length = int(random.integers(4, longest + 1))
+        start = int(random.integers(4, len(VOCABULARY)))
+        tokens = (4 + (start + np.arange(length)) % (len(VOCABULARY) - 4)).astype(np.int32)
+        supervised = np.arange(length) >= length // 3
+        examples.append(Example(tokens=tokens, supervised=supervised))
+    return examples
+
+
+def prepared_workspace(
+    root: Path, *, train: int = 23, validation: int = 6, **model: Any
+) -> Workspace:
+    """What `prepare` leaves."""
+    workspace = Workspace(root)
+    write_tiny_model(workspace.model, **model)
+    for seed, (name, count) in enumerate({"train": train, "validation": validation}.items()):
+        if count:
+            directory = workspace.data / name
+            directory.mkdir(parents=True)
+            write_examples(directory, random_examples(count, seed))
+    (workspace.data / "meta.json").write_text(json.dumps({"planHash": PLAN_HASH}))
+    workspace.plan_hash.write_text(PLAN_HASH)
+    return workspace
+
+
+def plan(method: dict[str, Any] | None = None, **training: Any) -> Run:
+    """The contract's example with a tiny training; `training` by the names of `run.json`."""
+    document = json.loads((REPOSITORY / "docs/examples/run.json").read_bytes())
+    document["planHash"] = PLAN_HASH
+    document["method"] = method or {"lora": {"rank": 4, "alpha": 8, "dropout": "0"}}
+    document["training"] |= {
+        "sequencesPerStep": 4,
+        "sequenceLength": 32,
+        "learningRate": "1e-2",
+        "precision": "Float32",
+        "checkpoint": {"everySteps": 0, "keep": 2},
+        **training,
+    }
+    return Run.model_validate(document)
+
+
+def trainer_process(workspace: Workspace, run: Run, **environment: str) -> subprocess.Popen[str]:
+    """`python -m finetune_trainer train` as a container would start it."""
+    run_file = workspace.root / "run.json"
+    run_file.write_text(run.model_dump_json(by_alias=True))
+    return subprocess.Popen(
+        [sys.executable, "-m", "finetune_trainer", "train"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env={
+            **os.environ,
+            "PYTHONPATH": str(REPOSITORY / "trainer-image"),
+            "FINETUNE_RUN_FILE": str(run_file),
+            "FINETUNE_WORKSPACE": str(workspace.root),
+            "FINETUNE_TERMINATION_LOG": str(workspace.root / "termination-log"),
+            "FINETUNE_CPUS": "1",
+            "HF_HUB_OFFLINE": "1",
+            **environment,
+        },
+    )

@@ -1,0 +1,108 @@
+"""Documents that share a row compute what they would compute alone."""
+
+import numpy as np
+import pytest
+import torch
+from torch.nn.functional import cross_entropy
+from transformers import LlamaForCausalLM, MistralConfig, MistralForCausalLM, PreTrainedModel
+
+from finetune_trainer.data.examples import Example
+from finetune_trainer.train import attention
+from finetune_trainer.train.batches import collate
+from finetune_trainer.train.loss import model_inputs
+from unit.trainer.tiny import tiny_model
+from unit.trainer.train.made import random_examples
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def model() -> LlamaForCausalLM:
+    attention.register()
+    return tiny_model().eval()
+
+
+def token_losses_alone(model: PreTrainedModel, documents: list[Example]) -> list[torch.Tensor]:
+    """Stock transformers, stock attention, one document a time, every position."""
+    model.set_attn_implementation("sdpa")
+    losses = []
+    for document in documents:
+        tokens = torch.from_numpy(document.tokens.astype(np.int64))[None]
+        logits = model(input_ids=tokens).logits[0, :-1]
+        losses.append(cross_entropy(logits, tokens[0, 1:], reduction="none"))
+    return losses
+
+
+def token_losses_together(model: PreTrainedModel, documents: list[Example]) -> list[torch.Tensor]:
+    model.set_attn_implementation(attention.NAME)
+    batch = collate(documents, padded=False, device=CPU)
+    logits = model(**model_inputs(batch)).logits[0]
+    rows = logits.split([len(document.tokens) for document in documents])
+    return [
+        cross_entropy(
+            row[:-1], torch.from_numpy(document.tokens[1:].astype(np.int64)), reduction="none"
+        )
+        for row, document in zip(rows, documents, strict=True)
+    ]
+
+
+def test_token_losses_and_gradients_equal_those_of_unpacked_stock_attention(
+    model: LlamaForCausalLM,
+) -> None:
+    documents = random_examples(5)
+    gradients = []
+    losses = []
+    for compute in (token_losses_alone, token_losses_together):
+        model.zero_grad()
+        values = torch.cat(compute(model, documents))
+        values.sum().backward()
+        losses.append(values.detach())
+        gradients.append([parameter.grad.clone() for parameter in model.parameters()])
+    torch.testing.assert_close(losses[1], losses[0], rtol=1e-5, atol=1e-5)
+    for together, alone in zip(gradients[1], gradients[0], strict=True):
+        torch.testing.assert_close(together, alone, rtol=1e-5, atol=1e-4)
+
+
+def test_changing_one_document_does_not_touch_its_neighbour(model: LlamaForCausalLM) -> None:
+    first, second = random_examples(2)
+    changed = Example(tokens=np.flip(first.tokens).copy(), supervised=first.supervised)
+    with torch.no_grad():
+        before = token_losses_together(model, [first, second])
+        after = token_losses_together(model, [changed, second])
+    assert not torch.equal(before[0], after[0])
+    assert torch.equal(before[1], after[1])
+
+
+def test_a_sliding_window_is_kept_inside_each_document() -> None:
+    attention.register()
+    torch.manual_seed(0)
+    model = MistralForCausalLM(
+        MistralConfig(
+            vocab_size=128,
+            hidden_size=32,
+            intermediate_size=64,
+            num_hidden_layers=2,
+            num_attention_heads=4,
+            num_key_value_heads=2,
+            sliding_window=3,
+            initializer_range=0.2,
+        )
+    ).eval()
+    documents = random_examples(3)
+    with torch.no_grad():
+        for together, alone in zip(
+            token_losses_together(model, documents),
+            token_losses_alone(model, documents),
+            strict=True,
+        ):
+            torch.testing.assert_close(together, alone, rtol=1e-5, atol=1e-5)
+
+
+def test_what_it_does_not_compute_it_refuses(model: LlamaForCausalLM) -> None:
+    query = torch.zeros(1, 1, 4, 8)
+    with pytest.raises(attention.UnsupportedAttentionError):
+        attention.per_document_attention(
+            model, query, query, query, None, document_lengths=(4,), softcap=50.0
+        )
+    with pytest.raises(attention.UnsupportedAttentionError):
+        attention.per_document_attention(model, query, query, query, None)

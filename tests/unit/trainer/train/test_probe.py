@@ -1,0 +1,77 @@
+"""Each architecture gets what it can bear, found out by running it."""
+
+import torch
+from transformers import (
+    CohereConfig,
+    CohereForCausalLM,
+    Gemma2Config,
+    Gemma2ForCausalLM,
+    GPT2Config,
+    GPT2LMHeadModel,
+    MambaConfig,
+    MambaForCausalLM,
+    Qwen2Config,
+    Qwen2ForCausalLM,
+)
+
+from finetune_trainer.train import attention
+from finetune_trainer.train.probe import Abilities, probe
+from unit.trainer.tiny import tiny_model
+
+SMALL = {
+    "vocab_size": 128,
+    "hidden_size": 32,
+    "intermediate_size": 64,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "initializer_range": 0.2,
+    "pad_token_id": 0,
+}
+
+
+def test_llama_shares_rows_and_has_a_plain_head() -> None:
+    model = tiny_model().eval()
+    assert probe(model) == Abilities(shared_rows=True, plain_head=True)
+    assert model.config._attn_implementation == attention.NAME
+
+
+def test_llama_in_bfloat16_too() -> None:
+    model = tiny_model().to(torch.bfloat16).eval()
+    assert probe(model) == Abilities(shared_rows=True, plain_head=True)
+
+
+def test_qwen_with_biases_shares_rows() -> None:
+    torch.manual_seed(0)
+    model = Qwen2ForCausalLM(Qwen2Config(**SMALL)).eval()
+    assert probe(model) == Abilities(shared_rows=True, plain_head=True)
+
+
+def test_scaled_logits_are_left_to_the_model() -> None:
+    torch.manual_seed(0)
+    model = CohereForCausalLM(CohereConfig(**SMALL, logit_scale=0.25)).eval()
+    assert probe(model) == Abilities(shared_rows=True, plain_head=False)
+
+
+def test_capped_scores_are_not_computed_per_document() -> None:
+    torch.manual_seed(0)
+    model = Gemma2ForCausalLM(Gemma2Config(**SMALL, head_dim=8)).eval()
+    stock = model.config._attn_implementation
+    assert not probe(model).shared_rows
+    assert model.config._attn_implementation == stock
+
+
+def test_a_state_space_model_gets_one_document_per_row() -> None:
+    torch.manual_seed(0)
+    model = MambaForCausalLM(
+        MambaConfig(vocab_size=128, hidden_size=32, num_hidden_layers=2, state_size=4)
+    ).eval()
+    assert not probe(model).shared_rows
+
+
+def test_learned_positions_restart_with_every_document() -> None:
+    torch.manual_seed(0)
+    model = GPT2LMHeadModel(
+        GPT2Config(vocab_size=128, n_embd=32, n_layer=2, n_head=4, n_positions=64)
+    ).eval()
+    assert probe(model).plain_head

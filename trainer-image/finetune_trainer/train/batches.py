@@ -1,0 +1,157 @@
+"""From index lists to tensors: which sequences a step takes, how they become micro-batches, what a
+model is given.
+
+The order is a function of seed, epoch and position alone; how many ranks and micro-batches share a
+step changes nothing in what is learned.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from finetune_trainer.data.examples import Example, Examples
+from finetune_trainer.data.packing import plan_epoch, steps_per_epoch
+from finetune_trainer.run import Training
+
+IGNORED_POSITION = 0
+
+
+@dataclass(frozen=True, slots=True)
+class StepPlan:
+    """One optimizer step: its sequences (lists of example indexes) and the epochs done when it is
+    done.
+    """
+
+    sequences: list[list[int]]
+    epoch: float
+
+
+def steps_from(
+    first: int, total: int, lengths: NDArray[np.int64], training: Training
+) -> Iterator[StepPlan]:
+    """The plans of the steps `first` … `total - 1`, counted from 0 over the whole run."""
+    step = 0
+    epoch = 0
+    while step < total:
+        sequences = plan_epoch(
+            lengths,
+            capacity=training.sequence_length,
+            packing=training.packing,
+            seed=training.seed,
+            epoch=epoch,
+        )
+        count = steps_per_epoch(len(sequences), training.sequences_per_step)
+        for index in range(max(0, first - step), min(count, total - step)):
+            start = index * training.sequences_per_step
+            yield StepPlan(
+                sequences=sequences[start : start + training.sequences_per_step],
+                epoch=epoch + (index + 1) / count,
+            )
+        step += count
+        epoch += 1
+
+
+def micro_batches(
+    documents: list[int], lengths: NDArray[np.int64], *, capacity: int, padded: bool
+) -> list[list[int]]:
+    """Split `documents` so that one forward pass handles at most `capacity` token positions.
+
+    Without `padded` a pass costs the sum of its lengths; with it every document takes the room of
+    the longest.
+    """
+    batches: list[list[int]] = []
+    longest = used = 0
+    # By length, so that padding is small; harmless without padding.
+    for index in sorted(documents, key=lambda document: (-int(lengths[document]), document)):
+        length = int(lengths[index])
+        cost = longest if padded else length
+        if not batches or used + cost > capacity:
+            batches.append([])
+            longest, used = length, 0
+            cost = length
+        batches[-1].append(index)
+        used += cost
+    return batches
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """What one forward pass is given.
+
+    `input_ids` and `position_ids` are [rows, T]; `attention_mask` has the same shape, or is None
+    when all documents lie in one row and `document_lengths` tells them apart. `positions` [n] index
+    the flattened [rows * T] hidden states whose predictions are trained, `targets` [n] are the
+    tokens to predict. `tokens` counts real tokens.
+    """
+
+    input_ids: Tensor
+    position_ids: Tensor
+    attention_mask: Tensor | None
+    document_lengths: tuple[int, ...] | None
+    positions: Tensor
+    targets: Tensor
+    tokens: int
+
+
+def supervised_targets(example: Example) -> NDArray[np.int64]:
+    """Indexes of the tokens to predict: the supervised ones, but never the first, which nothing
+    precedes.
+    """
+    indexes = np.flatnonzero(example.supervised)
+    return indexes[indexes > 0]
+
+
+def count_targets(examples: Examples, documents: list[int]) -> int:
+    """How many predictions are trained in `documents`."""
+    return sum(len(supervised_targets(examples[index])) for index in documents)
+
+
+def collate(
+    documents: list[Example], *, padded: bool, device: torch.device, supervised: bool = True
+) -> Batch:
+    """Tensors for `documents`: in one row, or `padded` in one row each.
+
+    Without `supervised` no prediction is trained: a pass that only takes part in a collective
+    operation.
+    """
+    lengths = [len(document.tokens) for document in documents]
+    longest = max(lengths)
+    if padded:
+        shape = (len(documents), longest)
+        starts = [row * longest for row in range(len(documents))]
+    else:
+        shape = (1, sum(lengths))
+        starts = [0, *np.cumsum(lengths)[:-1].tolist()]
+    input_ids = np.zeros(shape[0] * shape[1], dtype=np.int64)
+    position_ids = np.full_like(input_ids, IGNORED_POSITION)
+    mask = np.zeros_like(input_ids)
+    positions = []
+    targets = []
+    for document, start, length in zip(documents, starts, lengths, strict=True):
+        input_ids[start : start + length] = document.tokens
+        position_ids[start : start + length] = np.arange(length)
+        mask[start : start + length] = 1
+        if supervised:
+            indexes = supervised_targets(document)
+            positions.append(start + indexes - 1)
+            targets.append(np.asarray(document.tokens[indexes], dtype=np.int64))
+
+    def tensor(array: NDArray[np.int64]) -> Tensor:
+        return torch.from_numpy(array).to(device, non_blocking=True)
+
+    empty = np.empty(0, dtype=np.int64)
+    return Batch(
+        input_ids=tensor(input_ids.reshape(shape)),
+        position_ids=tensor(position_ids.reshape(shape)),
+        attention_mask=tensor(mask.reshape(shape)) if padded else None,
+        document_lengths=None if padded else tuple(lengths),
+        positions=tensor(np.concatenate([empty, *positions])),
+        targets=tensor(np.concatenate([empty, *targets])),
+        tokens=sum(lengths),
+    )

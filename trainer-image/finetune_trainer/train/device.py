@@ -1,0 +1,70 @@
+"""Which device, number format and threads a process computes with.
+
+Read from what the machine says about itself and from the plan; nothing about models.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+from pathlib import Path
+
+import torch
+
+from finetune_trainer.run import Precision
+
+# Without one of these, bfloat16 is emulated on a CPU and many times slower than float32.
+NATIVE_BFLOAT16_FLAGS = frozenset({"avx512_bf16", "amx_bf16", "bf16"})
+
+
+def choose_device(local_rank: int) -> torch.device:
+    """This process's accelerator, or the CPU where the machine has none."""
+    if torch.cuda.is_available():
+        device = torch.device("cuda", local_rank)
+        torch.cuda.set_device(device)
+        return device
+    return torch.device("cpu")
+
+
+def compute_dtype(precision: Precision, device: torch.device) -> torch.dtype:
+    """The format of matrix products: `Auto` is bfloat16 where the hardware has it, else float32."""
+    if precision is Precision.AUTO:
+        return torch.bfloat16 if has_native_bfloat16(device) else torch.float32
+    return torch.bfloat16 if precision is Precision.BFLOAT16 else torch.float32
+
+
+def has_native_bfloat16(device: torch.device) -> bool:
+    """Whether `device` multiplies bfloat16 matrices in hardware."""
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    return bool(NATIVE_BFLOAT16_FLAGS & cpu_flags())
+
+
+def cpu_flags(path: Path = Path("/proc/cpuinfo")) -> frozenset[str]:
+    """The first CPU's feature flags (`flags` on x86, `Features` on Arm); empty where unknown."""
+    try:
+        lines = path.read_text().splitlines()
+    except OSError:
+        return frozenset()
+    for line in lines:
+        name, _, value = line.partition(":")
+        if name.strip() in ("flags", "Features"):
+            return frozenset(value.split())
+    return frozenset()
+
+
+def size_threads(local_world_size: int) -> None:
+    """Give this process its share of the CPUs granted to the pod.
+
+    torch counts the host's CPUs, not the container's limit: too many threads are throttled.
+    """
+    granted = os.environ.get("FINETUNE_CPUS")
+    if granted:
+        torch.set_num_threads(max(1, int(granted) // local_world_size))
+
+
+def peak_memory_bytes(device: torch.device) -> int:
+    """The most memory this process held: on the accelerator if there is one, else in RAM."""
+    if device.type == "cuda":
+        return int(torch.cuda.max_memory_allocated(device))
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

@@ -1,0 +1,62 @@
+"""AdamW over the trainable parameters, its gradient norm, and its state as named tensors.
+
+Hyperparameters are the plan's; the learning rate is set by the recipe before every step
+(`schedule.py`).
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+
+def adamw(parameters: dict[str, nn.Parameter], *, weight_decay: float) -> torch.optim.AdamW:
+    """Fused AdamW (Loshchilov & Hutter, arXiv:1711.05101); vectors (norms, biases) do not decay."""
+    matrices = [parameter for parameter in parameters.values() if parameter.ndim > 1]
+    vectors = [parameter for parameter in parameters.values() if parameter.ndim <= 1]
+    groups = [
+        {"params": matrices, "weight_decay": weight_decay},
+        {"params": vectors, "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW([group for group in groups if group["params"]], fused=True)
+
+
+def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+    """The rate of the next step, for all groups."""
+    for group in optimizer.param_groups:
+        group["lr"] = rate
+
+
+def clip(parameters: dict[str, nn.Parameter], maximum: float) -> float:
+    """Scale all gradients so that their common L2 norm is at most `maximum` (0: do not); the norm
+    before.
+    """
+    gradients = [parameter.grad for parameter in parameters.values() if parameter.grad is not None]
+    norm = torch.nn.utils.get_total_norm(gradients)
+    if maximum > 0:
+        torch.nn.utils.clip_grads_with_norm_(list(parameters.values()), maximum, norm)
+    return float(norm)
+
+
+def state_tensors(
+    optimizer: torch.optim.Optimizer, parameters: dict[str, nn.Parameter]
+) -> dict[str, Tensor]:
+    """The optimizer's state as `NAME/KEY` → tensor, by parameter name, not by order."""
+    return {
+        f"{name}/{key}": value
+        for name, parameter in parameters.items()
+        for key, value in optimizer.state[parameter].items()
+    }
+
+
+def load_state_tensors(
+    optimizer: torch.optim.Optimizer,
+    parameters: dict[str, nn.Parameter],
+    tensors: dict[str, Tensor],
+) -> None:
+    """Take back what `state_tensors` gave; torch moves each tensor to where it is needed."""
+    for key, value in tensors.items():
+        name, _, part = key.rpartition("/")
+        parameter = parameters[name]
+        # AdamW keeps its step count in float32 beside the parameter when fused.
+        optimizer.state[parameter][part] = value.to(parameter.device)

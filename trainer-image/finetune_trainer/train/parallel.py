@@ -1,0 +1,175 @@
+"""The ranks of a run and the few things they do together: add up, agree, average gradients.
+
+With one rank there is no process group and every operation is the identity, so that the recipe has
+one path.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+
+import numpy as np
+import torch
+from torch import distributed, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from finetune_trainer.outcome import RetryableError
+
+RENDEZVOUS_TIMEOUT = timedelta(minutes=5)
+# Also covers the slowest thing that one rank does while the others wait: writing a checkpoint.
+COLLECTIVE_TIMEOUT = timedelta(minutes=10)
+
+
+@dataclass(frozen=True, slots=True)
+class Ranks:
+    """This process's place, in torch's own terms."""
+
+    rank: int = 0
+    world_size: int = 1
+    local_rank: int = 0
+    local_world_size: int = 1
+
+    @classmethod
+    def from_environment(cls) -> Ranks:
+        return cls(
+            rank=int(os.environ.get("RANK", "0")),
+            world_size=int(os.environ.get("WORLD_SIZE", "1")),
+            local_rank=int(os.environ.get("LOCAL_RANK", "0")),
+            local_world_size=int(os.environ.get("LOCAL_WORLD_SIZE", "1")),
+        )
+
+
+class Group:
+    """All ranks together."""
+
+    def __init__(self, ranks: Ranks, device: torch.device) -> None:
+        self.rank = ranks.rank
+        self.world_size = ranks.world_size
+        self.is_main = ranks.rank == 0
+        self._device = device
+
+    def sum(self, values: list[float]) -> list[float]:
+        """Element by element, the sum over the ranks."""
+        return self._reduce(values, distributed.ReduceOp.SUM)
+
+    def maximum(self, value: float) -> float:
+        """The largest of the ranks' values."""
+        return self._reduce([value], distributed.ReduceOp.MAX)[0]
+
+    def any(self, value: bool) -> bool:
+        """Whether it is true on any rank."""
+        return self.maximum(float(value)) > 0
+
+    def barrier(self) -> None:
+        """Wait for all ranks."""
+        self.maximum(0.0)
+
+    def wrap(self, module: nn.Module) -> nn.Module:
+        """`module` with gradients averaged over the ranks by torch's DistributedDataParallel.
+
+        Every rank loads the same weights from the same files, so nothing is broadcast at the start.
+        """
+        if self.world_size == 1:
+            return module
+        return DistributedDataParallel(
+            module,
+            device_ids=[self._device] if self._device.type == "cuda" else None,
+            broadcast_buffers=False,
+            gradient_as_bucket_view=True,
+            init_sync=False,
+        )
+
+    def _reduce(
+        self, values: list[float], operation: distributed.ReduceOp.RedOpType
+    ) -> list[float]:
+        if self.world_size == 1:
+            return values
+        tensor = torch.tensor(values, dtype=torch.float64, device=self._device)
+        distributed.all_reduce(tensor, operation)
+        return [float(value) for value in tensor.tolist()]
+
+
+@contextmanager
+def without_averaging(module: nn.Module, active: bool) -> Iterator[None]:
+    """Let gradients add up locally: for all but the last micro-batch of a step."""
+    if active and isinstance(module, DistributedDataParallel):
+        with module.no_sync():
+            yield
+    else:
+        yield
+
+
+@contextmanager
+def process_group(ranks: Ranks, device: torch.device) -> Iterator[Group]:
+    """Meet the other ranks at `MASTER_ADDR:MASTER_PORT` (rank 0 listens there) and part at the end.
+
+    Raises:
+        RetryableError: the others did not come in time, or one of them was lost on the way.
+    """
+    group = Group(ranks, device)
+    if ranks.world_size == 1:
+        yield group
+        return
+    where = f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
+    try:
+        store = distributed.TCPStore(
+            os.environ["MASTER_ADDR"],
+            int(os.environ["MASTER_PORT"]),
+            ranks.world_size,
+            is_master=ranks.rank == 0,
+            timeout=RENDEZVOUS_TIMEOUT,
+        )
+        distributed.init_process_group(
+            "nccl" if device.type == "cuda" else "gloo",
+            store=store,
+            rank=ranks.rank,
+            world_size=ranks.world_size,
+            timeout=COLLECTIVE_TIMEOUT,
+        )
+        group.barrier()
+    except RuntimeError as error:
+        raise RetryableError(
+            f"The {ranks.world_size} processes of the run did not meet at {where} "
+            f"within {RENDEZVOUS_TIMEOUT.seconds // 60} minutes."
+        ) from error
+    try:
+        yield group
+    except RuntimeError as error:
+        if is_communication_error(error):
+            raise RetryableError(
+                "Another process of the run was lost, so this one cannot go on."
+            ) from error
+        raise
+    finally:
+        distributed.destroy_process_group()
+
+
+def is_communication_error(error: RuntimeError) -> bool:
+    """Whether `error` says that a peer is gone; gloo has no exception class of its own."""
+    text = str(error).lower()
+    return isinstance(error, distributed.DistError) or any(
+        word in text for word in ("gloo", "nccl", "connection closed by peer", "connection reset")
+    )
+
+
+def assert_same_start(group: Group, parameters: list[nn.Parameter]) -> None:
+    """Prove that all ranks begin with the same trainable weights.
+
+    Raises:
+        RuntimeError: they do not, and averaging gradients would be meaningless.
+    """
+    value = float(sum(parameter.detach().double().abs().sum() for parameter in parameters))
+    if group.maximum(value) != -group.maximum(-value):
+        raise RuntimeError("the ranks did not load the same weights")
+
+
+def seed_step(seed: int, step: int, rank: int) -> None:
+    """Make randomness (dropout) a function of seed, step and rank, so that a resumed run repeats
+    it.
+    """
+    words = np.random.SeedSequence((seed, step, rank)).generate_state(1, np.uint64)
+    torch.manual_seed(int(words[0]) >> 1)

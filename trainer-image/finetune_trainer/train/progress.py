@@ -1,0 +1,146 @@
+"""The client of the progress protocol (docs/stage-contract.md): latest values, from a thread, never
+in a step's way.
+
+A report that cannot be sent is dropped; the next one carries newer values, and the termination
+message the last.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import ssl
+import sys
+import threading
+import urllib.error
+import urllib.request
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+URL = "KUBEFLOW_TRAINER_SERVER_URL"
+CA_CERT = "KUBEFLOW_TRAINER_SERVER_CA_CERT"
+TOKEN = "KUBEFLOW_TRAINER_SERVER_TOKEN"
+PERIOD = "FINETUNE_PROGRESS_SECONDS"
+
+REQUEST_SECONDS = 5.0
+MAXIMUM_METRICS = 16
+MAXIMUM_BYTES = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """Where to report; the two files are read again for every report, because they are renewed."""
+
+    url: str
+    token_file: Path | None
+    ca_file: Path | None
+
+    @classmethod
+    def from_environment(cls) -> Endpoint | None:
+        """The endpoint that the environment names, or None: then nothing is reported."""
+        url = os.environ.get(URL)
+        if not url:
+            return None
+        token, ca = os.environ.get(TOKEN), os.environ.get(CA_CERT)
+        return cls(url, Path(token) if token else None, Path(ca) if ca else None)
+
+
+def report(
+    step: int, total_steps: int, metrics: Mapping[str, float], eta_seconds: float | None
+) -> dict[str, Any]:
+    """The protocol's body for `step` finished steps, without NaN and infinite values."""
+    values = {"current_step": step, "total_steps": total_steps, **metrics}
+    status: dict[str, Any] = {
+        "progressPercentage": min(100, 100 * step // max(1, total_steps)),
+        "metrics": [
+            {"name": name, "value": f"{value:.6g}" if isinstance(value, float) else str(value)}
+            for name, value in values.items()
+            if math.isfinite(value) and len(name.encode()) <= MAXIMUM_BYTES
+        ][:MAXIMUM_METRICS],
+        "lastUpdatedTime": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+    }
+    if eta_seconds is not None and math.isfinite(eta_seconds):
+        status["estimatedRemainingSeconds"] = max(0, round(eta_seconds))
+    return {"trainerStatus": status}
+
+
+class Reporter:
+    """Posts the latest body every `period` seconds at most, the first and the last at once."""
+
+    def __init__(self, endpoint: Endpoint | None, period: float | None = None) -> None:
+        self._endpoint = endpoint
+        self._period = float(os.environ.get(PERIOD, "5")) if period is None else period
+        self._latest: dict[str, Any] | None = None
+        self._closed = False
+        self._failing = False
+        self._changed = threading.Condition()
+        self._thread = threading.Thread(target=self._run, name="progress", daemon=True)
+
+    def __enter__(self) -> Reporter:
+        if self._endpoint:
+            self._thread.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        with self._changed:
+            self._closed = True
+            self._changed.notify()
+        if self._endpoint:
+            # One request under way and one for the last values.
+            self._thread.join(2 * REQUEST_SECONDS + 1)
+
+    def put(self, body: dict[str, Any]) -> None:
+        """Make `body` the latest; returns at once."""
+        with self._changed:
+            self._latest = body
+            self._changed.notify()
+
+    def _run(self) -> None:
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._latest is not None or self._closed)
+                body, self._latest = self._latest, None
+            if body is None:
+                return
+            self._send(body)
+            with self._changed:
+                self._changed.wait_for(lambda: self._closed, self._period)
+
+    def _send(self, body: dict[str, Any]) -> None:
+        assert self._endpoint is not None
+        try:
+            post(self._endpoint, body)
+            self._failing = False
+        except (OSError, ValueError, urllib.error.URLError) as error:
+            if not self._failing:
+                print(f"progress cannot be reported for now: {error}", file=sys.stderr, flush=True)
+            self._failing = True
+
+
+def post(endpoint: Endpoint, body: dict[str, Any]) -> None:
+    """One report.
+
+    Raises:
+        OSError: the endpoint or a file cannot be reached, or it answered with an error.
+    """
+    headers = {"Content-Type": "application/json"}
+    if endpoint.token_file:
+        headers["Authorization"] = f"Bearer {endpoint.token_file.read_text().strip()}"
+    request = urllib.request.Request(
+        endpoint.url, data=json.dumps(body).encode(), headers=headers, method="POST"
+    )
+    context = None
+    if endpoint.url.startswith("https:"):
+        context = ssl.create_default_context(cafile=endpoint.ca_file)
+    with urllib.request.urlopen(request, timeout=REQUEST_SECONDS, context=context) as answer:
+        answer.read()
