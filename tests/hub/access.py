@@ -123,7 +123,8 @@ async def refusals(request: web.Request, handler: Handler) -> web.StreamResponse
     except web.HTTPException as error:
         refusal = errors.HubError(error.status, f"{error.reason}: {request.path}")
         refusal.headers.update({k: v for k, v in error.headers.items() if k == "Allow"})
-    headers = {"X-Error-Message": refusal.message, **refusal.headers}
+    # A header is one line, whatever a path in the message holds.
+    headers = {"X-Error-Message": " ".join(refusal.message.split()), **refusal.headers}
     if refusal.code is not None:
         headers["X-Error-Code"] = refusal.code
     body = {"error": refusal.message, **refusal.extra}

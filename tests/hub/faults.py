@@ -53,6 +53,7 @@ async def inject(request: web.Request, handler: Handler) -> web.StreamResponse:
 
 def install(app: web.Application) -> None:
     app[FAULTS] = []
-    app.middlewares.insert(0, inject)
+    # Inside the log, so that injected answers are seen there.
+    app.middlewares.insert(1, inject)
     app.router.add_post("/admin/faults", change)
     app.router.add_delete("/admin/faults", change)

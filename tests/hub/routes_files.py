@@ -61,6 +61,13 @@ def flag(value: object) -> bool:
     return str(value).lower() in ("true", "1")
 
 
+def number(request: web.Request, name: str, default: int) -> int:
+    text = request.query.get(name, str(default))
+    if not text.isdecimal():
+        raise errors.bad_request(f"`{name}` must be a number")
+    return int(text)
+
+
 def with_last_commit(request: web.Request, found: list[dict[str, Any]], commit: Commit) -> None:
     """Add to each entry the commit that last changed it, as `expand` asks."""
     repo = readable(request)
@@ -84,8 +91,8 @@ async def tree(request: web.Request) -> web.Response:
     found = walk(commit, folder, flag(request.query.get("recursive")))
     if folder and not found:
         raise errors.entry_not_found(folder, commit.sha)
-    start = int(request.query.get("cursor", "0"))
-    limit = min(int(request.query.get("limit", TREE_PAGE)), TREE_PAGE)
+    start = number(request, "cursor", 0)
+    limit = min(number(request, "limit", TREE_PAGE), TREE_PAGE)
     page = found[start : start + limit]
     headers = {}
     if start + limit < len(found):
@@ -129,7 +136,7 @@ async def commits(request: web.Request) -> web.Response:
         }
         for step in hub_of(request).storage.history(repo, commit)
     ]
-    page = int(request.query.get("p", "0"))
+    page = number(request, "p", 0)
     end = (page + 1) * COMMITS_PAGE
     headers = {"X-Total-Count": str(len(history))}
     if end < len(history):

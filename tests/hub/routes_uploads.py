@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import binascii
 import hashlib
 import hmac
 import json
@@ -37,17 +38,28 @@ def upload_mode(path: str, size: int, sample: bytes) -> str:
     return "lfs" if size > 0 and (large or b"\0" in sample) else "regular"
 
 
+def wanted_files(body: dict[str, Any], *fields: str) -> list[dict[str, Any]]:
+    """The list of files in a request, each with the fields it must have."""
+    files = next((body[key] for key in ("files", "objects") if key in body), None)
+    whole = isinstance(files, list) and all(
+        isinstance(file, dict) and all(field in file for field in fields) for file in files
+    )
+    if not whole or not all(isinstance(file["size"], int) for file in files or []):
+        raise errors.bad_request(f"a list of files, each with {' and '.join(fields)}, is needed")
+    return files or []
+
+
 async def preupload(request: web.Request) -> web.Response:
     repo, _ = writable(request)
     commit = branch_head(request, repo, request.match_info["rev"])
     answer = []
-    for file in (await json_body(request)).get("files", []):  # type: ignore[attr-defined]
+    for file in wanted_files(await json_body(request), "path", "size"):
         path, sample = str(file["path"]), base64.b64decode(file.get("sample", ""))
         known = commit.files.get(path)
         answer.append(
             {
                 "path": path,
-                "uploadMode": upload_mode(path, int(file["size"]), sample),
+                "uploadMode": upload_mode(path, file["size"], sample),
                 "shouldIgnore": False,
                 "oid": known.etag if known else None,
             }
@@ -87,8 +99,8 @@ async def lfs_batch(request: web.Request) -> web.Response:
     repo = writable(request)[0] if upload else readable(request, contents=True)
     storage = hub_of(request).storage
     objects: list[dict[str, Any]] = []
-    for wanted in body.get("objects", []):
-        oid, size = str(wanted["oid"]), int(wanted["size"])
+    for wanted in wanted_files(body, "oid", "size"):
+        oid, size = str(wanted["oid"]), wanted["size"]
         answer: dict[str, Any] = {"oid": oid, "size": size}
         if not upload:
             # Files are downloaded from their path in a repository, where visibility is checked.
@@ -155,7 +167,8 @@ async def lfs_complete(request: web.Request) -> web.Response:
     oid, size = request.match_info["oid"], request.query.get("size", "")
     check_signature(request, oid, size)
     storage = hub_of(request).storage
-    count = len((await json_body(request)).get("parts", []))  # type: ignore[arg-type]
+    listed = (await json_body(request)).get("parts")
+    count = len(listed) if isinstance(listed, list) else 0
     parts = [part_path(storage, oid, number) for number in range(1, count + 1)]
 
     def join() -> None:
@@ -171,7 +184,7 @@ async def lfs_complete(request: web.Request) -> web.Response:
         for part in parts:
             part.unlink()
 
-    if not all(part.exists() for part in parts):
+    if not parts or not all(part.exists() for part in parts):
         raise errors.bad_request(f"parts of object {oid} are missing")
     await asyncio.to_thread(join)
     return web.json_response({})
@@ -222,7 +235,9 @@ def parse_commit(storage: Storage, lines: Iterable[bytes]) -> tuple[dict[str, An
                 changes.append((check_path(value["path"].rstrip("/")) + "/", None))
             else:
                 raise StorageError(f"a commit line may not be `{kind}`")
-        except (KeyError, TypeError, AttributeError) as error:
+        except (KeyError, TypeError, AttributeError, UnicodeError) as error:
+            raise StorageError(f"a commit line is not well formed: {error}") from None
+        except (json.JSONDecodeError, binascii.Error) as error:
             raise StorageError(f"a commit line is not well formed: {error}") from None
     if not header.get("summary"):
         raise StorageError("a commit needs a header with a summary")

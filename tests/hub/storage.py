@@ -119,6 +119,7 @@ class Storage:
         key = root / "secret"
         if not key.exists():
             self._write(key, secrets.token_hex(32).encode())
+            key.chmod(0o600)
         self.secret = key.read_bytes()
 
     # Blobs

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import httpx2
 import pytest
 from huggingface_hub import HfApi
 from huggingface_hub.errors import (
@@ -102,12 +103,33 @@ def test_the_token_file_may_be_replaced(hub_server: HubServer) -> None:
 def test_injected_faults_are_retried_by_the_client(
     hub_server: HubServer, repo: str, fetch: Any
 ) -> None:
-    import httpx2
-
     headers = {"Authorization": f"Bearer {hub_server.write_token}"}
     fault = {"prefix": f"/{repo}/resolve", "status": 429, "times": 2, "retryAfter": 0}
     url = f"{hub_server.endpoint}/admin/faults"
     assert httpx2.post(url, json=fault).status_code == 401
     assert httpx2.post(url, json=fault, headers=headers).json()[0]["times"] == 2
     assert b"filter=lfs" in fetch(repo, ".gitattributes")
+    assert f"/{repo}/resolve/main/.gitattributes 429" in hub_server.log.read_text()
     assert httpx2.delete(url, headers=headers).json() == []
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/api/models/{repo}/preupload/main", b"no json"),
+        ("/api/models/{repo}/preupload/main", b'{"files": [{"path": "x"}]}'),
+        ("/api/models/{repo}/commit/main", b"no json"),
+        ("/api/models/{repo}/commit/main", b'{"key": "header", "value": {}}'),
+        ("/api/models/{repo}/commit/main", b'{"key": "file", "value": {"path": "x"}}'),
+        ("/{repo}.git/info/lfs/objects/batch", b'{"operation": "upload", "objects": [1]}'),
+        ("/{repo}.git/info/lfs/objects/batch", b'{"operation": "upload"}'),
+    ],
+)
+def test_malformed_requests_are_named_as_such(
+    hub_server: HubServer, repo: str, path: str, body: bytes
+) -> None:
+    headers = {"Authorization": f"Bearer {hub_server.write_token}"}
+    url = hub_server.endpoint + path.format(repo=repo)
+    answer = httpx2.post(url, content=body, headers=headers)
+    assert answer.status_code == 400
+    assert answer.headers["X-Error-Message"] == " ".join(answer.json()["error"].split())

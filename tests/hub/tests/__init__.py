@@ -1,0 +1,1 @@
+"""Tests of the Hub itself, through the real client."""
