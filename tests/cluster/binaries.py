@@ -181,7 +181,7 @@ def _build(name: str, position: str) -> None:
 def _build_detail(log: Path) -> str:
     lines = log.read_text(errors="replace").splitlines()
     if not lines:
-        return "reading modules"
+        return ""
     if lines[-1].startswith("go: downloading"):
         return f"{len(lines)} modules downloaded"
     return f"{sum(not line.startswith('go: ') for line in lines)} packages compiled"

@@ -58,14 +58,13 @@ def build_image(
     key = content.key(context, files, dockerfile, build_arguments)
     repository = f"finetune-{name}"
     full = f"{registry.address()}/{repository}:{key}"
-    with locks.exclusive(paths.images() / ".lock", "building images"):
+    with locks.exclusive(paths.images() / f"{name}.lock", f"building image {name}"):
         if registry.digest(repository, key) is None:
             with progress.step(f"build image {name}:{key}"):
                 with tempfile.TemporaryDirectory(dir=paths.images(), prefix="context-") as staged:
                     content.stage(context, files, Path(staged))
                     podman.build(full, dockerfile, Path(staged), build_arguments)
-            with progress.step(f"push image {name}:{key}"):
-                podman.push(full)
+            _push(full)
         _pull(full)
         _remember(name, key)
         _prune(name, keep=key)
@@ -77,14 +76,14 @@ def ensure_pause() -> str:
     program = binaries.path_of("pause")
     key = hashlib.sha256(program.read_bytes()).hexdigest()[:16]
     full = f"{registry.address()}/finetune-pause:{key}"
-    with locks.exclusive(paths.images() / ".lock", "building images"):
-        if registry.digest("finetune-pause", key) is None:
+    if registry.digest("finetune-pause", key) is None:
+        with locks.exclusive(paths.images() / "pause.lock", "building image pause"):
             with tempfile.TemporaryDirectory(dir=paths.images()) as folder:
                 archive = Path(folder) / "pause.tar"
                 with tarfile.open(archive, "w") as tar:
                     tar.add(program, "pause")
                 podman.import_archive(archive, full, 'ENTRYPOINT ["/pause"]')
-            podman.push(full)
+            _push(full)
     return full
 
 
@@ -137,6 +136,13 @@ def _require_dockerfile(recipe: Recipe) -> None:
         raise ClusterError(f"There is no {recipe.dockerfile}: add it, or check out a commit with it.")
 
 
+def _push(full: str) -> None:
+    # Collecting the registry's garbage during a push would collect what is being pushed.
+    with locks.exclusive(paths.images() / "push.lock", "a push to the registry"):
+        with progress.step(f"push image {full}", quiet_below=progress.QUICK_SECONDS):
+            podman.push(full)
+
+
 def _pull(full: str) -> None:
     """Have the image on the node before any pod asks, so that no test waits for gigabytes."""
     state = paths.state()
@@ -172,4 +178,5 @@ def _prune(name: str, keep: str) -> None:
         subprocess.run(command, capture_output=True, check=False)
         mark.unlink()
     if old:
-        registry.collect_garbage(paths.state() / "registry.json")
+        with locks.exclusive(paths.images() / "push.lock", "a push to the registry"):
+            registry.collect_garbage(paths.state() / "registry.json")

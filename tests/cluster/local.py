@@ -96,8 +96,8 @@ def _node(state: Path, supervisor: Supervisor, plane: ControlPlane) -> None:
         _ensure_storage_class(client)
         supervisor.ensure(_helper(state))
         supervisor.wait(node.KUBELET, lambda: _node_ready(client), _NODE_SECONDS)
-        for name in ("coredns", "kube-proxy", _HELPER):
-            supervisor.wait(name, lambda: True, 1.0)
+        supervisor.wait("coredns", network.coredns_ready, 20.0)
+        supervisor.wait("kube-proxy", network.kube_proxy_ready, 20.0)
 
 
 def down() -> None:

@@ -6,7 +6,10 @@ pod reaches the cluster and this machine, and never the world outside.
 
 from __future__ import annotations
 
+import contextlib
+import http.client
 import json
+import socket
 import subprocess
 from pathlib import Path
 
@@ -22,6 +25,7 @@ DOMAIN = "cluster.local"
 CNI_NETWORK = "finetune"
 # Where the CNI library, whatever the configuration, notes what it gave to whom.
 CNI_RESULTS = Path("/var/lib/cni/results")
+KUBE_PROXY_HEALTH_PORT = 10256
 KUBE_PROXY_TABLES = (("ip", "kube-proxy"), ("ip6", "kube-proxy"))
 
 
@@ -66,8 +70,8 @@ def kube_proxy(plane: ControlPlane) -> Service:
             "--conntrack-max-per-core=0",
             "--conntrack-tcp-timeout-established=0s",
             "--conntrack-tcp-timeout-close-wait=0s",
-            "--metrics-bind-address=127.0.0.1:0",
-            "--healthz-bind-address=",
+            "--metrics-bind-address=127.0.0.1:10249",
+            f"--healthz-bind-address=127.0.0.1:{KUBE_PROXY_HEALTH_PORT}",
         ),
     )
 
@@ -90,6 +94,19 @@ def coredns(plane: ControlPlane, configuration: Path) -> Service:
     configuration.write_text(content)
     command = (str(binaries.path_of("coredns")), "-conf", str(configuration))
     return Service("coredns", command, revision=content)
+
+
+def kube_proxy_ready() -> bool:
+    connection = http.client.HTTPConnection("127.0.0.1", KUBE_PROXY_HEALTH_PORT, timeout=5)
+    with contextlib.closing(connection), contextlib.suppress(OSError, http.client.HTTPException):
+        connection.request("GET", "/healthz")
+        return connection.getresponse().status == 200
+    return False
+
+
+def coredns_ready() -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex((NODE_ADDRESS, 53)) == 0
 
 
 def remove() -> None:

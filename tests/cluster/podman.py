@@ -34,7 +34,7 @@ def base_image() -> str:
     """Debian with Python, for Dockerfiles' `BASE_IMAGE`; made once per recipe, never pushed."""
     recipe = json.dumps([_SUITE, _PACKAGES])
     full = f"{registry.address()}/finetune-base:{hashlib.sha256(recipe.encode()).hexdigest()[:16]}"
-    with locks.exclusive(paths.images() / ".lock", "building images"):
+    with locks.exclusive(paths.images() / "base.lock", "building the base image"):
         if run("image", "exists", full, check=False).returncode != 0:
             with progress.step("base image (debootstrap)"):
                 _bootstrap(full)
@@ -64,15 +64,32 @@ def _mirror() -> list[str]:
 
 
 def build(full: str, dockerfile: Path, context: Path, arguments: Mapping[str, str]) -> None:
-    """Build an image; its cached layers are reused, downloads too, by way of the shared cache."""
-    paths.uv_cache().mkdir(parents=True, exist_ok=True)
+    """Build an image; layers of earlier builds are reused, and what uv has downloaded."""
+    _share_uv_cache()
     command = ["build", "--network=host", "--pull=never", "--layers", f"--tag={full}"]
-    command += [f"--file={dockerfile}", f"--volume={paths.uv_cache()}:/root/.cache/uv"]
+    command.append(f"--file={dockerfile}")
     if _CERTIFICATES.is_dir():
         # The machine may trust an authority of its own for downloads.
         command.append(f"--volume={_CERTIFICATES}:{_CERTIFICATES}:ro")
     command += [f"--build-arg={name}={value}" for name, value in arguments.items()]
     run(*command, str(context))
+
+
+def _share_uv_cache() -> None:
+    """Let `RUN --mount=type=cache,target=/root/.cache/uv` find what this machine has downloaded.
+
+    This podman keeps such a mount in a folder below its temporary one, named by the target. Others
+    name it differently and merely download once more.
+    """
+    paths.uv_cache().mkdir(parents=True, exist_ok=True)
+    link = _temporary() / "buildah-cache" / "root" / ".cache" / "uv"
+    link.parent.mkdir(parents=True, exist_ok=True)
+    if not link.exists():
+        link.symlink_to(paths.uv_cache())
+
+
+def _temporary() -> Path:
+    return paths.podman_root() / "tmp"
 
 
 def push(full: str) -> None:
@@ -91,9 +108,10 @@ def run(*arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]
     configuration = paths.podman_root().parent / "containers.conf"
     configuration.parent.mkdir(parents=True, exist_ok=True)
     configuration.write_text(_CONFIGURATION)
+    _temporary().mkdir(parents=True, exist_ok=True)
     folders = [f"--root={paths.podman_root()}", f"--runroot={paths.podman_run()}"]
     folders += [f"--tmpdir={paths.podman_run() / 'tmp'}", "--storage-driver=overlay"]
-    environment = {**os.environ, "CONTAINERS_CONF": str(configuration)}
+    environment = {**os.environ, "CONTAINERS_CONF": str(configuration), "TMPDIR": str(_temporary())}
     command = ["podman", *folders, *arguments]
     return _checked(command, environment) if check else _run(command, environment)
 

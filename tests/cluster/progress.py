@@ -11,7 +11,8 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-HEARTBEAT_SECONDS = 5.0
+FIRST_HEARTBEAT_SECONDS = 5.0
+LONGEST_SILENCE_SECONDS = 30.0
 QUICK_SECONDS = 0.5
 
 
@@ -37,7 +38,9 @@ def step(
     finished = threading.Event()
 
     def beat() -> None:
-        while not finished.wait(HEARTBEAT_SECONDS):
+        silence = FIRST_HEARTBEAT_SECONDS
+        while not finished.wait(silence):
+            silence = min(2 * silence, LONGEST_SILENCE_SECONDS)
             more = detail()
             spent = elapsed(time.monotonic() - start)
             say(f"  ...   {title}, {spent}{': ' + more if more else ''}")
