@@ -1,4 +1,4 @@
-"""The resource as a whole: metadata as far as the operator needs it, spec, status, and the rules at the root."""
+"""The resource as a whole: metadata as far as decisions need it, and the rules at the root."""
 
 from __future__ import annotations
 
@@ -28,6 +28,8 @@ def _fixed_after_start(field: str) -> Cel:
         f"!({started}) || {same} || ({token})",
         f"spec.{field} may not change after the run has started: create a FineTuneJob with a new "
         "name, or change spec.rerunToken together with it to start over",
+        field_path=f".spec.{field}",
+        forbidden=True,
     )
 
 
@@ -46,12 +48,13 @@ class Metadata(ApiModel):
 class FineTuneJob(ApiModel):
     """A fine-tuning run, from data to a published model."""
 
-    cel: ClassVar = (
+    cel: ClassVar[tuple[Cel, ...]] = (
         Cel(
             "self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$') && "
             f"size(self.metadata.name) <= {NAME_LIMIT}",
             f"metadata.name must be at most {NAME_LIMIT} characters of a-z, 0-9 and '-', starting "
             "with a letter: Jobs, pods and a Service are named after it",
+            field_path=".metadata.name",
         ),
         *(_fixed_after_start(field) for field in RUN_DEFINING),
     )

@@ -1,15 +1,63 @@
-"""How the models say what pydantic has no word for: CEL rules, list types, printer columns.
+"""How the models say what pydantic has no word for: CEL rules, remedies, lists with keys.
 
-The generator (`crdgen`) reads these marks; nothing here acts on a value.
+The generator (`structural`) reads these marks; nothing here acts on a value.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Any, ClassVar
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, GetJsonSchemaHandler
 from pydantic.alias_generators import to_camel
+from pydantic_core import CoreSchema
+
+RULES = "x-cel"
+REMEDY = "x-remedy"
+LIST_MAP_KEYS = "x-list-map-keys"
+INT_OR_STRING = "x-kubernetes-int-or-string"
+OPAQUE = "x-kubernetes-preserve-unknown-fields"
+
+
+@dataclass(frozen=True, slots=True)
+class Cel:
+    """One `x-kubernetes-validations` rule; `message` names the field and the remedy.
+
+    Stands in the `cel` of an object, or in `Annotated[…]` for a value. `forbidden` is for rules
+    about what is there at all, not about its value: the API server then does not print the value.
+    """
+
+    rule: str
+    message: str
+    field_path: str | None = None
+    forbidden: bool = False
+
+    def __get_pydantic_json_schema__(
+        self, core_schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
+        schema = handler(core_schema)
+        return {**schema, RULES: [*schema.get(RULES, []), self.as_validation()]}
+
+    def as_validation(self) -> dict[str, str]:
+        """The rule as the CRD holds it."""
+        validation = {"rule": self.rule, "message": self.message}
+        if self.field_path is not None:
+            validation["fieldPath"] = self.field_path
+        if self.forbidden:
+            validation["reason"] = "FieldValueForbidden"
+        return validation
+
+
+@dataclass(frozen=True, slots=True)
+class Remedy:
+    """What to say in place of the regular expression when a string does not match its pattern."""
+
+    message: str
+
+    def __get_pydantic_json_schema__(
+        self, core_schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
+        return {**handler(core_schema), REMEDY: self.message}
 
 
 class ApiModel(BaseModel):
@@ -22,21 +70,13 @@ class ApiModel(BaseModel):
     model_config = ConfigDict(
         alias_generator=to_camel, populate_by_name=True, extra="ignore", frozen=True
     )
+    cel: ClassVar[tuple[Cel, ...]] = ()
 
-
-@dataclass(frozen=True, slots=True)
-class Cel:
-    """One `x-kubernetes-validations` rule; `message` names the field and the remedy."""
-
-    rule: str
-    message: str
-
-
-def rules(*cel: Cel) -> Any:
-    """Field metadata: rules on the value of this field."""
-    return Field(json_schema_extra={"x-cel": [{"rule": c.rule, "message": c.message} for c in cel]})
-
-
-# A decimal number as a string: floats do not round-trip through every client (API conventions).
-DECIMAL_PATTERN = r"^(0|[1-9][0-9]*)(\.[0-9]+)?([eE]-?[0-9]+)?$"
-Decimal = Annotated[str, Field(pattern=DECIMAL_PATTERN, max_length=24)]
+    @classmethod
+    def __get_pydantic_json_schema__(
+        cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
+        schema = handler.resolve_ref_schema(handler(core_schema))
+        if cls.cel:
+            schema[RULES] = [rule.as_validation() for rule in cls.cel]
+        return schema

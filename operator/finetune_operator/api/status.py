@@ -1,6 +1,7 @@
-"""`FineTuneJob.status`: what the operator reports, small and bounded. Conditions first; `phase` is derived.
+"""`FineTuneJob.status`: what the operator reports, small and bounded; `phase` is derived.
 
-Numbers that are not whole are strings, as everywhere in the API. All members are optional: a status is built up.
+Numbers that are not whole are strings, as everywhere in the API. All members are optional: a status
+is built up.
 """
 
 from __future__ import annotations

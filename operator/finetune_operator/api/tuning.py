@@ -1,0 +1,162 @@
+"""How it is trained: `spec.method` and `spec.training`."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated, ClassVar
+
+from pydantic import Field
+
+from finetune_operator.api.schema import ApiModel, Cel
+from finetune_operator.api.values import Decimal
+
+
+class Full(ApiModel):
+    """Every weight is trained."""
+
+
+class Lora(ApiModel):
+    """Low-rank adapters beside frozen weights (Hu et al., 2021)."""
+
+    rank: int = Field(default=16, ge=1, le=1024, description="Rank of the adapters.")
+    alpha: int | None = Field(
+        default=None,
+        ge=1,
+        le=65536,
+        description="Scaling numerator: the update is weighted alpha / rank. Default: 2 * rank.",
+    )
+    dropout: Annotated[
+        Decimal, Cel("double(self) < 1.0", 'dropout must be less than 1, for example "0.05"')
+    ] = Field(default="0", description="Dropout in front of the adapters, in [0, 1).")
+    target_modules: list[Annotated[str, Field(min_length=1, max_length=128)]] | None = Field(
+        default=None,
+        min_length=1,
+        max_length=64,
+        description="Names of the modules that get adapters, as PEFT matches them. "
+        "Default: all linear layers but the head.",
+    )
+
+
+class Method(ApiModel):
+    """What is trained: exactly one member."""
+
+    cel: ClassVar[tuple[Cel, ...]] = (
+        Cel(
+            "has(self.lora) != has(self.full)",
+            "exactly one of lora and full must be set: lora trains adapters, full every weight",
+        ),
+    )
+
+    lora: Lora | None = Field(default=None, description="Train LoRA adapters.")
+    full: Full | None = Field(default=None, description="Train every weight.")
+
+
+class SchedulerType(StrEnum):
+    """Shape of the learning rate after warm-up."""
+
+    COSINE = "Cosine"
+    LINEAR = "Linear"
+    CONSTANT = "Constant"
+
+
+class Scheduler(ApiModel):
+    """The learning rate over the run."""
+
+    type: SchedulerType = Field(
+        default=SchedulerType.COSINE, description="Cosine or Linear (both fall to 0), or Constant."
+    )
+    warmup_ratio: Annotated[
+        Decimal, Cel("double(self) < 1.0", 'warmupRatio must be less than 1, for example "0.03"')
+    ] = Field(default="0.03", description="Share of the steps over which the rate rises from 0.")
+
+
+class Checkpoint(ApiModel):
+    """When the state of training is saved."""
+
+    every_steps: int = Field(
+        default=100, ge=1, le=1_000_000, description="Optimizer steps between checkpoints."
+    )
+    keep: int = Field(default=2, ge=1, le=100, description="Checkpoints kept, newest first.")
+
+
+class Precision(StrEnum):
+    """Number format of the forward and backward pass."""
+
+    AUTO = "Auto"
+    BFLOAT16 = "Bfloat16"
+    FLOAT32 = "Float32"
+
+
+class Training(ApiModel):
+    """How long and with which settings."""
+
+    cel: ClassVar[tuple[Cel, ...]] = (
+        Cel(
+            "!(has(self.epochs) && has(self.maxSteps))",
+            "epochs and maxSteps cannot both be set: remove one",
+            forbidden=True,
+        ),
+    )
+
+    epochs: int | None = Field(
+        default=None, ge=1, le=1000, description="Passes over the data. Default: 1."
+    )
+    max_steps: int | None = Field(
+        default=None,
+        ge=1,
+        le=10_000_000,
+        description="Optimizer steps, instead of epochs; the data is repeated as needed.",
+    )
+    sequences_per_step: int = Field(
+        default=8,
+        ge=1,
+        le=65536,
+        description="Sequences per optimizer step, over all processes: the global batch size.",
+    )
+    sequence_length: int = Field(
+        default=1024, ge=16, le=1_048_576, description="Most tokens in a sequence."
+    )
+    packing: bool = Field(
+        default=True,
+        description="Put several short examples into one sequence; attention stays inside each.",
+    )
+    learning_rate: (
+        Annotated[
+            Decimal,
+            Cel(
+                "double(self) > 0.0 && double(self) < 1.0",
+                'learningRate must be greater than 0 and less than 1, for example "2e-4"',
+            ),
+        ]
+        | None
+    ) = Field(
+        default=None, description='Peak learning rate. Default: "2e-4" for lora, "2e-5" for full.'
+    )
+    scheduler: Scheduler = Field(default=Scheduler(), description="The learning rate over the run.")
+    weight_decay: Annotated[
+        Decimal, Cel("double(self) < 1.0", 'weightDecay must be less than 1, for example "0.01"')
+    ] = Field(default="0", description="AdamW's weight decay.")
+    max_grad_norm: Decimal = Field(
+        default="1", description="Gradients are clipped to this norm; 0 turns clipping off."
+    )
+    precision: Precision = Field(
+        default=Precision.AUTO,
+        description="Auto takes Bfloat16 where the hardware has it, else Float32.",
+    )
+    gradient_checkpointing: bool = Field(
+        default=False, description="Recompute activations in the backward pass to save memory."
+    )
+    seed: int = Field(default=0, ge=0, le=2_147_483_647, description="Seed of order and dropout.")
+    log_every_steps: int = Field(
+        default=1, ge=1, le=100_000, description="Steps between logged metrics."
+    )
+    evaluate_every_steps: int | None = Field(
+        default=None,
+        ge=1,
+        le=1_000_000,
+        description="Steps between measurements of the validation loss. Default: before the "
+        "first step and after the last.",
+    )
+    checkpoint: Checkpoint = Field(
+        default=Checkpoint(), description="When the state of training is saved."
+    )
