@@ -42,3 +42,53 @@ lock: | $(UV) ## Resolve the *.in files into the lock files
 	$(UV) pip compile -q --no-header --universal --python-version 3.11 --generate-hashes trainer-image/requirements.in -o trainer-image/requirements.lock
 	$(UV) pip compile -q --no-header --universal --python-version 3.11 --generate-hashes tests/requirements.in -o tests/requirements.lock \
 	  -c operator/requirements.lock -c trainer-image/requirements.lock
+
+# --- the main job ------------------------------------------------------------------------------
+
+.PHONY: demo
+demo: $(READY) ## From nothing to a published model: cluster, operator, Hub, a run, and its proof
+	@$(BIN)/python -m demo
+
+# --- checks ------------------------------------------------------------------------------------
+
+SOURCES := operator trainer-image tests benchmarks
+
+.PHONY: test
+test: check crd-check ## Everything: checks, unit, integration on a control plane, end to end on a node
+	@$(BIN)/pytest
+
+.PHONY: check
+check: $(READY) ## Lint, format, types, layer contract
+	@$(BIN)/ruff check $(SOURCES)
+	@$(BIN)/ruff format --check $(SOURCES)
+	@$(BIN)/mypy operator/finetune_operator trainer-image/finetune_trainer tests benchmarks
+	@$(BIN)/lint-imports --no-cache
+
+.PHONY: format
+format: $(READY) ## Format and fix what can be fixed
+	@$(BIN)/ruff check --fix $(SOURCES)
+	@$(BIN)/ruff format $(SOURCES)
+
+.PHONY: unit
+unit: $(READY) ## Unit tests only
+	@$(BIN)/pytest tests/unit
+
+.PHONY: integration
+integration: $(READY) ## Tests against a real API server
+	@$(BIN)/pytest tests/integration
+
+.PHONY: e2e
+e2e: $(READY) ## Tests on a real node
+	@$(BIN)/pytest tests/e2e
+
+# --- generated files -----------------------------------------------------------------------------
+
+.PHONY: crd
+crd: $(READY) ## Generate crds/finetunejobs.yaml from the pydantic models
+	@$(BIN)/python -m finetune_operator.api.crdgen > crds/finetunejobs.yaml.new
+	@mv crds/finetunejobs.yaml.new crds/finetunejobs.yaml
+
+.PHONY: crd-check
+crd-check: $(READY) ## Fail when crds/ is not what the models say
+	@$(BIN)/python -m finetune_operator.api.crdgen | diff -u crds/finetunejobs.yaml - \
+	  || { echo "crds/finetunejobs.yaml is out of date: run make crd"; exit 1; }

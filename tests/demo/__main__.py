@@ -1,0 +1,134 @@
+"""`python -m demo`: bring everything up, apply the sample, watch it, prove the result.
+
+Reads as the story that it tells; each step is a function of `stack` or of a module beside this one.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from cluster import progress, provider
+from cluster.errors import ClusterError
+from cluster.handle import Cluster, KubectlError
+from demo import proof, view
+from stack import hub, operator
+
+SAMPLE = Path("manifests/samples/smollm2-wordnet.yaml")
+NAMESPACE = "finetune-demo"
+POLL_SECONDS = 1.0
+LIMIT_SECONDS = 30 * 60
+
+
+def main() -> int:
+    """Run the demo; 0 when the proof holds."""
+    started = time.monotonic()
+    try:
+        cluster = provider.choose(os.environ).provide()
+        heading(f"Cluster: {cluster.provider}  (export KUBECONFIG={cluster.kubeconfig})")
+        with progress.step("Hub in the cluster"):
+            hub.install(cluster)
+        with hub.reachable(cluster) as api:
+            hub.seed_real(api)
+        with progress.step("Operator from manifests/base"):
+            operator.install(cluster, hub_endpoint=hub.ENDPOINT)
+        name = apply_sample(cluster)
+        resource = watch(cluster, name)
+        conclude(cluster, resource)
+    except (ClusterError, KubectlError, proof.ProofError) as error:
+        print(f"\nThe demo failed: {error}", file=sys.stderr)
+        return 1
+    print(
+        f"\nAll of it in {view.duration(time.monotonic() - started)}. `make cluster-down` ends it."
+    )
+    return 0
+
+
+def heading(text: str) -> None:
+    """Begin a part of the story."""
+    print(f"\n==> {text}", flush=True)
+
+
+def apply_sample(cluster: Cluster) -> str:
+    """Create namespace and token Secret, then apply the sample as a user would; its name."""
+    heading(f"kubectl apply -n {NAMESPACE} -f {SAMPLE}")
+    labels = {"pod-security.kubernetes.io/enforce": "restricted"}
+    namespace = {"kind": "Namespace", "metadata": {"name": NAMESPACE, "labels": labels}}
+    secret = {
+        "kind": "Secret",
+        "metadata": {"name": "hf-write", "namespace": NAMESPACE},
+        "stringData": {"token": hub.WRITE_TOKEN},
+    }
+    for thing in (namespace, secret):
+        cluster.kubectl("apply", "-f", "-", input=json.dumps({"apiVersion": "v1", **thing}))
+    # A run of an earlier demo would answer at once with its old result.
+    cluster.kubectl("delete", "ftj", "--all", "-n", NAMESPACE)
+    print(SAMPLE.read_text())
+    applied = cluster.kubectl("apply", "-n", NAMESPACE, "-f", str(SAMPLE), "-o", "json")
+    return str(json.loads(applied)["metadata"]["name"])
+
+
+def watch(cluster: Cluster, name: str) -> dict[str, Any]:
+    """Print the run's line whenever it changes, until it has ended; the resource then.
+
+    Raises:
+        ProofError: it failed, or did not end in time.
+    """
+    heading(f"kubectl get ftj {name} -n {NAMESPACE} -w, with more in a line")
+    deadline, last = time.monotonic() + LIMIT_SECONDS, ""
+    while time.monotonic() < deadline:
+        resource = get(cluster, name)
+        line = view.line(resource)
+        if line != last:
+            print(f"  {time.strftime('%H:%M:%S')}  {line}", flush=True)
+            last = line
+        if view.is_over(resource):
+            print("\n".join(["", *view.stage_table(resource)]))
+            if resource["status"]["phase"] == "Succeeded":
+                return resource
+            raise proof.ProofError(resource["status"].get("message", "the run failed"))
+        time.sleep(POLL_SECONDS)
+    raise proof.ProofError(f"the run did not end within {LIMIT_SECONDS // 60} minutes")
+
+
+def get(cluster: Cluster, name: str) -> dict[str, Any]:
+    """The resource as it stands."""
+    text = cluster.kubectl("get", "ftj", name, "-n", NAMESPACE, "-o", "json")
+    return dict(json.loads(text))
+
+
+def conclude(cluster: Cluster, resource: dict[str, Any]) -> None:
+    """Fetch what was published and compare it with the base.
+
+    Raises:
+        ProofError: anything about it is off.
+    """
+    artifacts = resource["status"]["artifacts"]
+    repository, commit = artifacts["repository"], artifacts["commit"]
+    heading(f"Proof: {repository} at commit {commit}")
+    found = proof.losses(resource)
+    print(f"  validation loss  base {found.base:.4f}  tuned {found.tuned:.4f}")
+    with tempfile.TemporaryDirectory() as scratch, hub.reachable(cluster) as api:
+        folders = {"tuned": Path(scratch) / "tuned", "base": Path(scratch) / "base"}
+        names = proof.download(api.endpoint, repository, commit, folders["tuned"])
+        base = resource["spec"]["model"]["source"].removeprefix("hf://")
+        proof.download(
+            api.endpoint, base, resource["status"]["resolved"]["modelCommit"], folders["base"]
+        )
+        print("  published: " + ", ".join(names))
+        spoken = {who: proof.answers(folder) for who, folder in folders.items()}
+    for question, before, after in zip(
+        proof.QUESTIONS, spoken["base"], spoken["tuned"], strict=True
+    ):
+        print(f"\n  {question}\n    base   {before}\n    tuned  {after}")
+    if spoken["base"] == spoken["tuned"]:
+        raise proof.ProofError("base and tuned model give the same answers")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

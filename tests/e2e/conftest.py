@@ -1,0 +1,31 @@
+"""One cluster, one operator and one Hub for all end-to-end tests; a namespace for each test."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from cluster.handle import Cluster
+from e2e.bench import Bench, Stack
+from stack import hub, operator
+
+
+@pytest.fixture(scope="session")
+def stack(cluster: Cluster) -> Stack:
+    hub.install(cluster)
+    with hub.reachable(cluster) as api:
+        hub.seed_tiny(api)
+    operator.install(cluster, hub_endpoint=hub.ENDPOINT)
+    return Stack(cluster)
+
+
+@pytest.fixture
+def bench(stack: Stack, request: pytest.FixtureRequest) -> Iterator[Bench]:
+    with stack.cluster.namespace("e2e") as namespace:
+        bench = Bench(stack.cluster, namespace)
+        bench.create_token_secret("hf-write", hub.WRITE_TOKEN)
+        yield bench
+        if request.session.testsfailed:
+            print(bench.describe())
+            print(operator.logs(stack.cluster))
