@@ -32,7 +32,7 @@ class Conflict(ApiError):
 
 
 class Denied(ApiError):
-    """Missing rights, a quota, an admission policy, or credentials that are not accepted."""
+    """Missing rights, a quota or an admission policy."""
 
 
 class Invalid(ApiError):
@@ -40,7 +40,7 @@ class Invalid(ApiError):
 
 
 class Transient(ApiError):
-    """Overload, restart or network: the same call may succeed later."""
+    """Overload, restart, network or an expired token: the same call may succeed later."""
 
     def __init__(
         self, message: str, *, status: int = 0, reason: str = "", retry_after: float | None = None
@@ -57,10 +57,11 @@ def from_answer(status: int, body: bytes, retry_after: str | None = None) -> Api
     if status == 409:
         kind = AlreadyExists if reason == "AlreadyExists" else Conflict
         return kind(message, status=status, reason=reason)
-    if status in (429, 500, 502, 503, 504):
+    # 401: a token that has just expired is read again before the next try.
+    if status in (401, 408, 429, 500, 502, 503, 504):
         seconds = retry_after or (document.get("details") or {}).get("retryAfterSeconds")
         return Transient(message, status=status, reason=reason, retry_after=_seconds(seconds))
-    if status in (401, 403):
+    if status == 403:
         return Denied(message, status=status, reason=reason)
     if status in (404, 410):
         return NotFound(message, status=status, reason=reason)

@@ -1,0 +1,118 @@
+"""Carrying out a decision's actions: one API call each, so that a repetition is harmless.
+
+Which actions, and what the objects look like, was decided before.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from typing import Any
+
+from finetune_operator.api.resource import FineTuneJob
+from finetune_operator.core.model import (
+    Action,
+    CreateClaim,
+    CreateJob,
+    CreatePlan,
+    CreateService,
+    DeleteJob,
+    Refusal,
+)
+from finetune_operator.kube.client import Client
+from finetune_operator.kube.errors import AlreadyExists, Conflict, Denied, Invalid, NotFound
+from finetune_operator.kube.resources import CLAIMS, CONFIG_MAPS, JOBS, SERVICES
+from finetune_operator.runtime.store import Store
+from finetune_operator.vocabulary import LABEL_MANAGED_BY, LABEL_RUN, MANAGER
+
+Json = dict[str, Any]
+Manifest = Callable[[FineTuneJob, Action], Json]
+"""The object that an action creates."""
+
+RESOURCE_OF = {
+    CreatePlan: CONFIG_MAPS,
+    CreateClaim: CLAIMS,
+    CreateService: SERVICES,
+    CreateJob: JOBS,
+}
+
+
+class Refused(Exception):
+    """The action cannot be carried out as things are."""
+
+    def __init__(self, refusal: Refusal) -> None:
+        super().__init__(refusal.message)
+        self.refusal = refusal
+
+
+class Actions:
+    """Executes actions; what a call answers goes into the store at once, before the watch tells."""
+
+    def __init__(self, client: Client, store: Store, manifest: Manifest) -> None:
+        self._client = client
+        self._store = store
+        self._manifest = manifest
+
+    async def carry_out(self, action: Action, resource: FineTuneJob) -> Json:
+        """Do it; the object that now exists. Refused, or an ApiError that is worth a later try."""
+        if isinstance(action, DeleteJob):
+            return await self._delete(action, resource)
+        manifest = self._manifest(resource, action)
+        try:
+            created = await self._create(action, resource, manifest)
+        except Denied as error:
+            raise Refused(_refusal("Denied", manifest, error.message, final=False)) from error
+        except Invalid as error:
+            raise Refused(_refusal("Invalid", manifest, error.message, final=True)) from error
+        if isinstance(action, CreateJob):
+            self._store.put_job(created)
+        return created
+
+    async def _create(self, action: Action, resource: FineTuneJob, manifest: Json) -> Json:
+        kind, namespace = RESOURCE_OF[type(action)], resource.metadata.namespace
+        try:
+            return await self._client.create(kind, namespace, manifest)
+        except AlreadyExists:
+            found = await self._client.get(kind, namespace, manifest["metadata"]["name"])
+        if not _is_ours(found, manifest, resource):
+            what = f"{manifest['kind']} {manifest['metadata']['name']}"
+            raise Refused(
+                Refusal(
+                    "NameCollision",
+                    f"{what} exists and does not belong to this FineTuneJob: delete or rename it, "
+                    "then change spec.rerunToken, or give the FineTuneJob another name.",
+                    final=True,
+                )
+            )
+        return found
+
+    async def _delete(self, action: DeleteJob, resource: FineTuneJob) -> Json:
+        # Foreground: the Job is there until its pods are gone and the volume is free.
+        # NotFound, or a Conflict with the uid: it is gone already.
+        with contextlib.suppress(NotFound, Conflict):
+            await self._client.delete(
+                JOBS,
+                resource.metadata.namespace,
+                action.name,
+                uid=action.uid,
+                propagation="Foreground",
+            )
+        return {}
+
+
+def _is_ours(found: Json, wanted: Json, resource: FineTuneJob) -> bool:
+    owners = found["metadata"].get("ownerReferences", ())
+    if wanted["metadata"].get("ownerReferences"):
+        return any(owner["uid"] == resource.metadata.uid for owner in owners)
+    # A retained claim has no owner on purpose; its labels tell whose it is.
+    labels = found["metadata"].get("labels", {})
+    return (
+        not any(owner.get("controller") for owner in owners)
+        and labels.get(LABEL_MANAGED_BY) == MANAGER
+        and labels.get(LABEL_RUN) == resource.metadata.name
+    )
+
+
+def _refusal(reason: str, manifest: Json, message: str, *, final: bool) -> Refusal:
+    what = f"{manifest['kind']} {manifest['metadata']['name']}"
+    return Refusal(reason, f"The API server refused {what}: {message}", final)

@@ -1,0 +1,35 @@
+"""What is worth remembering of a run between two looks at it, beside the store. No logic.
+
+Nothing here is needed for a right decision: after a restart it is read or measured again.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from finetune_operator.core.model import Plan, Termination
+
+
+@dataclass(slots=True)
+class Memory:
+    """Of one run, by its uid. Times are of the event loop's clock."""
+
+    plans: dict[str, Plan] = field(default_factory=dict)  # by hash
+    terminations: dict[str, Termination] = field(default_factory=dict)  # by uid of the Job
+    waiting_since: dict[str, float] = field(default_factory=dict)  # by uid of the Job
+    written_at: float | None = None
+
+
+class Memories:
+    """The memory of every run that was looked at."""
+
+    def __init__(self) -> None:
+        self._of: dict[str, Memory] = {}
+
+    def of(self, uid: str) -> Memory:
+        return self._of.setdefault(uid, Memory())
+
+    def keep_only(self, uids: set[str]) -> None:
+        """Forget the runs that are gone."""
+        for uid in self._of.keys() - uids:
+            del self._of[uid]

@@ -1,0 +1,86 @@
+"""The progress endpoint: HTTPS, one POST route (docs/stage-contract.md, Progress).
+
+It answers as soon as the report is in memory: the sender's training step may be waiting. When
+status is written is not decided here.
+"""
+
+from __future__ import annotations
+
+import logging
+import ssl
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+from aiohttp import web
+
+from finetune_operator.core.naming import progress_path
+from finetune_operator.kube.errors import ApiError
+from finetune_operator.runtime import reports
+from finetune_operator.runtime.bearer import Bearers, Forbidden, Unauthenticated
+from finetune_operator.runtime.store import Key, Store
+
+log = logging.getLogger(__name__)
+
+BODY_LIMIT = 64 * 1024
+ROUTE = progress_path("{namespace}", "{name}")
+
+
+class ProgressServer:
+    """Takes reports in and tells `changed` which run they are about."""
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        bearers: Bearers,
+        latest: reports.Reports,
+        changed: Callable[[Key], None],
+    ) -> None:
+        self._store = store
+        self._bearers = bearers
+        self._latest = latest
+        self._changed = changed
+        self._runner: web.AppRunner | None = None
+
+    def application(self) -> web.Application:
+        app = web.Application(client_max_size=BODY_LIMIT)
+        app.router.add_post(ROUTE, self._receive)
+        return app
+
+    async def start(self, host: str | None, port: int, context: ssl.SSLContext) -> None:
+        self._runner = web.AppRunner(self.application(), access_log=None, shutdown_timeout=1.0)
+        await self._runner.setup()
+        await web.TCPSite(self._runner, host, port, ssl_context=context).start()
+
+    async def stop(self) -> None:
+        if self._runner is not None:
+            await self._runner.cleanup()
+
+    async def _receive(self, request: web.Request) -> web.Response:
+        key = (request.match_info["namespace"], request.match_info["name"])
+        scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+        if scheme.lower() != "bearer" or not token.strip():
+            return _answer(401, "Authorization must be: Bearer TOKEN.")
+        run = self._store.run(key)
+        if run is None:
+            return _answer(404, f"There is no FineTuneJob {key[1]} in namespace {key[0]}.")
+        try:
+            job = await self._bearers.job_of(token.strip(), key)
+            body = await request.read()
+            report = reports.parse(body, job=job.record.name, now=datetime.now(UTC))
+        except Unauthenticated as error:
+            return _answer(401, str(error))
+        except Forbidden as error:
+            return _answer(403, str(error))
+        except reports.BadReport as error:
+            return _answer(422, str(error))
+        except ApiError as error:
+            log.warning("Report of %s/%s not taken: %s", *key, error)
+            return _answer(503, "The token cannot be checked now: try again later.")
+        self._latest.put(run.uid, report)
+        self._changed(key)
+        return web.json_response({})
+
+
+def _answer(status: int, message: str) -> web.Response:
+    return web.json_response({"message": message}, status=status)

@@ -1,0 +1,169 @@
+"""One look at one run: facts → decision → actions → one write of status.
+
+Level-triggered: every look starts from the facts alone, so it may be cut off at any line and
+repeated. What is to be done is decided in core.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import logging
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+from pydantic import ValidationError
+
+from finetune_operator.api.resource import FineTuneJob
+from finetune_operator.core.model import (
+    Action,
+    CreateJob,
+    CreatePlan,
+    Decision,
+    DeleteJob,
+    Observed,
+)
+from finetune_operator.core.naming import job_name
+from finetune_operator.kube.errors import ApiError, Conflict, Transient
+from finetune_operator.runtime.actions import Actions, Refused
+from finetune_operator.runtime.memory import Memories, Memory
+from finetune_operator.runtime.observer import Observer
+from finetune_operator.runtime.queue import Queue
+from finetune_operator.runtime.statuswriter import StatusWriter
+from finetune_operator.runtime.store import Key, RunEntry, Store
+
+log = logging.getLogger(__name__)
+
+Decide = Callable[[Observed, datetime], Decision]
+
+# What was refused (a quota, a right) changes by someone's hand: looking often does not help.
+REFUSED_EVERY = 15.0
+
+
+class Reconciler:
+    """Brings one run at a time closer to what its spec says."""
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        queue: Queue[Key],
+        memories: Memories,
+        observer: Observer,
+        actions: Actions,
+        writer: StatusWriter,
+        decide: Decide,
+    ) -> None:
+        self._store = store
+        self._queue = queue
+        self._memories = memories
+        self._observer = observer
+        self._actions = actions
+        self._writer = writer
+        self._decide = decide
+
+    async def work(self) -> None:
+        """A worker: takes keys from the queue until it is cancelled."""
+        while True:
+            key = await self._queue.get()
+            try:
+                again = await self.reconcile(key)
+                self._queue.forget(key)
+                if again is not None:
+                    self._queue.add_after(key, again)
+            except ApiError as error:
+                self._try_again(key, error)
+            except Exception:
+                delay = self._queue.retry(key)
+                log.exception("%s/%s: unexpected error, again in %.1f s", *key, delay)
+            finally:
+                self._queue.done(key)
+
+    async def reconcile(self, key: Key) -> float | None:
+        """One look; in how many seconds to look again at the latest, if at all."""
+        entry = self._store.run(key)
+        if entry is None:
+            return None
+        try:
+            resource = entry.resource()
+        except ValidationError as error:
+            # The CRD in the cluster is another version's; its owner has to act, not a retry.
+            first = error.errors()[0]
+            place = ".".join(str(part) for part in first["loc"])
+            log.error("%s/%s: %s: %s. Does the CRD match the operator?", *key, place, first["msg"])
+            return None
+        if resource.metadata.deletion_timestamp is not None:
+            return None
+        memory = self._memories.of(entry.uid)
+        observed, again = await self._observer.observe(resource, memory)
+        decision = self._decide(observed, datetime.now(UTC))
+        try:
+            for action in decision.actions:
+                await self._carry_out(action, resource, memory)
+        except Refused as refused:
+            decision, refusal = self._after_refusal(observed, refused)
+            again = _earliest(again, refusal)
+        again = _earliest(again, decision.requeue_after)
+        return _earliest(again, await self._write(resource, entry, decision, memory))
+
+    async def _carry_out(self, action: Action, resource: FineTuneJob, memory: Memory) -> None:
+        await self._actions.carry_out(action, resource)
+        if isinstance(action, CreatePlan):
+            memory.plans = {action.plan.hash: action.plan}
+        log.info(
+            "%s/%s: %s",
+            resource.metadata.namespace,
+            resource.metadata.name,
+            _said(action, resource.metadata.name),
+        )
+
+    def _after_refusal(self, observed: Observed, refused: Refused) -> tuple[Decision, float | None]:
+        """What follows when an action was refused: only a status, nothing more is tried now."""
+        metadata, refusal = observed.resource.metadata, refused.refusal
+        log.warning("%s/%s: %s", metadata.namespace, metadata.name, refusal.message)
+        jobs = self._store.jobs_of(metadata.uid)
+        facts = dataclasses.replace(observed, jobs=jobs, refusal=refusal)
+        decision = self._decide(facts, datetime.now(UTC))
+        return decision, None if refusal.final else REFUSED_EVERY
+
+    async def _write(
+        self, resource: FineTuneJob, entry: RunEntry, decision: Decision, memory: Memory
+    ) -> float | None:
+        written, due = await self._writer.write(resource, entry, decision, memory)
+        if written and decision.status.phase != resource.status.phase:
+            log.info(
+                "%s/%s: phase %s: %s",
+                resource.metadata.namespace,
+                resource.metadata.name,
+                decision.status.phase,
+                decision.status.message,
+            )
+        return due
+
+    def _try_again(self, key: Key, error: ApiError) -> None:
+        at_least = error.retry_after if isinstance(error, Transient) else None
+        delay = self._queue.retry(key, at_least=at_least or 0.0)
+        # A conflict means that a newer version is on its way: nothing to tell.
+        if not isinstance(error, Conflict):
+            log.warning("%s/%s: %s; again in %.1f s", *key, error, delay)
+
+
+async def work_in_parallel(reconciler: Reconciler, workers: int) -> None:
+    """Run the workers until cancelled."""
+    async with asyncio.TaskGroup() as group:
+        for number in range(workers):
+            group.create_task(reconciler.work(), name=f"worker {number}")
+
+
+def _said(action: Action, run: str) -> str:
+    if isinstance(action, CreateJob):
+        return f"created Job {job_name(run, action.stage, action.attempt)}"
+    if isinstance(action, DeleteJob):
+        return f"deleted Job {action.name}"
+    if isinstance(action, CreatePlan):
+        return f"pinned plan {action.plan.hash}"
+    return f"created {type(action).__name__.removeprefix('Create').lower()}"
+
+
+def _earliest(first: float | None, second: float | None) -> float | None:
+    return min((delay for delay in (first, second) if delay is not None), default=None)
