@@ -1,0 +1,132 @@
+"""`merge`: base + LoRA adapter become one model in Hugging Face layout, checked before it is named.
+
+The steps are here; what is changed is decided in `lora`, written by `shards`, surrounded by `files`
+and checked by `verify`.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM
+from transformers.pytorch_utils import Conv1D
+
+from finetune_trainer.data.examples import Examples
+from finetune_trainer.merge.files import copy_surroundings, write_chat_template, write_config
+from finetune_trainer.merge.lora import Base, plan, require_mergeable
+from finetune_trainer.merge.shards import Stored, read_checkpoint, read_header, write_merged
+from finetune_trainer.merge.verify import TOLERANCE, Difference, compare, fixed_sequences
+from finetune_trainer.outcome import UserError
+from finetune_trainer.run import Precision, Run
+from finetune_trainer.train.device import size_threads
+from finetune_trainer.workspace import Workspace, atomic_directory
+
+_ADAPTER_WEIGHTS = "adapter_model.safetensors"
+_DTYPES = {
+    Precision.AUTO: None,
+    Precision.BFLOAT16: torch.bfloat16,
+    Precision.FLOAT32: torch.float32,
+}
+_SEQUENCES = 4
+_TOKENS = 32
+
+
+def stage(run: Run, workspace: Workspace) -> tuple[str, dict[str, Any]]:
+    """Write `merged/` from `model/` and `adapter/`; a second call after success changes nothing.
+
+    Raises:
+        UserError: the adapter is no plain LoRA, or the base is quantized.
+        RuntimeError: adapter and base do not belong together, or the merged model fails its check.
+    """
+    done = workspace.read_result("merge")
+    if done is not None and workspace.merged.is_dir():
+        return _message(done), done
+    size_threads(local_world_size=1)
+    config = json.loads((workspace.adapter / "adapter_config.json").read_bytes())
+    require_mergeable(config)
+    checkpoint = read_checkpoint(workspace.model)
+    base = describe_base(workspace.model, checkpoint)
+    weights = workspace.adapter / _ADAPTER_WEIGHTS
+    shapes = {name: stored.shape for name, stored in read_header(weights).items()}
+    todo = plan(config, shapes, base)
+    precision = _DTYPES[run.merge.precision if run.merge else Precision.AUTO]
+    with atomic_directory(workspace.merged) as target:
+        copy_surroundings(workspace.model, target)
+        written = write_merged(checkpoint, todo, weights, target, precision)
+        if not written.changed:
+            raise RuntimeError("The merged model equals the base: the adapter changes no weight.")
+        write_config(target, written.dtype, untie=bool(todo.untied))
+        if run.model.chat_template is not None:
+            write_chat_template(target, run.model.chat_template)
+        difference = compare(
+            workspace.model, workspace.adapter, target, _sequences(workspace, target)
+        )
+        _require_equal(difference, TOLERANCE.get(written.dtype, TOLERANCE[torch.float32]))
+    lost = written.unchanged_elements / written.elements
+    print(
+        f"merge: logits differ by {difference.error:.3g} from base + adapter (largest logit "
+        f"{difference.scale:.3g}, the adapter's effect {difference.effect:.3g}); rounding left "
+        f"{lost:.1%} of the adapted weights as they were",
+        flush=True,
+    )
+    result = {
+        "merged": workspace.merged.name,
+        "tensorsMerged": written.changed,
+        "maxAbsLogitDifference": difference.error,
+    }
+    return _message(result), result
+
+
+def describe_base(directory: Path, checkpoint: dict[str, Stored]) -> Base:
+    """Names, ties and layouts of the base model, from its config and headers; no weight is read.
+
+    Raises:
+        UserError: the base is quantized.
+    """
+    config = AutoConfig.from_pretrained(directory)
+    if getattr(config, "quantization_config", None):
+        raise UserError(
+            "The base model is quantized, and an adapter cannot be merged into it: "
+            "set spec.model.source to the model that is not quantized, or "
+            "spec.upload.artifacts to [Adapter]."
+        )
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(config)
+    transposed = {name for name, module in model.named_modules() if isinstance(module, Conv1D)}
+    return Base(
+        shapes={name: stored.shape for name, stored in checkpoint.items()},
+        prefix=model.base_model_prefix,
+        tied=model.all_tied_weights_keys,
+        transposed=transposed.__contains__,
+    )
+
+
+def _sequences(workspace: Workspace, model: Path) -> list[list[int]]:
+    """A few beginnings of the run's own examples, else fixed token ids."""
+    for directory in (workspace.data / "validation", workspace.data / "train", workspace.data):
+        if (directory / "offsets.npy").exists():
+            examples = Examples(directory)
+            count = min(_SEQUENCES, len(examples))
+            if count:
+                return [examples[index].tokens[:_TOKENS].tolist() for index in range(count)]
+    vocabulary = AutoConfig.from_pretrained(model).get_text_config().vocab_size
+    return fixed_sequences(vocabulary, _SEQUENCES, _TOKENS)
+
+
+def _require_equal(difference: Difference, tolerance: float) -> None:
+    if not difference.within(tolerance):
+        raise RuntimeError(
+            "The merged model is not what was trained: its logits differ by "
+            f"{difference.error:.3g} from base and adapter, and at most "
+            f"{tolerance * difference.scale:.3g} is allowed."
+        )
+
+
+def _message(result: dict[str, Any]) -> str:
+    return (
+        f"Merged the adapter into {result['tensorsMerged']} tensors; logits differ by at most "
+        f"{result['maxAbsLogitDifference']:.3g} from base and adapter."
+    )

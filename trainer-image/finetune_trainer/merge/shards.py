@@ -1,0 +1,256 @@
+"""Safetensors in and out, a block of rows at a time.
+
+The output has the base's files under the base's names. Memory stays near one block, whatever the
+model's size. Belongs here: the file format, dtypes and rounding. Does not: what LoRA is, beyond
+calling for its rows.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import torch
+from safetensors import safe_open
+
+from finetune_trainer.merge.lora import Change, Plan, Shape, delta_rows
+from finetune_trainer.outcome import UserError
+
+INDEX = "model.safetensors.index.json"
+SINGLE = "model.safetensors"
+
+_FLOATS = {
+    "F64": torch.float64,
+    "F32": torch.float32,
+    "F16": torch.float16,
+    "BF16": torch.bfloat16,
+}
+_NAMES = {dtype: name for name, dtype in _FLOATS.items()}
+# 16 Mi elements: 64 MB in float32, large enough for one full-speed matrix product.
+_BLOCK_ELEMENTS = 1 << 24
+_COPY_BYTES = 1 << 24
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """Where a tensor lies: byte positions in `file`; `dtype` is safetensors' name of it."""
+
+    file: Path
+    dtype: str
+    shape: Shape
+    start: int
+    stop: int
+
+
+@dataclass(slots=True)
+class Written:
+    """What the merge did: tensors that differ from the base, their elements, and those that do not.
+
+    `dtype` is that of most of the model.
+    """
+
+    changed: int = 0
+    elements: int = 0
+    unchanged_elements: int = 0
+    dtype: torch.dtype = torch.float32
+
+
+def read_checkpoint(directory: Path) -> dict[str, Stored]:
+    """The tensors of a checkpoint in one file or several with an index.
+
+    Raises:
+        RuntimeError: there is no safetensors checkpoint, or its index names what is not there.
+    """
+    index = directory / INDEX
+    if not index.exists():
+        if not (directory / SINGLE).exists():
+            raise RuntimeError(f"The model has neither {SINGLE} nor {INDEX}.")
+        return read_header(directory / SINGLE)
+    names: Mapping[str, str] = json.loads(index.read_bytes())["weight_map"]
+    tensors: dict[str, Stored] = {}
+    for file in sorted(set(names.values())):
+        tensors |= read_header(directory / file)
+    missing = sorted(set(names) - set(tensors))
+    if missing:
+        raise RuntimeError(f"{INDEX} names {missing[0]}, which its file does not hold.")
+    return tensors
+
+
+def read_header(file: Path) -> dict[str, Stored]:
+    """The tensors of one safetensors file, from its header alone."""
+    with file.open("rb") as stream:
+        length = int.from_bytes(stream.read(8), "little")
+        header = json.loads(stream.read(length))
+    header.pop("__metadata__", None)
+    return {
+        name: Stored(
+            file,
+            entry["dtype"],
+            tuple(entry["shape"]),
+            8 + length + entry["data_offsets"][0],
+            8 + length + entry["data_offsets"][1],
+        )
+        for name, entry in header.items()
+    }
+
+
+def write_merged(
+    base: Mapping[str, Stored],
+    plan: Plan,
+    adapter_file: Path,
+    target: Path,
+    precision: torch.dtype | None,
+) -> Written:
+    """Write the merged checkpoint into the directory `target`.
+
+    Every floating tensor is written as `precision`, or as the base has it if that is None. A
+    changed tensor is computed in float32 and rounded once.
+
+    Raises:
+        UserError: a tensor to change is stored quantized.
+    """
+    written = Written()
+    # A tensor that was shared is written beside the one it was shared with.
+    origin = {name: name for name in base} | dict(plan.untied)
+    files: dict[Path, list[str]] = {}
+    for name, source in origin.items():
+        files.setdefault(base[source].file, []).append(name)
+    weight_map: dict[str, str] = {}
+    total = 0
+    sizes: dict[torch.dtype, int] = {}
+    with safe_open(adapter_file, framework="pt") as adapter:
+        for file, names in sorted(files.items()):
+            # Wide elements first: a reader maps every tensor at a multiple of its element's size.
+            names.sort(key=lambda name: (-_width(base[origin[name]], precision), name))
+            header, size = _header(names, origin, base, precision)
+            total += size
+            weight_map |= dict.fromkeys(names, file.name)
+            with (target / file.name).open("wb") as out, safe_open(file, framework="pt") as weights:
+                out.write(header)
+                for name in names:
+                    stored = base[origin[name]]
+                    change = plan.changes.get(name)
+                    dtype = _output_dtype(stored, precision)
+                    if dtype is not None:
+                        count = _elements(stored.shape)
+                        sizes[dtype] = sizes.get(dtype, 0) + count
+                    if change is None and (dtype is None or _NAMES[dtype] == stored.dtype):
+                        _copy_bytes(stored, out)
+                        continue
+                    if dtype is None:
+                        raise UserError(
+                            f"The base model stores {name} as {stored.dtype}: "
+                            "set spec.model.source to the model that is not quantized."
+                        )
+                    same = 0
+                    for before, block in _blocks(
+                        weights, origin[name], stored, change, adapter, dtype
+                    ):
+                        same += int((before == block).sum()) if change else 0
+                        out.write(_raw(block))
+                    if change is not None:
+                        written.changed += same < _elements(stored.shape)
+                        written.elements += _elements(stored.shape)
+                        written.unchanged_elements += same
+    if len(files) > 1:
+        index = {"metadata": {"total_size": total}, "weight_map": dict(sorted(weight_map.items()))}
+        (target / INDEX).write_text(json.dumps(index, indent=2) + "\n")
+    if sizes:
+        written.dtype = max(sizes, key=lambda dtype: sizes[dtype])
+    return written
+
+
+def _blocks(
+    weights: Any,
+    name: str,
+    stored: Stored,
+    change: Change | None,
+    adapter: Any,
+    dtype: torch.dtype,
+) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """Rows as they would be without the change, and the rows to write, both in `dtype`."""
+    low_rank = None
+    if change is not None and change.down is not None and change.up is not None:
+        low_rank = adapter.get_tensor(change.down), adapter.get_tensor(change.up)
+    if not stored.shape:
+        before = weights.get_tensor(name)
+        after = adapter.get_tensor(change.replacement) if change and change.replacement else before
+        yield before.to(dtype), after.to(dtype)
+        return
+    rows = weights.get_slice(name)
+    replacement = adapter.get_slice(change.replacement) if change and change.replacement else None
+    step = max(1, _BLOCK_ELEMENTS * stored.shape[0] // max(1, _elements(stored.shape)))
+    for start in range(0, stored.shape[0], step):
+        stop = min(start + step, stored.shape[0])
+        before = rows[start:stop]
+        value = (before if replacement is None else replacement[start:stop]).float()
+        if low_rank is not None and change is not None:
+            value = value + delta_rows(*low_rank, change, start, stop)
+        yield before.to(dtype), value.to(dtype)
+
+
+def _header(
+    names: list[str],
+    origin: Mapping[str, str],
+    base: Mapping[str, Stored],
+    precision: torch.dtype | None,
+) -> tuple[bytes, int]:
+    """The header of a safetensors file with `names` in this order, and its data's size in bytes."""
+    entries: dict[str, Any] = {"__metadata__": {"format": "pt"}}
+    position = 0
+    for name in names:
+        stored = base[origin[name]]
+        dtype = _output_dtype(stored, precision)
+        size = (
+            stored.stop - stored.start
+            if dtype is None
+            else _elements(stored.shape) * dtype.itemsize
+        )
+        entries[name] = {
+            "dtype": stored.dtype if dtype is None else _NAMES[dtype],
+            "shape": list(stored.shape),
+            "data_offsets": [position, position + size],
+        }
+        position += size
+    text = json.dumps(entries, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text, position
+
+
+def _output_dtype(stored: Stored, precision: torch.dtype | None) -> torch.dtype | None:
+    """The dtype to write, None for what is copied as it is (integers, quantized weights)."""
+    own = _FLOATS.get(stored.dtype)
+    return own if own is None or precision is None else precision
+
+
+def _copy_bytes(stored: Stored, out: BinaryIO) -> None:
+    with stored.file.open("rb") as stream:
+        stream.seek(stored.start)
+        left = stored.stop - stored.start
+        while left:
+            data = stream.read(min(left, _COPY_BYTES))
+            if not data:
+                raise RuntimeError(f"{stored.file.name} is shorter than its header says.")
+            out.write(data)
+            left -= len(data)
+
+
+def _raw(block: torch.Tensor) -> memoryview:
+    return memoryview(block.contiguous().reshape(-1).view(torch.uint8).numpy())
+
+
+def _width(stored: Stored, precision: torch.dtype | None) -> int:
+    dtype = _output_dtype(stored, precision)
+    return (
+        dtype.itemsize if dtype else (stored.stop - stored.start) // max(1, _elements(stored.shape))
+    )
+
+
+def _elements(shape: Shape) -> int:
+    count = 1
+    for size in shape:
+        count *= size
+    return count

@@ -1,0 +1,109 @@
+"""Proof that a merged model is what was trained: its logits, from disk, against base + adapter.
+
+Works on any causal model that PEFT can wrap. Belongs here: loading both, comparing, and how much
+rounding may change. Does not: how the merged files came about.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import PeftModel
+from transformers import AutoModelForCausalLM
+
+# Share of the largest logit by which a logit may differ. The arithmetic is float32 on both sides,
+# so what is left is the order of sums (float32) or one rounding of each merged weight (16 bits).
+TOLERANCE = {torch.float32: 1e-3, torch.float16: 1e-2, torch.bfloat16: 5e-2}
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """Largest absolute differences of logits from those of base + adapter.
+
+    `error` is the merged model's, `effect` the base's; `scale` is the largest absolute logit.
+    """
+
+    error: float
+    effect: float
+    scale: float
+
+    def within(self, tolerance: float) -> bool:
+        """Whether the merged model's logits are those of base + adapter; never true for NaN."""
+        return self.error <= tolerance * self.scale
+
+
+def compare(
+    base: Path, adapter: Path, merged: Path, sequences: Sequence[Sequence[int]]
+) -> Difference:
+    """Run the token sequences through base + adapter, the base alone, and the merged model.
+
+    One model is in memory at a time, as its files have it; a module's weights are float32 while it
+    computes.
+    """
+    tuned = PeftModel.from_pretrained(_load(base), str(adapter)).eval()
+    expected = [_logits(tuned, ids) for ids in sequences]
+    with tuned.disable_adapter():
+        effect = max(
+            _distance(_logits(tuned, ids), logits)
+            for ids, logits in zip(sequences, expected, strict=True)
+        )
+    del tuned
+    model = _load(merged)
+    error = max(
+        _distance(_logits(model, ids), logits)
+        for ids, logits in zip(sequences, expected, strict=True)
+    )
+    return Difference(error, effect, max(float(logits.abs().max()) for logits in expected))
+
+
+def fixed_sequences(vocabulary: int, count: int = 4, length: int = 32) -> list[list[int]]:
+    """Token ids spread over the vocabulary, the same on every call; used where there is no data."""
+    generator = torch.Generator().manual_seed(0)
+    ids = torch.randint(vocabulary, (count, length), generator=generator)
+    return [[int(token) for token in row] for row in ids]
+
+
+def _load(directory: Path) -> Any:
+    return AutoModelForCausalLM.from_pretrained(directory, dtype="auto").eval()
+
+
+def _distance(one: torch.Tensor, other: torch.Tensor) -> float:
+    # max() would drop a NaN that is not first; abs().max() of torch keeps it.
+    return float((one - other).abs().nan_to_num(nan=torch.inf).max())
+
+
+def _logits(model: Any, ids: Sequence[int]) -> torch.Tensor:
+    """Logits in float32, shape [len(ids), vocabulary]."""
+    hooks = [
+        handle
+        for module in model.modules()
+        if any(True for _ in module.parameters(recurse=False))
+        for handle in (
+            module.register_forward_pre_hook(_widen),
+            module.register_forward_hook(_restore, always_call=True),
+        )
+    ]
+    try:
+        with torch.inference_mode():
+            output = model(input_ids=torch.tensor([list(ids)]), use_cache=False)
+    finally:
+        for handle in hooks:
+            handle.remove()
+    return output.logits[0].float()
+
+
+def _widen(module: Any, _inputs: Any) -> None:
+    """Compute this module in float32: 16-bit arithmetic would hide errors behind its own noise."""
+    module.stored_parameters = dict(module.named_parameters(recurse=False))
+    for name, parameter in module.stored_parameters.items():
+        if parameter.is_floating_point():
+            module._parameters[name] = torch.nn.Parameter(parameter.float(), requires_grad=False)
+
+
+def _restore(module: Any, _inputs: Any, _output: Any) -> None:
+    for name, parameter in module.__dict__.pop("stored_parameters", {}).items():
+        module._parameters[name] = parameter
