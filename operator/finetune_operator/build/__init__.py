@@ -1,1 +1,1 @@
-"""Manifests, pure: plan and resource in, JSON objects out. One stage a file; no API calls, no decisions."""
+"""Manifests, pure: plan and resource in, JSON objects out. One stage a file; no decisions."""

@@ -1,7 +1,7 @@
 """What the core sees and what it answers: frozen records, no behaviour.
 
-`Observed` is everything that a decision may depend on; `Decision` is everything that follows from it. The runtime
-fills the one and carries out the other.
+`Observed` is everything that a decision may depend on; `Decision` is everything that follows from
+it. The runtime fills the one and carries out the other.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ class Termination:
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """Why a Job's pods do not run yet: Unschedulable, ImagePullBackOff, CreateContainerConfigError, …"""
+    """Why a Job's pods do not run yet: Unschedulable, ImagePullBackOff, …"""
 
     reason: str
     message: str
@@ -116,9 +116,10 @@ class Refusal:
 class Observed:
     """All facts that a decision depends on.
 
-    `jobs` are those owned by this resource (by uid). `terminations` and `waiting` are by Job name; the runtime reads
-    pods only for Jobs that ended and are not recorded yet, or that wait. `claim_exists` tells of the workspace's
-    claim, `plan` is the pinned plan read back from its ConfigMap, None before it was pinned.
+    `jobs` are those owned by this resource (by uid). `terminations` and `waiting` are by Job name;
+    the runtime reads pods only for Jobs that ended and are not recorded yet
+    (`core.record.unrecorded`), or that wait. `plan` is the pinned plan that `status.planHash`
+    names, read back from its ConfigMap; None before it was pinned, or when the ConfigMap is gone.
     """
 
     resource: FineTuneJob
@@ -158,7 +159,11 @@ class CreateJob:
 
 @dataclass(frozen=True, slots=True)
 class DeleteJob:
-    """Stop an attempt; its pods get SIGTERM and their grace period."""
+    """Stop an attempt; its pods get SIGTERM and their grace period.
+
+    Deleted in the foreground: the Job stays, as `Deleting`, until its pods are gone, and nothing
+    else of the run starts before that.
+    """
 
     name: str
     uid: str
@@ -178,7 +183,12 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """Actions in order, the status they lead to, events about the change, and when to look again (seconds)."""
+    """Actions in order, the status they lead to, events about the change, when to look again.
+
+    The status is written, and the events told, only after all actions have been carried out; what
+    was carried out without that is found again among the observed facts. `requeue_after` is in
+    seconds.
+    """
 
     actions: tuple[Action, ...]
     status: Status

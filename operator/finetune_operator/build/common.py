@@ -1,0 +1,225 @@
+"""What all stages have in common: labels, owner, the restricted pod, the contract's mounts.
+
+What only one stage has stands in that stage's file. Plain dicts, as the API server takes them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from finetune_operator.api.resource import FineTuneJob
+from finetune_operator.api.spec import SecretKeyRef
+from finetune_operator.core.model import CreateJob, Settings
+from finetune_operator.core.naming import claim_of, job_name, plan_name
+from finetune_operator.vocabulary import (
+    ANNOTATION_PLAN_HASH,
+    API_VERSION,
+    KIND,
+    LABEL_ATTEMPT,
+    LABEL_MANAGED_BY,
+    LABEL_RUN,
+    LABEL_STAGE,
+    MANAGER,
+    ExitCode,
+)
+
+Json = dict[str, Any]
+
+# A numeric id, so that the kubelet can see that it is not root; no image needs an entry for it.
+USER = 65532
+WORKSPACE = "workspace"
+SECRETS = "/var/run/secrets/finetune"
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What a stage adds to the common pod."""
+
+    env: Sequence[Json] = ()
+    volumes: Sequence[Json] = ()
+    mounts: Sequence[Json] = ()
+    resources: Mapping[str, Any] = field(default_factory=dict)
+    pod: Mapping[str, Any] = field(default_factory=dict)
+    job: Mapping[str, Any] = field(default_factory=dict)
+    grace_seconds: int = 30
+
+
+def labels(resource: FineTuneJob) -> dict[str, str]:
+    """Labels of every object of a run."""
+    return {LABEL_MANAGED_BY: MANAGER, LABEL_RUN: resource.metadata.name}
+
+
+def owned_metadata(resource: FineTuneJob, name: str) -> Json:
+    """Metadata of an object that goes away with its FineTuneJob."""
+    return {
+        "name": name,
+        "namespace": resource.metadata.namespace,
+        "labels": labels(resource),
+        "ownerReferences": [
+            {
+                "apiVersion": API_VERSION,
+                "kind": KIND,
+                "name": resource.metadata.name,
+                "uid": resource.metadata.uid,
+                "controller": True,
+                "blockOwnerDeletion": True,
+            }
+        ],
+    }
+
+
+def stage_job(resource: FineTuneJob, action: CreateJob, parts: Parts) -> Json:
+    """The Job of one attempt of a stage: one try, its end decided by its first bad pod."""
+    name = job_name(resource.metadata.name, action.stage, action.attempt)
+    metadata = owned_metadata(resource, name)
+    metadata["labels"] |= {LABEL_STAGE: str(action.stage), LABEL_ATTEMPT: str(action.attempt)}
+    metadata["annotations"] = {ANNOTATION_PLAN_HASH: action.plan.hash}
+    template = {
+        "metadata": {
+            "labels": dict(metadata["labels"]),
+            "annotations": dict(metadata["annotations"]),
+        },
+        "spec": _pod(resource, action, parts),
+    }
+    return {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": metadata,
+        "spec": {
+            # The operator owns attempts: a Job would restart one pod, where all must restart.
+            "backoffLimit": 0,
+            "podReplacementPolicy": "Failed",
+            "podFailurePolicy": {"rules": _fail_on_first_bad_pod(str(action.stage))},
+            **parts.job,
+            "template": template,
+        },
+    }
+
+
+def token_volume(use: str, secret: SecretKeyRef | None) -> tuple[list[Json], list[Json]]:
+    """Volume and mount of a Hub token; none without a Secret: then the stage is anonymous."""
+    if secret is None:
+        return [], []
+    volume = {
+        "name": f"{use}-token",
+        "secret": {
+            "secretName": secret.name,
+            "items": [{"key": secret.key, "path": "token"}],
+            # Readable for the pod's group only, which fsGroup makes the file's group.
+            "defaultMode": 0o440,
+        },
+    }
+    mount = {"name": f"{use}-token", "mountPath": f"{SECRETS}/{use}", "readOnly": True}
+    return [volume], [mount]
+
+
+def hub_env(settings: Settings) -> list[Json]:
+    """The Hub's address, for stages that talk to it."""
+    return [env("HF_ENDPOINT", settings.hub_endpoint)] if settings.hub_endpoint else []
+
+
+def env(name: str, value: str) -> Json:
+    """One environment variable."""
+    return {"name": name, "value": value}
+
+
+OFFLINE = env("HF_HUB_OFFLINE", "1")
+
+# Requests only: the work of these stages grows with the model, and a limit would be a guess.
+HELPER_RESOURCES: Json = {"requests": {"cpu": "500m", "memory": "1Gi"}}
+
+
+def _fail_on_first_bad_pod(container: str) -> list[Json]:
+    return [
+        {
+            "action": "FailJob",
+            "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}],
+        },
+        {
+            "action": "FailJob",
+            "onExitCodes": {
+                "containerName": container,
+                "operator": "NotIn",
+                "values": [ExitCode.SUCCEEDED],
+            },
+        },
+    ]
+
+
+def _pod(resource: FineTuneJob, action: CreateJob, parts: Parts) -> Json:
+    name, trainer = resource.metadata.name, resource.spec.trainer
+    claim = claim_of(name, resource.spec.storage.claim_name)
+    pod: Json = {
+        "restartPolicy": "Never",
+        "automountServiceAccountToken": False,
+        "enableServiceLinks": False,
+        "terminationGracePeriodSeconds": parts.grace_seconds,
+        "securityContext": {
+            "runAsNonRoot": True,
+            "runAsUser": USER,
+            "runAsGroup": USER,
+            "fsGroup": USER,
+            # A workspace of many files would be walked through at every pod start.
+            "fsGroupChangePolicy": "OnRootMismatch",
+            "seccompProfile": {"type": "RuntimeDefault"},
+        },
+        "containers": [_container(resource, action, parts)],
+        "volumes": [
+            {
+                "name": "run",
+                "configMap": {
+                    "name": plan_name(name, action.plan.hash),
+                    "items": [{"key": "run.json", "path": "run.json"}],
+                },
+            },
+            {"name": WORKSPACE, "persistentVolumeClaim": {"claimName": claim}},
+            {"name": "tmp", "emptyDir": {}},
+            *parts.volumes,
+        ],
+        **_scheduling(resource),
+        **parts.pod,
+    }
+    if trainer.image_pull_secrets:
+        pod["imagePullSecrets"] = [{"name": ref.name} for ref in trainer.image_pull_secrets]
+    return pod
+
+
+def _container(resource: FineTuneJob, action: CreateJob, parts: Parts) -> Json:
+    trainer = resource.spec.trainer
+    container: Json = {
+        "name": str(action.stage),
+        "image": action.plan.trainer_image,
+        "args": [str(action.stage)],
+        "env": [
+            env("FINETUNE_STAGE", str(action.stage)),
+            env("FINETUNE_ATTEMPT", str(action.attempt)),
+            env("HF_HOME", "/tmp/hf"),
+            env("HOME", "/tmp"),
+            *parts.env,
+        ],
+        "volumeMounts": [
+            {"name": "run", "mountPath": "/etc/finetune", "readOnly": True},
+            {"name": WORKSPACE, "mountPath": "/workspace"},
+            {"name": "tmp", "mountPath": "/tmp"},
+            *parts.mounts,
+        ],
+        "resources": dict(parts.resources),
+        "terminationMessagePolicy": "File",
+        "securityContext": {
+            "allowPrivilegeEscalation": False,
+            "capabilities": {"drop": ["ALL"]},
+            "readOnlyRootFilesystem": True,
+        },
+    }
+    if trainer.image_pull_policy:
+        container["imagePullPolicy"] = str(trainer.image_pull_policy)
+    return container
+
+
+def _scheduling(resource: FineTuneJob) -> Json:
+    # All stages share the volume, and where the first pod runs may decide where the volume lives.
+    fields = resource.spec.scheduling.model_dump(mode="json", by_alias=True, exclude_none=True)
+    fields.pop("runtimeClassName", None)
+    return fields

@@ -1,0 +1,53 @@
+"""The Job of `prepare`: network and read tokens, no GPU; claims named as sources, read-only."""
+
+from __future__ import annotations
+
+from finetune_operator.api.resource import FineTuneJob
+from finetune_operator.build.common import (
+    HELPER_RESOURCES,
+    WORKSPACE,
+    Json,
+    Parts,
+    hub_env,
+    stage_job,
+    token_volume,
+)
+from finetune_operator.core.model import CreateJob, Settings
+from finetune_operator.core.naming import claim_of
+
+
+def prepare_job(resource: FineTuneJob, action: CreateJob, settings: Settings) -> Json:
+    """The Job that downloads, checks and tokenizes."""
+    model, dataset = resource.spec.model, resource.spec.dataset
+    volumes: list[Json] = []
+    mounts: list[Json] = []
+    for use, source, secret in (
+        ("model", model.source, model.token_secret_ref),
+        ("dataset", dataset.source, dataset.token_secret_ref),
+    ):
+        for more_volumes, more_mounts in (
+            token_volume(use, secret),
+            _claim_volume(resource, use, source),
+        ):
+            volumes += more_volumes
+            mounts += more_mounts
+    return stage_job(
+        resource,
+        action,
+        Parts(env=hub_env(settings), volumes=volumes, mounts=mounts, resources=HELPER_RESOURCES),
+    )
+
+
+def _claim_volume(resource: FineTuneJob, use: str, source: str) -> tuple[list[Json], list[Json]]:
+    if not source.startswith("pvc://"):
+        return [], []
+    claim = source.removeprefix("pvc://").partition("/")[0]
+    path = f"/sources/{use}"
+    if claim == claim_of(resource.metadata.name, resource.spec.storage.claim_name):
+        # The same claim twice in a pod, once writable, is refused by some volume drivers.
+        return [], [{"name": WORKSPACE, "mountPath": path, "readOnly": True}]
+    volume = {
+        "name": f"{use}-source",
+        "persistentVolumeClaim": {"claimName": claim, "readOnly": True},
+    }
+    return [volume], [{"name": f"{use}-source", "mountPath": path, "readOnly": True}]

@@ -1,0 +1,116 @@
+"""The Job of `train`: one pod a node, all started together, offline; the only one with GPUs."""
+
+from __future__ import annotations
+
+from finetune_operator.api.resource import FineTuneJob
+from finetune_operator.build.common import OFFLINE, SECRETS, Json, Parts, env, stage_job
+from finetune_operator.core.model import CreateJob, Settings
+from finetune_operator.core.naming import (
+    leader_host,
+    plan_name,
+    progress_audience,
+    progress_path,
+    service_name,
+)
+from finetune_operator.core.quantity import parse_quantity
+
+MASTER_PORT = 29500
+# SIGTERM asks for a checkpoint: weights and optimizer of a large model take a while to write.
+GRACE_SECONDS = 120
+DEFAULT_SHARED_MEMORY = "1Gi"
+# The kubelet renews the token in time; the shortest life that it may have is ten minutes.
+TOKEN_SECONDS = 3600
+COMPLETION_INDEX = "metadata.annotations['batch.kubernetes.io/job-completion-index']"
+
+
+def train_job(resource: FineTuneJob, action: CreateJob, settings: Settings) -> Json:
+    """The Indexed Job of one training attempt."""
+    nodes = resource.spec.resources.nodes
+    pod: Json = {}
+    if nodes > 1:
+        pod["subdomain"] = service_name(resource.metadata.name)
+    if runtime_class := resource.spec.scheduling.runtime_class_name:
+        pod["runtimeClassName"] = runtime_class
+    shared_memory = resource.spec.resources.shared_memory or DEFAULT_SHARED_MEMORY
+    progress_env, progress_volumes, progress_mounts = _progress(resource, action, settings)
+    return stage_job(
+        resource,
+        action,
+        Parts(
+            env=[OFFLINE, *_ranks(resource, action), *progress_env],
+            volumes=[
+                {"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": shared_memory}},
+                *progress_volumes,
+            ],
+            mounts=[{"name": "shm", "mountPath": "/dev/shm"}, *progress_mounts],
+            resources=_resources(resource),
+            pod=pod,
+            job={"completionMode": "Indexed", "completions": nodes, "parallelism": nodes},
+            grace_seconds=GRACE_SECONDS,
+        ),
+    )
+
+
+def _ranks(resource: FineTuneJob, action: CreateJob) -> list[Json]:
+    asked = resource.spec.resources
+    host = leader_host(resource.metadata.name, action.attempt, asked.nodes)
+    variables = [
+        env("FINETUNE_NODES", str(asked.nodes)),
+        {
+            "name": "FINETUNE_NODE_RANK",
+            "valueFrom": {"fieldRef": {"fieldPath": COMPLETION_INDEX}},
+        },
+        env("FINETUNE_PROCESSES_PER_NODE", str(max(1, asked.gpus_per_node))),
+        env("FINETUNE_MASTER_ADDR", host),
+        env("FINETUNE_MASTER_PORT", str(MASTER_PORT)),
+    ]
+    if asked.cpu:
+        variables.append(env("FINETUNE_CPUS", str(max(1, int(parse_quantity(asked.cpu))))))
+    return variables
+
+
+def _resources(resource: FineTuneJob) -> Json:
+    asked = resource.spec.resources
+    limits: dict[str, str] = {}
+    if asked.gpus_per_node:
+        limits[asked.gpu_resource_name] = str(asked.gpus_per_node)
+    if asked.cpu:
+        limits["cpu"] = asked.cpu
+    if asked.memory:
+        limits["memory"] = asked.memory
+    return {"limits": limits, "requests": dict(limits)} if limits else {}
+
+
+def _progress(
+    resource: FineTuneJob, action: CreateJob, settings: Settings
+) -> tuple[list[Json], list[Json], list[Json]]:
+    if settings.progress_url is None:
+        return [], [], []
+    name, namespace = resource.metadata.name, resource.metadata.namespace
+    folder = f"{SECRETS}/progress"
+    sources: list[Json] = [
+        {
+            "serviceAccountToken": {
+                "audience": progress_audience(namespace, name),
+                "expirationSeconds": TOKEN_SECONDS,
+                "path": "token",
+            }
+        }
+    ]
+    url = settings.progress_url.rstrip("/") + progress_path(namespace, name)
+    variables = [
+        env("KUBEFLOW_TRAINER_SERVER_URL", url),
+        env("KUBEFLOW_TRAINER_SERVER_TOKEN", f"{folder}/token"),
+    ]
+    if settings.progress_ca is not None:
+        sources.append(
+            {
+                "configMap": {
+                    "name": plan_name(name, action.plan.hash),
+                    "items": [{"key": "ca.crt", "path": "ca.crt"}],
+                }
+            }
+        )
+        variables.append(env("KUBEFLOW_TRAINER_SERVER_CA_CERT", f"{folder}/ca.crt"))
+    volume = {"name": "progress", "projected": {"sources": sources, "defaultMode": 0o440}}
+    return variables, [volume], [{"name": "progress", "mountPath": folder, "readOnly": True}]

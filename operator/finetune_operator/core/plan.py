@@ -1,0 +1,175 @@
+"""What will run: spec → plan, with every default that depends on another field filled in.
+
+The plan is what `run.json` tells the stages (docs/stage-contract.md), the order of the stages and
+the image. How a stage is scheduled or mounted is not part of it; that is build/'s.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from finetune_operator.api.resource import FineTuneJob
+from finetune_operator.api.schema import ApiModel
+from finetune_operator.api.spec import (
+    Artifact,
+    Dataset,
+    LossOn,
+    Merge,
+    Method,
+    Model,
+    Spec,
+    Training,
+)
+from finetune_operator.core.model import Plan, Settings
+from finetune_operator.vocabulary import CONTRACT_VERSION, Stage
+
+HASH_LENGTH = 12
+# Common practice: adapters start from zero and bear a ten times higher rate than weights in use.
+LEARNING_RATE_LORA = "2e-4"
+LEARNING_RATE_FULL = "2e-5"
+# PEFT's word for every linear layer but the head.
+ALL_LINEAR = "all-linear"
+# What a rerun does not compare: the name of the plan itself, and the token that asked for it.
+NOT_COMPARED = ("planHash", "rerunToken")
+
+
+def make_plan(resource: FineTuneJob, settings: Settings) -> Plan:
+    """The plan of this spec: the same spec, token and image give the same hash."""
+    image = resource.spec.trainer.image or settings.trainer_image
+    run = _run(resource)
+    plan_hash = _hash(run, image)
+    return Plan(
+        hash=plan_hash,
+        run={**run, "planHash": plan_hash},
+        stages=stages_of(run),
+        trainer_image=image,
+    )
+
+
+def same_run(new: Plan, pinned: Plan) -> bool:
+    """Whether the pinned plan still says what the spec asks for.
+
+    The image is compared by the caller's spec, not here: a newer operator brings a newer default,
+    and that alone must not throw away what has been trained.
+    """
+    return _comparable(new.run) == _comparable(pinned.run)
+
+
+def stages_of(run: Mapping[str, Any]) -> tuple[Stage, ...]:
+    """The order of stages that `run.json` asks for."""
+    stages = [Stage.PREPARE, Stage.TRAIN]
+    if "merge" in run:
+        stages.append(Stage.MERGE)
+    if "upload" in run:
+        stages.append(Stage.UPLOAD)
+    return tuple(stages)
+
+
+def _run(resource: FineTuneJob) -> dict[str, Any]:
+    spec = resource.spec
+    run: dict[str, Any] = {
+        "contractVersion": CONTRACT_VERSION,
+        "name": resource.metadata.name,
+        "namespace": resource.metadata.namespace,
+        "model": _model(spec.model),
+        "dataset": _dataset(spec.dataset),
+        "method": _method(spec.method),
+        "training": _training(spec.training, spec.method),
+        "resources": {
+            "nodes": spec.resources.nodes,
+            "gpusPerNode": spec.resources.gpus_per_node,
+        },
+    }
+    if merge := _merge(spec):
+        run["merge"] = _json(merge)
+    if spec.upload:
+        run["upload"] = {
+            "repository": spec.upload.repository,
+            "branch": spec.upload.branch,
+            "private": spec.upload.private,
+            "artifacts": [str(artifact) for artifact in _artifacts(spec)],
+        }
+    if spec.rerun_token:
+        # A finished run that is asked for again is another run, though nothing else differs:
+        # with the same hash every stage would find its work done.
+        run["rerunToken"] = spec.rerun_token
+    return run
+
+
+def _model(model: Model) -> dict[str, Any]:
+    return {**_json(model, without={"token_secret_ref"}), **_revision(model)}
+
+
+def _dataset(dataset: Dataset) -> dict[str, Any]:
+    loss = dataset.loss or (LossOn.ALL_TOKENS if dataset.format.text else LossOn.COMPLETIONS)
+    return {
+        **_json(dataset, without={"token_secret_ref"}),
+        **_revision(dataset),
+        "loss": str(loss),
+    }
+
+
+def _revision(source: Model | Dataset) -> dict[str, str]:
+    return {"revision": source.revision or "main"} if source.source.startswith("hf://") else {}
+
+
+def _method(method: Method) -> dict[str, Any]:
+    if method.lora is None:
+        return {"full": {}}
+    lora = method.lora
+    return {
+        "lora": {
+            "rank": lora.rank,
+            "alpha": lora.alpha or 2 * lora.rank,
+            "dropout": lora.dropout,
+            "targetModules": lora.target_modules or [ALL_LINEAR],
+        }
+    }
+
+
+def _training(training: Training, method: Method) -> dict[str, Any]:
+    default_rate = LEARNING_RATE_LORA if method.lora else LEARNING_RATE_FULL
+    length = {} if training.max_steps else {"epochs": training.epochs or 1}
+    return {
+        **_json(training),
+        **length,
+        "learningRate": training.learning_rate or default_rate,
+        "evaluateEverySteps": training.evaluate_every_steps or 0,
+    }
+
+
+def _artifacts(spec: Spec) -> list[Artifact]:
+    if spec.upload is None:
+        return []
+    if spec.upload.artifacts:
+        return spec.upload.artifacts
+    return [Artifact.MERGED, Artifact.ADAPTER] if spec.method.lora else [Artifact.MERGED]
+
+
+def _merge(spec: Spec) -> Merge | None:
+    if spec.method.lora is None:
+        return None
+    if spec.merge is None and Artifact.MERGED in _artifacts(spec):
+        return Merge()
+    return spec.merge
+
+
+def _json(model: ApiModel, without: set[str] | None = None) -> dict[str, Any]:
+    return model.model_dump(mode="json", by_alias=True, exclude_none=True, exclude=without)
+
+
+def _comparable(run: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in run.items() if key not in NOT_COMPARED}
+
+
+def _hash(run: Mapping[str, Any], image: str) -> str:
+    canonical = json.dumps(
+        {"run": run, "trainerImage": image},
+        sort_keys=True,
+        separators=(",", ":"),
+        ensure_ascii=False,
+    )
+    return hashlib.sha256(canonical.encode()).hexdigest()[:HASH_LENGTH]

@@ -1,0 +1,256 @@
+"""The four stage Jobs: what they share, and what only one of them has."""
+
+from typing import Any
+
+import pytest
+
+from finetune_operator.build.manifests import manifest
+from finetune_operator.core.model import CreateJob, Settings
+from finetune_operator.vocabulary import Stage
+from unit.operator.builders import RUN, SETTINGS, UID, plan, resource
+
+PROGRESS = Settings(
+    trainer_image="trainer:1",
+    hub_endpoint="http://hub.example",
+    progress_url="https://operator.example:8443/",
+    progress_ca="PEM",
+)
+
+
+def built(
+    stage: str, attempt: int = 1, settings: Settings = SETTINGS, **changes: Any
+) -> dict[str, Any]:
+    action = CreateJob(Stage(stage), attempt, plan(settings, **changes))
+    return manifest(action, resource(**changes), settings)
+
+
+def pod(job: dict[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = job["spec"]["template"]["spec"]
+    return found
+
+
+def container(job: dict[str, Any]) -> dict[str, Any]:
+    (only,) = pod(job)["containers"]
+    found: dict[str, Any] = only
+    return found
+
+
+def environment(job: dict[str, Any]) -> dict[str, Any]:
+    return {entry["name"]: entry.get("value", "") for entry in container(job)["env"]}
+
+
+def mounts(job: dict[str, Any]) -> dict[str, Any]:
+    return {mount["mountPath"]: mount["name"] for mount in container(job)["volumeMounts"]}
+
+
+def volume(job: dict[str, Any], name: str) -> dict[str, Any]:
+    (found,) = (entry for entry in pod(job)["volumes"] if entry["name"] == name)
+    return dict(found)
+
+
+@pytest.mark.parametrize("stage", list(Stage))
+def test_every_stage_is_one_try_in_a_restricted_pod(stage: Stage) -> None:
+    job = built(stage, 3)
+    assert job["metadata"]["name"] == f"{RUN}-{stage}-3"
+    assert job["spec"]["backoffLimit"] == 0
+    assert pod(job)["restartPolicy"] == "Never"
+    assert pod(job)["automountServiceAccountToken"] is False
+    assert pod(job)["securityContext"]["runAsNonRoot"] is True
+    assert container(job)["securityContext"] == {
+        "allowPrivilegeEscalation": False,
+        "capabilities": {"drop": ["ALL"]},
+        "readOnlyRootFilesystem": True,
+    }
+    assert container(job)["args"] == [stage]
+    assert "command" not in container(job)
+
+
+@pytest.mark.parametrize("stage", list(Stage))
+def test_every_stage_is_owned_and_found_by_its_labels(stage: Stage) -> None:
+    job = built(stage, 2)
+    (owner,) = job["metadata"]["ownerReferences"]
+    assert (owner["uid"], owner["controller"], owner["blockOwnerDeletion"]) == (UID, True, True)
+    labels = {
+        "app.kubernetes.io/managed-by": "finetune-operator",
+        "finetune.dev/run": RUN,
+        "finetune.dev/stage": stage,
+        "finetune.dev/attempt": "2",
+    }
+    assert job["metadata"]["labels"] == labels
+    assert job["spec"]["template"]["metadata"]["labels"] == labels
+    assert job["metadata"]["annotations"] == {"finetune.dev/plan-hash": plan().hash}
+
+
+@pytest.mark.parametrize("stage", list(Stage))
+def test_every_stage_gets_the_same_plan_and_workspace(stage: Stage) -> None:
+    job = built(stage)
+    assert mounts(job)["/etc/finetune"] == "run"
+    assert volume(job, "run")["configMap"]["name"] == f"{RUN}-plan-{plan().hash[:8]}"
+    assert volume(job, mounts(job)["/workspace"])["persistentVolumeClaim"] == {
+        "claimName": f"{RUN}-workspace"
+    }
+
+
+def test_a_claim_of_the_users_takes_the_workspaces_place() -> None:
+    job = built("prepare", storage={"claimName": "shared"})
+    assert volume(job, "workspace")["persistentVolumeClaim"]["claimName"] == "shared"
+
+
+@pytest.mark.parametrize(
+    ("stage", "expected"),
+    [
+        ("prepare", {"HF_ENDPOINT": "http://hub.example"}),
+        (
+            "train",
+            {
+                "HF_HUB_OFFLINE": "1",
+                "FINETUNE_NODES": "1",
+                "FINETUNE_NODE_RANK": "",
+                "FINETUNE_PROCESSES_PER_NODE": "1",
+                "FINETUNE_MASTER_ADDR": "demo-train-2-0",
+                "FINETUNE_MASTER_PORT": "29500",
+                "KUBEFLOW_TRAINER_SERVER_URL": "https://operator.example:8443/apis/"
+                "trainer.kubeflow.org/v1alpha1/namespaces/team-a/trainjobs/demo/status",
+                "KUBEFLOW_TRAINER_SERVER_TOKEN": "/var/run/secrets/finetune/progress/token",
+                "KUBEFLOW_TRAINER_SERVER_CA_CERT": "/var/run/secrets/finetune/progress/ca.crt",
+            },
+        ),
+        ("merge", {"HF_HUB_OFFLINE": "1"}),
+        ("upload", {"HF_ENDPOINT": "http://hub.example"}),
+    ],
+)
+def test_the_environment_is_the_contracts(stage: str, expected: dict[str, str]) -> None:
+    common = {
+        "FINETUNE_STAGE": stage,
+        "FINETUNE_ATTEMPT": "2",
+        "HF_HOME": "/tmp/hf",
+        "HOME": "/tmp",
+    }
+    assert environment(built(stage, 2, PROGRESS)) == common | expected
+
+
+TOKENS: dict[str, Any] = {
+    "model": {"tokenSecretRef": {"name": "read-model", "key": "hf"}},
+    "dataset": {"tokenSecretRef": {"name": "read-data"}},
+}
+
+
+@pytest.mark.parametrize(
+    ("stage", "secrets"),
+    [
+        ("prepare", {"model": "read-model", "dataset": "read-data"}),
+        ("train", {}),
+        ("merge", {}),
+        ("upload", {"upload": "hf-write"}),
+    ],
+)
+def test_tokens_are_mounted_only_where_they_are_needed(stage: str, secrets: dict[str, str]) -> None:
+    job = built(stage, **TOKENS)
+    found = {
+        path.removeprefix("/var/run/secrets/finetune/"): volume(job, name)["secret"]["secretName"]
+        for path, name in mounts(job).items()
+        if path.startswith("/var/run/secrets/")
+    }
+    assert found == secrets
+
+
+def test_only_the_named_key_of_a_secret_is_mounted() -> None:
+    secret = volume(built("prepare", **TOKENS), "model-token")["secret"]
+    assert secret["items"] == [{"key": "hf", "path": "token"}]
+    assert secret["defaultMode"] == 0o440
+
+
+def test_claims_named_as_sources_are_mounted_read_only_in_prepare_alone() -> None:
+    changes: dict[str, Any] = {
+        "model": {"source": "pvc://models/base"},
+        "dataset": {"source": "pvc://data/a/b.jsonl"},
+    }
+    job = built("prepare", **changes)
+    assert {"/sources/model", "/sources/dataset"} <= set(mounts(job))
+    assert volume(job, "model-source")["persistentVolumeClaim"] == {
+        "claimName": "models",
+        "readOnly": True,
+    }
+    assert "/sources/model" not in mounts(built("train", **changes))
+
+
+def test_a_source_on_the_workspaces_own_claim_is_the_same_volume() -> None:
+    job = built("prepare", model={"source": "pvc://shared/base"}, storage={"claimName": "shared"})
+    assert mounts(job)["/sources/model"] == "workspace"
+
+
+def test_training_pods_start_together_and_find_pod_0_by_name() -> None:
+    job = built("train", 4, resources={"nodes": 3, "gpusPerNode": 8})
+    assert job["spec"]["completionMode"] == "Indexed"
+    assert job["spec"]["completions"] == job["spec"]["parallelism"] == 3
+    assert pod(job)["subdomain"] == "demo-train"
+    assert environment(job)["FINETUNE_MASTER_ADDR"] == "demo-train-4-0.demo-train"
+    assert environment(job)["FINETUNE_PROCESSES_PER_NODE"] == "8"
+
+
+def test_a_job_ends_with_its_first_bad_pod() -> None:
+    rules = built("train")["spec"]["podFailurePolicy"]["rules"]
+    assert [rule["action"] for rule in rules] == ["FailJob", "FailJob"]
+    assert rules[1]["onExitCodes"] == {
+        "containerName": "train",
+        "operator": "NotIn",
+        "values": [0],
+    }
+
+
+def test_training_gets_what_it_asked_for_and_helpers_no_limits() -> None:
+    asked = {"gpusPerNode": 2, "cpu": "7500m", "memory": "64Gi", "sharedMemory": "8Gi"}
+    train = built("train", resources=asked)
+    limits = {"nvidia.com/gpu": "2", "cpu": "7500m", "memory": "64Gi"}
+    assert container(train)["resources"] == {"limits": limits, "requests": limits}
+    assert environment(train)["FINETUNE_CPUS"] == "7"
+    assert volume(train, "shm")["emptyDir"] == {"medium": "Memory", "sizeLimit": "8Gi"}
+    for helper in ("prepare", "merge", "upload"):
+        assert set(container(built(helper, resources=asked))["resources"]) == {"requests"}
+        assert "/dev/shm" not in mounts(built(helper))
+
+
+def test_every_stage_runs_where_training_may_because_the_volume_lives_there() -> None:
+    scheduling = {
+        "nodeSelector": {"pool": "gpu"},
+        "tolerations": [{"key": "gpu", "operator": "Exists"}],
+        "affinity": {"nodeAffinity": {}},
+        "priorityClassName": "high",
+        "schedulerName": "mine",
+        "runtimeClassName": "nvidia",
+    }
+    for stage in Stage:
+        spec = pod(built(stage, scheduling=scheduling))
+        assert spec["nodeSelector"] == {"pool": "gpu"}
+        assert spec["tolerations"] == [{"key": "gpu", "operator": "Exists"}]
+        assert spec["priorityClassName"] == "high"
+        assert spec.get("runtimeClassName") == ("nvidia" if stage is Stage.TRAIN else None)
+
+
+def test_the_image_is_the_plans_and_pulled_as_the_spec_says() -> None:
+    job = built(
+        "merge",
+        trainer={
+            "image": "mine:2",
+            "imagePullPolicy": "Never",
+            "imagePullSecrets": [{"name": "registry"}],
+        },
+    )
+    assert container(job)["image"] == "mine:2"
+    assert container(job)["imagePullPolicy"] == "Never"
+    assert pod(job)["imagePullSecrets"] == [{"name": "registry"}]
+
+
+def test_training_has_time_to_save_a_checkpoint_when_it_is_stopped() -> None:
+    assert pod(built("train"))["terminationGracePeriodSeconds"] == 120
+    assert pod(built("upload"))["terminationGracePeriodSeconds"] == 30
+
+
+def test_progress_is_reported_with_a_token_for_this_run_only() -> None:
+    sources = volume(built("train", settings=PROGRESS), "progress")["projected"]["sources"]
+    assert sources[0]["serviceAccountToken"]["audience"] == "finetune.dev/team-a/demo"
+    assert sources[1]["configMap"]["items"] == [{"key": "ca.crt", "path": "ca.crt"}]
+
+
+def test_without_an_endpoint_nothing_is_reported() -> None:
+    assert not [name for name in environment(built("train")) if name.startswith("KUBEFLOW")]

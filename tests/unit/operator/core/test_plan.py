@@ -1,0 +1,153 @@
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from finetune_operator.core.model import Settings
+from finetune_operator.core.plan import make_plan, same_run
+from finetune_operator.vocabulary import Stage
+from finetune_trainer.run import Run
+from unit.operator.builders import SETTINGS, plan, resource
+
+TEXT = {"questionAnswer": None, "text": {}}
+DOCS = Path(__file__).parents[4] / "docs"
+
+EXAMPLE: dict[str, Any] = {
+    "model": {"source": "hf://HuggingFaceTB/SmolLM2-135M-Instruct"},
+    "dataset": {
+        "source": "hf://wordnet/glosses",
+        "split": "train[:2000]",
+        "validation": {"fraction": "0.05"},
+    },
+    "training": {"checkpoint": {"everySteps": 50}},
+    "upload": {"repository": "acme/smollm2-glosses"},
+}
+
+
+def test_the_documented_example_is_the_plan_of_the_spec_that_it_shows() -> None:
+    example = json.loads((DOCS / "examples" / "run.json").read_text())
+    made = resource("smollm2-glosses", **EXAMPLE)
+    made = made.model_copy(
+        update={"metadata": made.metadata.model_copy(update={"namespace": "default"})}
+    )
+    run = dict(make_plan(made, SETTINGS).run)
+    assert {**run, "planHash": example["planHash"]} == example
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        EXAMPLE,
+        {"method": {"lora": None, "full": {}}, "upload": None},
+        {"model": {"source": "pvc://models/base"}, "resources": {"nodes": 2, "gpusPerNode": 8}},
+        {"training": {"maxSteps": 10, "evaluateEverySteps": 5}, "rerunToken": "again"},
+        {"dataset": {"format": {"questionAnswer": None, "template": {
+            "prompt": "Q: {q}", "completion": "{a}"}}}},
+    ],
+)  # fmt: skip
+def test_the_trainer_reads_what_the_operator_plans(changes: dict[str, Any]) -> None:
+    run = Run.model_validate(plan(**changes).run)
+    assert run.plan_hash == plan(**changes).hash
+
+
+@pytest.mark.parametrize(
+    ("changes", "path", "value"),
+    [
+        ({}, "model.revision", "main"),
+        ({"model": {"revision": "v2"}}, "model.revision", "v2"),
+        ({"model": {"source": "pvc://models/base"}}, "model.revision", None),
+        ({"model": {"tokenSecretRef": {"name": "hf"}}}, "model.tokenSecretRef", None),
+        ({}, "dataset.split", "train"),
+        ({}, "dataset.loss", "Completions"),
+        ({"dataset": {"loss": "LastTurn"}}, "dataset.loss", "LastTurn"),
+        ({"dataset": {"format": TEXT}}, "dataset.loss", "AllTokens"),
+        ({}, "method.lora.alpha", 32),
+        ({"method": {"lora": {"rank": 8}}}, "method.lora.alpha", 16),
+        ({"method": {"lora": {"rank": 8, "alpha": 8}}}, "method.lora.alpha", 8),
+        ({}, "method.lora.targetModules", ["all-linear"]),
+        ({"method": {"lora": {"targetModules": ["q"]}}}, "method.lora.targetModules", ["q"]),
+        ({"method": {"lora": None, "full": {}}}, "method.full", {}),
+        ({}, "training.learningRate", "2e-4"),
+        ({"method": {"lora": None, "full": {}}}, "training.learningRate", "2e-5"),
+        ({"training": {"learningRate": "1e-3"}}, "training.learningRate", "1e-3"),
+        ({}, "training.epochs", 1),
+        ({"training": {"epochs": 3}}, "training.epochs", 3),
+        ({"training": {"maxSteps": 5}}, "training.epochs", None),
+        ({"training": {"maxSteps": 5}}, "training.maxSteps", 5),
+        ({}, "training.evaluateEverySteps", 0),
+        ({}, "resources", {"nodes": 1, "gpusPerNode": 0}),
+        ({}, "merge.precision", "Auto"),
+        ({"merge": {"precision": "Float32"}}, "merge.precision", "Float32"),
+        ({"upload": {"artifacts": ["Adapter"]}}, "merge", None),
+        ({"upload": None}, "merge", None),
+        ({"upload": None, "merge": {}}, "merge.precision", "Auto"),
+        ({"method": {"lora": None, "full": {}}}, "merge", None),
+        ({}, "upload.artifacts", ["Merged", "Adapter"]),
+        ({"method": {"lora": None, "full": {}}}, "upload.artifacts", ["Merged"]),
+        ({"upload": {"artifacts": ["Adapter"]}}, "upload.artifacts", ["Adapter"]),
+        ({}, "upload.tokenSecretRef", None),
+        ({"upload": None}, "upload", None),
+    ],
+)  # fmt: skip
+def test_what_is_left_out_is_derived(changes: dict[str, Any], path: str, value: Any) -> None:
+    found: Any = plan(**changes).run
+    for key in path.split("."):
+        found = found.get(key) if found is not None else None
+    assert found == value
+
+
+@pytest.mark.parametrize(
+    ("changes", "stages"),
+    [
+        ({}, "prepare train merge upload"),
+        ({"upload": None}, "prepare train"),
+        ({"upload": None, "merge": {}}, "prepare train merge"),
+        ({"upload": {"artifacts": ["Adapter"]}}, "prepare train upload"),
+        ({"upload": {"artifacts": ["Adapter"]}, "merge": {}}, "prepare train merge upload"),
+        ({"method": {"lora": None, "full": {}}}, "prepare train upload"),
+        ({"method": {"lora": None, "full": {}}, "upload": None}, "prepare train"),
+    ],
+)
+def test_stages_not_asked_for_do_not_exist(changes: dict[str, Any], stages: str) -> None:
+    assert plan(**changes).stages == tuple(Stage(stage) for stage in stages.split())
+
+
+def test_the_same_spec_and_image_give_the_same_hash() -> None:
+    assert plan().hash == plan().hash
+    assert len(plan().hash) == 12
+    assert plan(scheduling={"priorityClassName": "high"}).hash == plan().hash
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"training": {"seed": 1}},
+        {"rerunToken": "again"},
+        {"trainer": {"image": "trainer:2"}},
+    ],
+)
+def test_what_defines_the_run_changes_the_hash(changes: dict[str, Any]) -> None:
+    assert plan(**changes).hash != plan().hash
+
+
+def test_the_operators_image_is_the_default_and_part_of_the_hash() -> None:
+    newer = Settings(trainer_image="trainer:2")
+    assert plan(newer).trainer_image == "trainer:2"
+    assert plan(newer).hash != plan().hash
+    assert plan(newer, trainer={"image": "mine:1"}).trainer_image == "mine:1"
+
+
+@pytest.mark.parametrize(
+    ("changes", "same"),
+    [
+        ({}, True),
+        ({"rerunToken": "again"}, True),
+        ({"resources": {"memory": "64Gi"}}, True),
+        ({"training": {"seed": 1}}, False),
+        ({"upload": None}, False),
+    ],
+)
+def test_a_rerun_compares_what_the_stages_are_told(changes: dict[str, Any], same: bool) -> None:
+    assert same_run(plan(**changes), plan()) is same
