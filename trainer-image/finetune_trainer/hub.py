@@ -1,4 +1,4 @@
-"""What the stages that talk to the Hub share: its address, the token files, and its errors in words.
+"""What stages that talk to the Hub share: its address, the token files, its errors in words.
 
 Which repository is read or written, and what with, belongs to the stages.
 """
@@ -23,7 +23,9 @@ from huggingface_hub.errors import (
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
-from huggingface_hub.utils import httpx
+
+# The client's own name for its transport: the package behind it has changed before.
+from huggingface_hub.utils import httpx  # type: ignore[attr-defined]
 
 from finetune_trainer.outcome import RetryableError, StageError, UserError
 

@@ -1,0 +1,294 @@
+"""The stage from end to end, from folders that stand for mounted claims."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from finetune_trainer.data.examples import Examples
+from finetune_trainer.outcome import UserError, run_stage
+from finetune_trainer.prepare import stage
+from finetune_trainer.run import Run
+from finetune_trainer.workspace import Workspace
+from unit.trainer.prepare.plans import plan, questions, write_rows
+from unit.trainer.tiny import VOCABULARY, write_tiny_model
+
+pytestmark = pytest.mark.usefixtures("sources")
+
+
+def refused(run: Run, workspace: Workspace) -> str:
+    with pytest.raises(UserError) as caught:
+        stage(run, workspace)
+    return str(caught.value)
+
+
+def read(examples: Examples) -> list[tuple[str, str]]:
+    """Each example as text: all of it, and what is supervised."""
+
+    def text(tokens: Any) -> str:
+        return "".join(VOCABULARY[token] for token in tokens)
+
+    return [
+        (text(example.tokens), text(example.tokens[example.supervised]))
+        for example in (examples[index] for index in range(len(examples)))
+    ]
+
+
+def test_answers_with_their_stop_token_are_supervised_and_nothing_else(
+    workspace: Workspace,
+) -> None:
+    stage(plan(), workspace)
+    text, supervised = read(Examples(workspace.data / "train"))[6]
+    assert text == (
+        "<|im_start|>user\nWhat is 6 plus 1?<|im_end|>\n<|im_start|>assistant\n7<|im_end|>\n"
+    )
+    assert supervised == "7<|im_end|>"
+
+
+def test_the_result_has_the_contracts_keys(workspace: Workspace) -> None:
+    message, result = stage(plan(), workspace)
+    assert message.startswith("Prepared 40 of 40 rows: ")
+    assert result["rows"] == result["rowsKept"] == 40
+    assert result["rowsDropped"] == 0
+    assert result["trainableParameters"] == 16384 // 4
+    model = AutoModelForCausalLM.from_pretrained(workspace.model)
+    assert result["parameters"] == sum(weight.numel() for weight in model.parameters())
+    assert result["totalSteps"] == -(-result["trainSequences"] // 2)
+    assert all(isinstance(value, (str, int, float)) for value in result.values())
+    assert "precision" not in result
+
+
+def test_full_fine_tuning_trains_every_parameter(workspace: Workspace) -> None:
+    _, result = stage(plan(method={"full": {}, "lora": None}), workspace)
+    assert result["trainableParameters"] == result["parameters"]
+
+
+def test_the_model_is_whole_in_the_workspace(workspace: Workspace, sources: Path) -> None:
+    stage(plan(), workspace)
+    original = load_file(sources / "model" / "tiny" / "model.safetensors")
+    assert load_file(workspace.model / "model.safetensors").keys() == original.keys()
+    assert AutoTokenizer.from_pretrained(workspace.model).chat_template
+
+
+def test_the_report_and_the_preview_are_written(
+    workspace: Workspace, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stage(plan(), workspace)
+    report = json.loads((workspace.prepare / "report.json").read_text())
+    assert report["tokenLengthPercentiles"]["100"] == max(
+        Examples(workspace.data / "train").lengths
+    )
+    assert 0 < report["supervisedShare"] < 1
+    assert 0.5 < report["packingEfficiency"] <= 1
+    preview = (workspace.prepare / "preview.txt").read_text()
+    assert preview.count("⟦") == preview.count("⟧") == 3
+    log = capsys.readouterr().out
+    assert "rows          40, of these 40 kept" in log
+    assert "\x1b[32m" in log
+
+
+def test_meta_says_what_the_data_belongs_to(workspace: Workspace) -> None:
+    stage(plan(), workspace)
+    meta = json.loads((workspace.data / "meta.json").read_text())
+    assert meta["planHash"] == "1111"
+    assert meta["stopTokenIds"] == [VOCABULARY.index("<|im_end|>")]
+    assert meta["padTokenId"] == VOCABULARY.index("<pad>")
+    assert meta["vocabSize"] == len(VOCABULARY)
+
+
+def test_nothing_temporary_is_left(workspace: Workspace) -> None:
+    stage(plan(), workspace)
+    assert not list(workspace.root.rglob("*.tmp"))
+
+
+def test_a_second_pod_of_the_same_plan_succeeds_at_once(
+    workspace: Workspace, sources: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("FINETUNE_TERMINATION_LOG", str(tmp_path / "log"))
+    assert run_stage("prepare", lambda: stage(plan(), workspace), workspace) == 0
+    first = json.loads(workspace.result("prepare").read_text())
+    shutil.rmtree(sources)
+    assert stage(plan(), workspace) == (first["message"], first["result"])
+
+
+def test_another_plan_removes_what_the_last_one_left_but_keeps_the_model(
+    workspace: Workspace,
+) -> None:
+    stage(plan(), workspace)
+    weights = workspace.model / "model.safetensors"
+    before = weights.stat().st_mtime_ns
+    (workspace.checkpoints / "step-5").mkdir(parents=True)
+    (workspace.adapter).mkdir()
+    workspace.history.write_text("{}\n")
+    stage(plan(planHash="2222", dataset={"split": "train[:10]"}), workspace)
+    assert workspace.plan_hash.read_text().strip() == "2222"
+    assert len(Examples(workspace.data / "train")) == 10
+    assert not workspace.checkpoints.exists()
+    assert not workspace.adapter.exists()
+    assert not workspace.history.exists()
+    assert weights.stat().st_mtime_ns == before
+
+
+def test_a_damaged_model_is_repaired(workspace: Workspace) -> None:
+    stage(plan(), workspace)
+    weights = workspace.model / "model.safetensors"
+    whole = weights.read_bytes()
+    weights.write_bytes(whole[:1000])
+    stage(plan(planHash="2222"), workspace)
+    assert weights.read_bytes() == whole
+
+
+def test_a_chat_template_of_the_spec_replaces_the_models_for_one_plan(
+    workspace: Workspace,
+) -> None:
+    own = (
+        "{% for m in messages %}{% if m.role == 'user' %}Q {{ m.content }} A "
+        "{% else %}{{ m.content }}<|im_end|>{% endif %}{% endfor %}"
+    )
+    stage(plan(model={"chatTemplate": own}), workspace)
+    assert read(Examples(workspace.data / "train"))[0][0] == "Q What is 0 plus 1? A 1<|im_end|>"
+    assert AutoTokenizer.from_pretrained(workspace.model).chat_template == own
+    stage(plan(planHash="2222"), workspace)
+    assert read(Examples(workspace.data / "train"))[0][0].startswith("<|im_start|>user")
+
+
+def test_a_fraction_is_held_out_for_validation(workspace: Workspace) -> None:
+    _, result = stage(plan(dataset={"validation": {"fraction": "0.1"}}), workspace)
+    train = {text for text, _ in read(Examples(workspace.data / "train"))}
+    validation = {text for text, _ in read(Examples(workspace.data / "validation"))}
+    assert (len(train), len(validation)) == (36, 4)
+    assert not train & validation
+    assert result["validationSequences"] >= 1
+
+
+def test_a_split_of_its_own_is_used_for_validation(workspace: Workspace, sources: Path) -> None:
+    write_rows(sources / "dataset" / "two" / "train.jsonl", questions(12))
+    write_rows(sources / "dataset" / "two" / "test.jsonl", questions(5))
+    run = plan(dataset={"source": "pvc://data/two", "validation": {"split": "test[:3]"}})
+    stage(run, workspace)
+    assert len(Examples(workspace.data / "train")) == 12
+    assert len(Examples(workspace.data / "validation")) == 3
+
+
+def test_without_validation_there_is_none(workspace: Workspace) -> None:
+    stage(plan(), workspace)
+    assert not (workspace.data / "validation").exists()
+
+
+def test_rows_that_cannot_be_used_are_counted_by_reason(
+    workspace: Workspace, sources: Path
+) -> None:
+    rows = [
+        *questions(8),
+        {"question": "?", "answer": ""},
+        {"question": "long", "answer": "x" * 199},
+    ]
+    write_rows(sources / "dataset" / "rows.jsonl", rows)
+    message, result = stage(plan(), workspace)
+    report = json.loads((workspace.prepare / "report.json").read_text())
+    assert report["droppedByReason"] == {
+        'column "answer" is empty': 1,
+        "longer than spec.training.sequenceLength": 1,
+    }
+    assert result["rowsDropped"] == 2
+    assert "(2 dropped)" in message
+
+
+def test_text_is_split_where_it_is_too_long(workspace: Workspace, sources: Path) -> None:
+    write_rows(sources / "dataset" / "rows.jsonl", [{"text": "a" * 300}])
+    stage(plan(dataset={"format": {"text": {}}}), workspace)
+    examples = Examples(workspace.data / "train")
+    assert examples.lengths.tolist() == [128, 128, 45]
+    assert examples[2].tokens[-1] == VOCABULARY.index("<|im_end|>")
+    assert [int(np.sum(~examples[index].supervised)) for index in range(3)] == [1, 1, 1]
+
+
+def test_a_completion_is_supervised_and_ends(workspace: Workspace, sources: Path) -> None:
+    write_rows(sources / "dataset" / "rows.jsonl", [{"prompt": "1 + 1 =", "completion": " 2"}])
+    stage(plan(dataset={"format": {"promptCompletion": {}}}), workspace)
+    assert read(Examples(workspace.data / "train")) == [("1 + 1 = 2<|im_end|>", " 2<|im_end|>")]
+
+
+def test_a_missing_column_is_named_with_those_that_are_there(workspace: Workspace) -> None:
+    run = plan(dataset={"format": {"questionAnswer": {"question": "problem"}}})
+    assert refused(run, workspace) == (
+        'spec.dataset.format.questionAnswer.question names column "problem", which the data set '
+        "does not have; it has: question, answer."
+    )
+
+
+def test_an_unknown_split_is_named_with_those_that_are_there(workspace: Workspace) -> None:
+    assert refused(plan(dataset={"split": "trian[:10]"}), workspace) == (
+        'spec.dataset.split names "trian"; the data set has: train.'
+    )
+
+
+def test_an_empty_slice_is_refused(workspace: Workspace) -> None:
+    assert "has no rows" in refused(plan(dataset={"split": "train[:0]"}), workspace)
+
+
+def test_an_empty_file_is_refused(workspace: Workspace, sources: Path) -> None:
+    write_rows(sources / "dataset" / "rows.jsonl", [])
+    assert "rows" in refused(plan(), workspace)
+
+
+def test_a_malformed_slice_is_refused(workspace: Workspace) -> None:
+    assert "train[10%:20%]" in refused(plan(dataset={"split": "train[a:b]"}), workspace)
+
+
+def test_data_that_is_all_too_long_names_the_length_it_needs(workspace: Workspace) -> None:
+    sentence = refused(plan(training={"sequenceLength": 16}), workspace)
+    assert sentence.startswith("Every row of the training data is longer than spec.training")
+    assert "the shortest has" in sentence
+
+
+def test_data_without_a_usable_row_says_why(workspace: Workspace, sources: Path) -> None:
+    write_rows(sources / "dataset" / "rows.jsonl", [{"question": "a", "answer": None}] * 3)
+    sentence = refused(plan(), workspace)
+    assert '3 rows: column "answer" is empty' in sentence
+
+
+def test_broken_data_is_a_user_error(workspace: Workspace, sources: Path) -> None:
+    (sources / "dataset" / "rows.jsonl").write_text('{"question": "a"\nnot json')
+    assert "cannot be read as rows" in refused(plan(), workspace)
+
+
+def test_sequences_longer_than_the_models_positions_are_refused(workspace: Workspace) -> None:
+    assert refused(plan(training={"sequenceLength": 1024}), workspace) == (
+        "spec.training.sequenceLength is 1024, but the model has positions for 512 tokens: set it "
+        "to 512 or less."
+    )
+
+
+def test_an_unknown_target_module_is_refused(workspace: Workspace) -> None:
+    run = plan(method={"lora": {"targetModules": ["q_porj"]}})
+    assert 'names "q_porj"' in refused(run, workspace)
+
+
+def test_a_path_that_leaves_the_claim_is_refused(workspace: Workspace) -> None:
+    assert "must stay inside" in refused(plan(model={"source": "pvc://m/../secret"}), workspace)
+
+
+def test_a_path_that_the_claim_does_not_hold_is_refused(workspace: Workspace) -> None:
+    sentence = refused(plan(model={"source": "pvc://models/nothing"}), workspace)
+    assert sentence == (
+        'spec.model.source names "nothing", which claim models does not hold: check the path.'
+    )
+
+
+def test_a_tokenizer_that_knows_more_than_the_model_is_refused(
+    workspace: Workspace, sources: Path
+) -> None:
+    write_tiny_model(sources / "model" / "small", vocab_size=50)
+    sentence = refused(plan(model={"source": "pvc://models/small"}), workspace)
+    assert "files belong together" in sentence
+
+
+def test_a_failure_leaves_no_data_behind(workspace: Workspace) -> None:
+    refused(plan(training={"sequenceLength": 16}), workspace)
+    assert not workspace.data.exists()

@@ -1,0 +1,273 @@
+"""Rows of every format, read as documents: a conversation, a continuation or a passage.
+
+Columns are checked once, against the data set; values row by row. Tokens and templates are not
+known here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from string import Formatter
+from typing import Any
+
+from finetune_trainer.outcome import UserError
+from finetune_trainer.run import (
+    Alpaca,
+    Format,
+    Messages,
+    PromptCompletion,
+    QuestionAnswer,
+    Template,
+    Text,
+)
+
+ROLES = ("system", "user", "assistant")
+
+Message = dict[str, str]
+Row = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Conversation:
+    """Turns of a chat, `{"role", "content"}` each; the last one is the assistant's."""
+
+    messages: tuple[Message, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Continuation:
+    """Plain text: `prompt` is context, `completion` what is to follow."""
+
+    prompt: str
+    completion: str
+
+
+@dataclass(frozen=True, slots=True)
+class Passage:
+    """Plain text that is learned as a whole."""
+
+    text: str
+
+
+Document = Conversation | Continuation | Passage
+
+
+class Dropped(Exception):
+    """This row cannot be used; the message is the reason, the same for all rows alike."""
+
+
+@dataclass(frozen=True, slots=True)
+class RowReader:
+    """How rows become documents.
+
+    Attributes:
+        columns: the columns it reads.
+        is_chat: whether it makes conversations, which need a chat template.
+        read: the document of a row. Raises `Dropped` when the row has none.
+    """
+
+    columns: tuple[str, ...]
+    is_chat: bool
+    read: Callable[[Row], Document]
+
+
+def row_reader(format: Format, columns: Sequence[str]) -> RowReader:
+    """The reader for `format` on a data set that has `columns`.
+
+    Raises:
+        UserError: the format names a column that the data set does not have.
+    """
+    match _chosen(format):
+        case QuestionAnswer() as chosen:
+            return _question_answer(chosen, columns)
+        case Messages(messages=column):
+            _require("messages.messages", column, columns)
+            return RowReader((column,), True, lambda row: _conversation(row[column]))
+        case PromptCompletion(prompt=prompt, completion=completion):
+            _require("promptCompletion.prompt", prompt, columns)
+            _require("promptCompletion.completion", completion, columns)
+            return RowReader(
+                (prompt, completion),
+                False,
+                lambda row: Continuation(_text(row, prompt), _text(row, completion)),
+            )
+        case Alpaca() as chosen:
+            return _alpaca(chosen, columns)
+        case Template() as chosen:
+            return _template(chosen, columns)
+        case Text(text=column):
+            _require("text.text", column, columns)
+            return RowReader((column,), False, lambda row: Passage(_text(row, column)))
+
+
+def _chosen(
+    format: Format,
+) -> QuestionAnswer | Messages | PromptCompletion | Alpaca | Template | Text:
+    members = [
+        format.question_answer,
+        format.messages,
+        format.prompt_completion,
+        format.alpaca,
+        format.template,
+        format.text,
+    ]
+    present = [member for member in members if member is not None]
+    if len(present) != 1:
+        raise UserError("spec.dataset.format must have exactly one member: name one format.")
+    return present[0]
+
+
+def _require(field: str, column: str, columns: Sequence[str]) -> None:
+    if column not in columns:
+        raise UserError(
+            f'spec.dataset.format.{field} names column "{column}", which the data set does not '
+            f"have; it has: {', '.join(columns)}."
+        )
+
+
+def _question_answer(chosen: QuestionAnswer, columns: Sequence[str]) -> RowReader:
+    question, answer, system = chosen.question, chosen.answer, chosen.system
+    _require("questionAnswer.question", question, columns)
+    _require("questionAnswer.answer", answer, columns)
+    if system is not None:
+        _require("questionAnswer.system", system, columns)
+
+    def read(row: Row) -> Document:
+        turns = _exchange(_text(row, question), _text(row, answer))
+        instruction = _optional_text(row, system) if system is not None else ""
+        if instruction:
+            turns = ({"role": "system", "content": instruction}, *turns)
+        return Conversation(turns)
+
+    names = (question, answer) if system is None else (question, answer, system)
+    return RowReader(names, True, read)
+
+
+def _alpaca(chosen: Alpaca, columns: Sequence[str]) -> RowReader:
+    _require("alpaca.instruction", chosen.instruction, columns)
+    _require("alpaca.output", chosen.output, columns)
+    # Many such data sets have no inputs at all; a column that the user named must exist.
+    has_input = chosen.input in columns
+    if not has_input and chosen.input != Alpaca().input:
+        _require("alpaca.input", chosen.input, columns)
+
+    def read(row: Row) -> Document:
+        instruction = _text(row, chosen.instruction)
+        given = _optional_text(row, chosen.input) if has_input else ""
+        question = f"{instruction}\n\n{given}" if given else instruction
+        return Conversation(_exchange(question, _text(row, chosen.output)))
+
+    names = [chosen.instruction, chosen.output] + ([chosen.input] if has_input else [])
+    return RowReader(tuple(names), True, read)
+
+
+def _template(chosen: Template, columns: Sequence[str]) -> RowReader:
+    prompt = _placeholders("template.prompt", chosen.prompt, columns)
+    completion = _placeholders("template.completion", chosen.completion, columns)
+
+    def read(row: Row) -> Document:
+        for name in completion:
+            _text(row, name)
+        values = {name: _optional_text(row, name) for name in {*prompt, *completion}}
+        return Conversation(
+            _exchange(chosen.prompt.format(**values), chosen.completion.format(**values))
+        )
+
+    return RowReader(tuple(dict.fromkeys(prompt + completion)), True, read)
+
+
+def _placeholders(field: str, template: str, columns: Sequence[str]) -> list[str]:
+    try:
+        parts = list(Formatter().parse(template))
+    except ValueError as error:
+        raise UserError(
+            f"spec.dataset.format.{field} is not a valid template ({error}): write columns as "
+            "{column}, and braces of the text twice."
+        ) from error
+    names = []
+    for _, name, specification, conversion in parts:
+        if name is None:
+            continue
+        # Formatter reads {a.b} and {a[0]} as lookups; here a placeholder is a column's plain name.
+        if specification or conversion or not name or set(".[") & set(name):
+            raise UserError(
+                f'spec.dataset.format.{field} has the placeholder "{{{name}}}": write only a '
+                "column's name in braces, without dots, brackets or format."
+            )
+        _require(field, name, columns)
+        names.append(name)
+    if not names:
+        raise UserError(f"spec.dataset.format.{field} names no column: write one as {{column}}.")
+    return names
+
+
+def _exchange(question: str, answer: str) -> tuple[Message, ...]:
+    return (
+        {"role": "user", "content": question},
+        {"role": "assistant", "content": answer},
+    )
+
+
+def _optional_text(row: Row, column: str) -> str:
+    value = row[column]
+    if value is None:
+        return ""
+    if isinstance(value, str):
+        return value if value.strip() else ""
+    if isinstance(value, (int, float)):
+        return str(value)
+    raise Dropped(f'column "{column}" holds no text')
+
+
+def _text(row: Row, column: str) -> str:
+    text = _optional_text(row, column)
+    if not text:
+        raise Dropped(f'column "{column}" is empty')
+    return text
+
+
+def _conversation(value: Any) -> Conversation:
+    messages = [_message(entry) for entry in _entries(value)]
+    while messages and messages[-1]["role"] != "assistant":
+        messages.pop()
+    if not messages:
+        raise Dropped("no assistant turn")
+    if next(message["role"] for message in messages if message["role"] != "system") != "user":
+        raise Dropped("the first turn is not the user's")
+    return Conversation(tuple(messages))
+
+
+def _entries(value: Any) -> list[Any]:
+    # A column of structs of lists instead of a list of structs: older data sets store it so.
+    if isinstance(value, Mapping) and {"role", "content"} <= set(value):
+        return [
+            {"role": role, "content": content}
+            for role, content in zip(value["role"], value["content"], strict=True)
+        ]
+    if not isinstance(value, list) or not value:
+        raise Dropped("no messages")
+    return value
+
+
+def _message(entry: Any) -> Message:
+    if not isinstance(entry, Mapping) or not {"role", "content"} <= set(entry):
+        raise Dropped("messages without role and content")
+    role, content = entry["role"], entry["content"]
+    if entry.get("tool_calls") or role in ("tool", "function"):
+        raise Dropped("tool calls are not supported")
+    if role not in ROLES:
+        raise Dropped(f'unknown role "{role}"')
+    if isinstance(content, list):
+        content = _joined(content)
+    if not isinstance(content, str):
+        raise Dropped("messages whose content is not text")
+    if role == "assistant" and not content.strip():
+        raise Dropped("an assistant turn is empty")
+    return {"role": role, "content": content}
+
+
+def _joined(parts: list[Any]) -> str:
+    if not all(isinstance(part, Mapping) and part.get("type") == "text" for part in parts):
+        raise Dropped("messages whose content is not text")
+    return "".join(str(part.get("text") or "") for part in parts)

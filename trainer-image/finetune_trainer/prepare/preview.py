@@ -1,0 +1,44 @@
+"""A few examples as text, what is supervised marked: by colour in a log, by brackets in a file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import groupby
+
+from transformers import PreTrainedTokenizerBase
+
+from finetune_trainer.data.examples import Example, Examples
+
+EXAMPLES = 3
+# A log is read in a terminal: enough to see both ends of a turn, not a whole book.
+SHOWN_TOKENS = 400
+
+BRACKETS = ("⟦", "⟧")
+COLOURS = ("\x1b[32m", "\x1b[0m")
+
+
+def preview(
+    examples: Examples, tokenizer: PreTrainedTokenizerBase, marks: tuple[str, str] = BRACKETS
+) -> str:
+    """The first examples, each under a heading with its counts; supervised text between `marks`."""
+    parts = []
+    for index in range(min(EXAMPLES, len(examples))):
+        example = examples[index]
+        supervised = int(example.supervised.sum())
+        parts.append(
+            f"── example {index + 1}: {len(example.tokens)} tokens, {supervised} supervised ──\n"
+            + "".join(_marked(example, tokenizer, marks))
+        )
+    return "\n\n".join(parts) + "\n"
+
+
+def _marked(
+    example: Example, tokenizer: PreTrainedTokenizerBase, marks: tuple[str, str]
+) -> Iterator[str]:
+    pairs = zip(example.tokens.tolist(), example.supervised.tolist(), strict=True)
+    shown = list(pairs)[:SHOWN_TOKENS]
+    for is_supervised, run in groupby(shown, key=lambda pair: pair[1]):
+        text = tokenizer.decode([token for token, _ in run], clean_up_tokenization_spaces=False)
+        yield f"{marks[0]}{text}{marks[1]}" if is_supervised else text
+    if len(example.tokens) > SHOWN_TOKENS:
+        yield f" … {len(example.tokens) - SHOWN_TOKENS} more tokens"

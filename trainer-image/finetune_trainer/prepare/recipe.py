@@ -1,0 +1,276 @@
+"""`prepare`, step by step: what is done in which order, and what is written where.
+
+How each step works belongs to its own module.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from datasets import Dataset
+from numpy.typing import NDArray
+from transformers import AutoTokenizer, PretrainedConfig, PreTrainedTokenizerBase
+
+from finetune_trainer.data.examples import Example, Examples, write_examples
+from finetune_trainer.outcome import UserError
+from finetune_trainer.prepare.encode import Encoder
+from finetune_trainer.prepare.format import Document, Dropped, RowReader, row_reader
+from finetune_trainer.prepare.memory import count_parameters, estimate_memory
+from finetune_trainer.prepare.model import (
+    choose_files,
+    copy_from_claim,
+    fetch_config,
+    fetch_from_hub,
+)
+from finetune_trainer.prepare.preview import COLOURS, preview
+from finetune_trainer.prepare.report import Prepared, Tally, message, page, report, result
+from finetune_trainer.prepare.rows import RowSource, batches
+from finetune_trainer.prepare.source import HubSource, parse_source
+from finetune_trainer.prepare.split import validation_rows
+from finetune_trainer.prepare.suitability import check_sequence_length, read_config
+from finetune_trainer.prepare.template import ChatTemplate
+from finetune_trainer.run import Run
+from finetune_trainer.workspace import Workspace, atomic_directory, write_json
+
+STAGE = "prepare"
+
+
+def prepare(run: Run, workspace: Workspace) -> tuple[str, dict[str, Any]]:
+    """Everything that `train` needs, in `workspace`; the summary and the result."""
+    if (done := _already_prepared(run, workspace)) is not None:
+        return done
+    _claim_workspace(run, workspace)
+    model_commit, config = _bring_model(run, workspace)
+    check_sequence_length(config, run.training.sequence_length)
+    sizes = count_parameters(config, run)
+    tokenizer = _load_tokenizer(run, workspace)
+    with atomic_directory(workspace.data) as directory:
+        dataset_commit, tally, validation_tally, stops = _write_data(
+            run, tokenizer, config, directory, _scratch(workspace)
+        )
+        write_json(
+            directory / "meta.json",
+            {
+                "planHash": run.plan_hash,
+                "modelCommit": model_commit,
+                "datasetCommit": dataset_commit,
+                "sequenceLength": run.training.sequence_length,
+                "vocabSize": int(config.get_text_config().vocab_size),
+                "eosTokenId": tokenizer.eos_token_id,
+                "padTokenId": _pad_token(tokenizer),
+                "stopTokenIds": sorted(stops),
+            },
+        )
+    shutil.rmtree(_scratch(workspace))
+    validation = workspace.data / "validation"
+    prepared = Prepared(
+        run=run,
+        model_commit=model_commit,
+        dataset_commit=dataset_commit,
+        tally=tally,
+        validation_tally=validation_tally,
+        train=Examples(workspace.data / "train"),
+        validation=Examples(validation) if validation.exists() else None,
+        sizes=sizes,
+        memory=estimate_memory(config, sizes, run),
+    )
+    _publish(prepared, tokenizer, workspace)
+    values = result(prepared)
+    return message(values), values
+
+
+def _already_prepared(run: Run, workspace: Workspace) -> tuple[str, dict[str, Any]] | None:
+    """What an earlier pod of the same plan achieved, if it did and its files are there."""
+    if not (_holds_plan(run, workspace) and workspace.data.exists()):
+        return None
+    values = workspace.read_result(STAGE)
+    return None if values is None else (message(values), values)
+
+
+def _holds_plan(run: Run, workspace: Workspace) -> bool:
+    return workspace.plan_hash.exists() and workspace.plan_hash.read_text().strip() == run.plan_hash
+
+
+def _claim_workspace(run: Run, workspace: Workspace) -> None:
+    """Make the workspace this plan's: remove what another plan left, but keep its model."""
+    if _holds_plan(run, workspace):
+        return
+    workspace.root.mkdir(parents=True, exist_ok=True)
+    # First, so that a kill half-way cannot leave another plan's files under this one's name.
+    workspace.plan_hash.unlink(missing_ok=True)
+    for directory in (
+        workspace.data,
+        workspace.prepare,
+        workspace.checkpoints,
+        workspace.adapter,
+        workspace.merged,
+        workspace.result(STAGE).parent,
+        _scratch(workspace),
+    ):
+        for path in (directory, directory.with_name(directory.name + ".tmp")):
+            if path.exists():
+                shutil.rmtree(path)
+    workspace.history.unlink(missing_ok=True)
+    temporary = workspace.plan_hash.with_name("plan-hash.tmp")
+    temporary.write_text(run.plan_hash + "\n")
+    temporary.replace(workspace.plan_hash)
+
+
+def _bring_model(run: Run, workspace: Workspace) -> tuple[str | None, PretrainedConfig]:
+    source = parse_source("model", run.model.source, run.model.revision)
+    if isinstance(source, HubSource):
+        commit = source.resolve()
+        title = source.subject.title
+        names = choose_files([sibling.rfilename for sibling in commit.files], title)
+        _say(f"model         {run.model.source} at {commit.sha[:12]}")
+        with atomic_directory(workspace.prepare / "config") as early:
+            fetch_config(source, commit, early)
+            read_config(early, title)
+        shutil.rmtree(workspace.prepare / "config")
+        fetch_from_hub(source, commit, names, workspace.model)
+        return commit.sha, read_config(workspace.model, title)
+    title = f"The model in {run.model.source}"
+    if not source.path.is_dir():
+        raise UserError(f"{title} is a file: set spec.model.source to the model's directory.")
+    names = choose_files([path.name for path in source.path.iterdir() if path.is_file()], title)
+    read_config(source.path, title)
+    copy_from_claim(source, names, workspace.model)
+    return None, read_config(workspace.model, title)
+
+
+def _load_tokenizer(run: Run, workspace: Workspace) -> PreTrainedTokenizerBase:
+    if run.model.chat_template is not None:
+        # transformers prefers this file, so every later stage and the upload use it too.
+        (workspace.model / "chat_template.jinja").write_text(run.model.chat_template)
+    try:
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
+            workspace.model, local_files_only=True
+        )
+    except (OSError, ValueError, ImportError) as error:
+        words = " ".join(str(error).split())[:200]
+        raise UserError(
+            "The model has no tokenizer that can be loaded; set spec.model.source to a model that "
+            f"has one ({words})"
+        ) from error
+    return tokenizer
+
+
+def _write_data(
+    run: Run,
+    tokenizer: PreTrainedTokenizerBase,
+    config: PretrainedConfig,
+    directory: Path,
+    scratch: Path,
+) -> tuple[str | None, Tally, Tally | None, frozenset[int]]:
+    """Tokenize both splits into `directory`; the data's commit, the counts and the stop tokens."""
+    spec = run.dataset
+    source = parse_source("dataset", spec.source, spec.revision)
+    commit = source.resolve() if isinstance(source, HubSource) else None
+    _say(f"data          {spec.source}{f' at {commit.sha[:12]}' if commit else ''}")
+    loader = RowSource(spec, source, commit, scratch)
+    rows = loader.read("spec.dataset.split", spec.split)
+    reader = row_reader(spec.format, rows.column_names)
+    template = ChatTemplate(tokenizer) if reader.is_chat else None
+    encoder = Encoder(tokenizer, template, loss=spec.loss, capacity=run.training.sequence_length)
+    vocabulary = int(config.get_text_config().vocab_size)
+    pipeline = _Pipeline(reader, encoder, vocabulary)
+
+    validation_tally: Tally | None = None
+    train_rows = np.ones(len(rows), dtype=np.bool_)
+    if spec.validation is not None and spec.validation.split is not None:
+        other = loader.read("spec.dataset.validation.split", spec.validation.split)
+        other_reader = row_reader(spec.format, other.column_names)
+        validation_tally = _Pipeline(other_reader, encoder, vocabulary).write(
+            directory / "validation", other, np.ones(len(other), dtype=np.bool_)
+        )
+    elif spec.validation is not None and spec.validation.fraction is not None:
+        held_out = validation_rows(len(rows), spec.validation.fraction, run.training.seed)
+        train_rows = ~held_out
+        validation_tally = pipeline.write(directory / "validation", rows, held_out)
+    if validation_tally is not None:
+        validation_tally.require_some("validation", run.training.sequence_length)
+    tally = pipeline.write(directory / "train", rows, train_rows)
+    tally.require_some("training", run.training.sequence_length)
+    if not Examples(directory / "train").supervised_tokens:
+        raise UserError(
+            "No token of the training data is supervised, so nothing would be learned: check "
+            "spec.dataset.loss and spec.dataset.format."
+        )
+    stops = template.stops if template is not None else frozenset({tokenizer.eos_token_id})
+    return commit.sha if commit else None, tally, validation_tally, stops
+
+
+class _Pipeline:
+    """From rows to a directory of examples, a batch at a time."""
+
+    def __init__(self, reader: RowReader, encoder: Encoder, vocabulary: int) -> None:
+        self._reader = reader
+        self._encoder = encoder
+        self._vocabulary = vocabulary
+
+    def write(self, directory: Path, rows: Dataset, chosen: NDArray[np.bool_]) -> Tally:
+        """Write the examples of the `chosen` rows into the new `directory`; the counts."""
+        directory.mkdir()
+        tally = Tally()
+        write_examples(directory, self._examples(rows, chosen, tally))
+        return tally
+
+    def _examples(
+        self, rows: Dataset, chosen: NDArray[np.bool_], tally: Tally
+    ) -> Iterator[Example]:
+        start = 0
+        for batch in batches(rows, self._reader.columns):
+            documents: list[Document] = []
+            for row, is_chosen in zip(batch, chosen[start : start + len(batch)], strict=True):
+                if not is_chosen:
+                    continue
+                tally.rows += 1
+                try:
+                    documents.append(self._reader.read(row))
+                except Dropped as reason:
+                    tally.drop(reason)
+            start += len(batch)
+            for outcome in self._encoder.encode(documents):
+                if isinstance(outcome, Dropped):
+                    tally.drop(outcome)
+                    continue
+                for example in outcome:
+                    self._require_known(example)
+                    yield example
+
+    def _require_known(self, example: Example) -> None:
+        if int(example.tokens.max()) >= self._vocabulary:
+            raise UserError(
+                f"The tokenizer makes token {int(example.tokens.max())}, but the model knows only "
+                f"{self._vocabulary}: set spec.model.source to a model whose files belong together."
+            )
+
+
+def _publish(prepared: Prepared, tokenizer: PreTrainedTokenizerBase, workspace: Workspace) -> None:
+    values = report(prepared)
+    write_json(workspace.prepare / "report.json", values)
+    (workspace.prepare / "preview.txt").write_text(
+        preview(prepared.train, tokenizer), encoding="utf-8"
+    )
+    _say(page(values))
+    _say("\nWhat is trained is green:\n\n" + preview(prepared.train, tokenizer, COLOURS))
+
+
+def _pad_token(tokenizer: PreTrainedTokenizerBase) -> int | None:
+    pad: int | None = tokenizer.pad_token_id
+    end: int | None = tokenizer.eos_token_id
+    return end if pad is None else pad
+
+
+def _scratch(workspace: Workspace) -> Path:
+    """Downloads and caches, on the volume: a data set may be larger than /tmp; a retry resumes."""
+    return workspace.data.with_name("download.tmp")
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stdout, flush=True)

@@ -1,0 +1,182 @@
+"""The data set's rows: loaded by the `datasets` library from the Hub or a mounted claim.
+
+What the rows mean belongs to `format.py`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import datasets
+import huggingface_hub.constants
+from datasets import Dataset, DatasetBuilder, DownloadConfig, load_dataset_builder
+
+from finetune_trainer.hub import endpoint, hub_errors
+from finetune_trainer.outcome import RetryableError, StageError, UserError
+from finetune_trainer.prepare.source import ClaimSource, Commit, HubSource
+from finetune_trainer.run import DatasetSource
+
+BATCH_ROWS = 1000
+
+
+class RowSource:
+    """A data set at one commit, from which splits are read.
+
+    Args:
+        scratch: a directory on the workspace volume for downloads and caches.
+
+    Raises:
+        UserError: the data set, its subset or its files cannot be used.
+        RetryableError: the Hub failed.
+    """
+
+    def __init__(
+        self,
+        spec: DatasetSource,
+        source: HubSource | ClaimSource,
+        commit: Commit | None,
+        scratch: Path,
+    ) -> None:
+        self._source = source
+        self._scratch = scratch
+        with self._errors():
+            self._builder = _builder(spec, source, commit, scratch)
+        if not self.splits:
+            raise UserError(f"{self._title} has no data files that can be read.")
+
+    @property
+    def splits(self) -> list[str]:
+        """Names of the splits that the data set has."""
+        files = self._builder.config.data_files
+        return [str(name) for name in (files or self._builder.info.splits or {})]
+
+    def read(self, field: str, split: str) -> Dataset:
+        """The rows of `split`, which may carry slices, as in `train[:4096]`.
+
+        Raises:
+            UserError: `split` is not one of the data set's, its slice is wrong, or it is empty.
+        """
+        for part in split.split("+"):
+            name = part.strip().partition("[")[0]
+            if name not in self.splits:
+                raise UserError(
+                    f'{field} names "{name}"; the data set has: {", ".join(self.splits)}.'
+                )
+        with self._errors():
+            try:
+                self._builder.download_and_prepare(verification_mode="no_checks")
+            except StopIteration as error:  # the JSON reader's answer to a file without a byte
+                raise UserError(_no_rows(field, split)) from error
+            try:
+                rows = self._builder.as_dataset(split=split)
+            except (ValueError, AssertionError) as error:
+                if "corresponds to no data" in str(error):
+                    raise UserError(_no_rows(field, split)) from error
+                raise UserError(
+                    f'{field} is "{split}", which is not a split with a slice such as '
+                    f"train[:1000] or train[10%:20%]: {_words(error)}."
+                ) from error
+        if not len(rows):
+            raise UserError(_no_rows(field, split))
+        return rows
+
+    @property
+    def _title(self) -> str:
+        if isinstance(self._source, HubSource):
+            return self._source.subject.title
+        return f"The data set on claim {self._source.claim}"
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        try:
+            if isinstance(self._source, HubSource):
+                with hub_errors(self._source.subject), _hub_cache(self._scratch):
+                    yield
+            else:
+                with hub_errors_of_disk():
+                    yield
+        except StageError:
+            raise
+        except (datasets.exceptions.DatasetGenerationError, ValueError, FileNotFoundError) as error:
+            raise self._explained(error) from error
+
+    def _explained(self, error: Exception) -> StageError:
+        words = _words(error)
+        if match := re.search(r"(?:available configs|Available)\W+\[(.*?)\]", words):
+            names = match.group(1).replace("'", "")
+            return UserError(f"spec.dataset.subset must be one of {self._title}'s: {names}.")
+        cause = error.__cause__
+        detail = _words(cause) if cause is not None else words
+        if isinstance(cause, OSError) and not isinstance(cause, FileNotFoundError):
+            return RetryableError(f"{self._title} could not be read: {detail}.")
+        return UserError(f"{self._title} cannot be read as rows: {detail}.")
+
+
+def batches(rows: Dataset, columns: tuple[str, ...]) -> Iterator[list[Mapping[str, Any]]]:
+    """The rows with only `columns`, in lists of at most `BATCH_ROWS`."""
+    for batch in rows.select_columns(list(columns)).iter(batch_size=BATCH_ROWS):
+        yield [
+            dict(zip(columns, values, strict=True))
+            for values in zip(*(batch[column] for column in columns), strict=True)
+        ]
+
+
+def _builder(
+    spec: DatasetSource, source: HubSource | ClaimSource, commit: Commit | None, scratch: Path
+) -> DatasetBuilder:
+    datasets.disable_progress_bars()
+    # It would ask a storage service beside the Hub to count the download.
+    datasets.config.HF_UPDATE_DOWNLOAD_COUNTS = False
+    common = {"name": spec.subset, "cache_dir": str(scratch / "arrow")}
+    if isinstance(source, HubSource):
+        assert commit is not None, "a Hub source is resolved before its rows are read"
+        datasets.config.HF_ENDPOINT = endpoint()
+        return load_dataset_builder(
+            source.repository,
+            revision=commit.sha,
+            token=source.token or False,
+            download_config=DownloadConfig(
+                cache_dir=str(scratch / "downloads"), token=source.token or False
+            ),
+            **common,
+        )
+    if source.path.is_dir():
+        return load_dataset_builder(str(source.path), **common)
+    return load_dataset_builder(
+        str(source.path.parent), data_files={"train": source.path.name}, **common
+    )
+
+
+@contextmanager
+def hub_errors_of_disk() -> Iterator[None]:
+    """Raise a full disk as itself, however deep `datasets` wrapped it."""
+    try:
+        yield
+    except datasets.exceptions.DatasetGenerationError as error:
+        if isinstance(error.__cause__, OSError) and error.__cause__.errno is not None:
+            raise error.__cause__ from None
+        raise
+
+
+@contextmanager
+def _hub_cache(directory: Path) -> Iterator[None]:
+    """Let the Hub's client keep its files on the volume: `datasets` cannot be told a directory."""
+    constants = huggingface_hub.constants
+    before = constants.HF_HUB_CACHE
+    constants.HF_HUB_CACHE = str(directory / "hub")
+    try:
+        yield
+    finally:
+        constants.HF_HUB_CACHE = before
+
+
+def _no_rows(field: str, split: str) -> str:
+    return f'{field} "{split}" has no rows: name a split or slice that has some.'
+
+
+def _words(error: BaseException) -> str:
+    return " ".join(str(error).split()).rstrip(".")[:300] or type(error).__name__

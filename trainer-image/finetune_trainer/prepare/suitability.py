@@ -1,0 +1,69 @@
+"""Whether a model can be trained as the plan asks, judged by its configuration alone.
+
+Raises in a second what would otherwise fail after the download or on the accelerator.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from transformers import AutoConfig, PretrainedConfig
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+
+from finetune_trainer.outcome import UserError
+
+
+def read_config(directory: Path, origin: str) -> PretrainedConfig:
+    """The configuration of a causal language model.
+
+    Raises:
+        UserError: transformers cannot build the model without code from the repository, the model
+            is not a causal language model, or its weights are quantized.
+    """
+    try:
+        config = AutoConfig.from_pretrained(directory, local_files_only=True)
+    except (ValueError, KeyError, OSError) as error:
+        words = " ".join(str(error).split())[:200]
+        raise UserError(
+            f"{origin} cannot be read by transformers without code of its own; set "
+            f"spec.model.source to a model that can ({words})"
+        ) from error
+    _require_causal(config, origin)
+    if method := getattr(config, "quantization_config", None):
+        name = method.get("quant_method", "") if isinstance(method, dict) else ""
+        raise UserError(
+            f"{origin} is already quantized{f' ({name})' if name else ''} and cannot be trained: "
+            "set spec.model.source to the model it was made from."
+        )
+    return config
+
+
+def check_sequence_length(config: PretrainedConfig, sequence_length: int) -> None:
+    """Refuse sequences longer than the positions that the model was made for.
+
+    Raises:
+        UserError: `sequence_length` (tokens) is larger than `max_position_embeddings`.
+    """
+    limit = getattr(config.get_text_config(), "max_position_embeddings", None)
+    if isinstance(limit, int) and 0 < limit < sequence_length:
+        raise UserError(
+            f"spec.training.sequenceLength is {sequence_length}, but the model has positions for "
+            f"{limit} tokens: set it to {limit} or less."
+        )
+
+
+def _require_causal(config: PretrainedConfig, origin: str) -> None:
+    causal = {
+        name
+        for entry in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.values()
+        for name in ([entry] if isinstance(entry, str) else entry)
+    }
+    architectures = config.architectures or []
+    if config.model_type in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES and (
+        not architectures or any(name in causal for name in architectures)
+    ):
+        return
+    what = ", ".join(architectures) or config.model_type
+    raise UserError(
+        f"{origin} is not a causal language model ({what}): set spec.model.source to one that is."
+    )
