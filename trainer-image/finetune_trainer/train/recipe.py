@@ -54,7 +54,7 @@ from finetune_trainer.train.parallel import (
     seed_step,
     without_averaging,
 )
-from finetune_trainer.train.probe import probe
+from finetune_trainer.train.probe import Abilities, probe
 from finetune_trainer.train.progress import Endpoint, Reporter
 from finetune_trainer.train.schedule import learning_rate
 from finetune_trainer.train.stop import Stop
@@ -155,7 +155,7 @@ class _Training:
             dtype=torch.float32 if self.autocast else dtype,
             device=self.device,
         )
-        self.abilities = probe(self.model)
+        self.abilities: Abilities = probe(self.model)
         if not self.abilities.shared_rows:
             self.journal.say(
                 "This architecture cannot keep documents apart in one row: they are padded, "
@@ -164,7 +164,7 @@ class _Training:
         torch.manual_seed(self.training.seed)
         self.adapter: PeftModel | None = add_lora(self.model, lora) if lora else None
         if self.training.gradient_checkpointing:
-            self.model.gradient_checkpointing_enable({"use_reentrant": False})
+            self.model.activation_checkpointing_enable({"use_reentrant": False})
         self.parameters = trainable_parameters(self.model)
         self.trainable = sum(parameter.numel() for parameter in self.parameters.values())
         self.optimizer = adamw(self.parameters, weight_decay=self.training.weight_decay)

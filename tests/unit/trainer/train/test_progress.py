@@ -1,0 +1,193 @@
+"""The client against a real HTTP(S) server."""
+
+from __future__ import annotations
+
+import json
+import ssl
+import threading
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from ipaddress import IPv4Address
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from finetune_trainer.train.progress import Endpoint, Reporter, report
+
+
+class Server:
+    """Remembers what it was told, and answers as it is told to."""
+
+    def __init__(self) -> None:
+        self.bodies: list[dict[str, Any]] = []
+        self.tokens: list[str] = []
+        self.status = 200
+        self.delay = 0.0
+        server = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                time.sleep(server.delay)
+                server.bodies.append(body["trainerStatus"])
+                server.tokens.append(self.headers.get("Authorization", ""))
+                self.send_response(server.status)
+                self.send_header("Content-Length", "0")
+                self.end_headers()
+
+            def log_message(self, format: str, *args: object) -> None:
+                pass
+
+        self.http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        threading.Thread(target=self.http.serve_forever, daemon=True).start()
+
+    @property
+    def address(self) -> str:
+        return f"127.0.0.1:{self.http.server_port}/trainjobs/x/status"
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    server = Server()
+    yield server
+    server.http.shutdown()
+    server.http.server_close()
+
+
+@pytest.fixture
+def endpoint(server: Server, tmp_path: Path) -> Endpoint:
+    (tmp_path / "token").write_text("first\n")
+    return Endpoint(f"http://{server.address}", tmp_path / "token", None)
+
+
+def wait_for(condition: Any) -> None:
+    deadline = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def steps(server: Server) -> list[str]:
+    return [body["metrics"][0]["value"] for body in server.bodies]
+
+
+def test_a_report_has_the_shape_of_the_protocol() -> None:
+    status = report(84, 200, {"loss": 1.93, "grad_norm": float("nan")}, 309.6)["trainerStatus"]
+    datetime.strptime(status.pop("lastUpdatedTime"), "%Y-%m-%dT%H:%M:%SZ")
+    assert status == {
+        "progressPercentage": 42,
+        "estimatedRemainingSeconds": 310,
+        "metrics": [
+            {"name": "current_step", "value": "84"},
+            {"name": "total_steps", "value": "200"},
+            {"name": "loss", "value": "1.93"},
+        ],
+    }
+
+
+def test_the_first_and_the_last_values_go_at_once_and_those_between_are_dropped(
+    server: Server, endpoint: Endpoint
+) -> None:
+    started = time.monotonic()
+    with Reporter(endpoint, period=60) as reporter:
+        reporter.put(report(1, 9, {}, None))
+        wait_for(lambda: len(server.bodies) == 1)
+        for step in range(2, 10):
+            reporter.put(report(step, 9, {}, None))
+    assert steps(server) == ["1", "9"]
+    assert time.monotonic() - started < 10
+
+
+def test_a_slow_server_does_not_hold_up_the_training(server: Server, endpoint: Endpoint) -> None:
+    server.delay = 0.5
+    with Reporter(endpoint, period=0) as reporter:
+        started = time.monotonic()
+        for step in range(100):
+            reporter.put(report(step, 100, {}, None))
+        assert time.monotonic() - started < 0.3
+    assert steps(server)[-1] == "99"
+
+
+def test_the_token_is_read_again_for_every_report(server: Server, endpoint: Endpoint) -> None:
+    assert endpoint.token_file is not None
+    with Reporter(endpoint, period=0) as reporter:
+        reporter.put(report(1, 2, {}, None))
+        wait_for(lambda: len(server.bodies) == 1)
+        endpoint.token_file.write_text("second")
+        reporter.put(report(2, 2, {}, None))
+    assert server.tokens == ["Bearer first", "Bearer second"]
+
+
+def test_an_outage_is_survived_and_told_once(
+    server: Server, endpoint: Endpoint, capsys: pytest.CaptureFixture[str]
+) -> None:
+    server.status = 503
+    with Reporter(endpoint, period=0) as reporter:
+        for step in (1, 2):
+            reporter.put(report(step, 3, {}, None))
+            wait_for(lambda step=step: len(server.bodies) == step)
+        server.status = 200
+        reporter.put(report(3, 3, {}, None))
+    assert steps(server) == ["1", "2", "3"]
+    assert capsys.readouterr().err.count("progress cannot be reported") == 1
+
+
+def test_without_an_endpoint_nothing_is_sent(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("KUBEFLOW_TRAINER_SERVER_URL", raising=False)
+    assert Endpoint.from_environment() is None
+    with Reporter(None) as reporter:
+        reporter.put(report(1, 2, {}, None))
+
+
+def test_tls_is_verified_with_the_file_that_the_environment_names(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    certificate, key = self_signed(tmp_path)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    server.http.socket = context.wrap_socket(server.http.socket, server_side=True)
+    monkeypatch.setenv("KUBEFLOW_TRAINER_SERVER_URL", f"https://{server.address}")
+    monkeypatch.setenv("KUBEFLOW_TRAINER_SERVER_CA_CERT", str(certificate))
+    monkeypatch.delenv("KUBEFLOW_TRAINER_SERVER_TOKEN", raising=False)
+    with Reporter(Endpoint.from_environment(), period=0) as reporter:
+        reporter.put(report(1, 1, {}, None))
+    assert steps(server) == ["1"]
+    with Reporter(Endpoint(f"https://{server.address}", None, None), period=0) as reporter:
+        reporter.put(report(2, 2, {}, None))
+    assert steps(server) == ["1"]
+
+
+def self_signed(directory: Path) -> tuple[Path, Path]:
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "progress")])
+    now = datetime.now(UTC)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(now - timedelta(hours=1))
+        .not_valid_after(now + timedelta(hours=1))
+        .add_extension(
+            x509.SubjectAlternativeName([x509.IPAddress(IPv4Address("127.0.0.1"))]), critical=False
+        )
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    files = directory / "certificate.pem", directory / "key.pem"
+    files[0].write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+    files[1].write_bytes(
+        key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
+        )
+    )
+    return files

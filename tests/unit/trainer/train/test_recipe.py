@@ -1,0 +1,283 @@
+"""The algorithm on a tiny model: what it learns does not depend on how the work is cut."""
+
+from __future__ import annotations
+
+import json
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from peft import PeftModel
+from safetensors.torch import load_file
+from torch.nn.functional import cross_entropy
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from finetune_trainer.data.examples import Examples
+from finetune_trainer.outcome import NonFiniteLossError, PreemptedError, RetryableError, UserError
+from finetune_trainer.train import checkpoint
+from finetune_trainer.train import recipe as subject
+from finetune_trainer.train.recipe import train
+from finetune_trainer.train.stop import Stop
+from finetune_trainer.workspace import Workspace
+from unit.trainer.train.made import plan, prepared_workspace
+
+FULL: dict[str, Any] = {"full": {}}
+LORA: dict[str, Any] = {"lora": {"rank": 4, "alpha": 8, "dropout": "0"}}
+DROPOUT: dict[str, Any] = {"lora": {"rank": 4, "alpha": 8, "dropout": "0.2"}}
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+def losses(workspace: Workspace) -> list[float]:
+    lines = [json.loads(line) for line in workspace.history.read_text().splitlines()]
+    return [line["loss"] for line in lines if "loss" in line]
+
+
+def weights(workspace: Workspace) -> dict[str, torch.Tensor]:
+    if workspace.adapter.exists():
+        return load_file(workspace.adapter / "adapter_model.safetensors")
+    return load_file(workspace.merged / "model.safetensors")
+
+
+def assert_same_training(one: Workspace, other: Workspace, tolerance: float) -> None:
+    assert losses(other) == pytest.approx(losses(one), rel=tolerance, abs=tolerance)
+    expected = weights(one)
+    for name, tensor in weights(other).items():
+        torch.testing.assert_close(tensor, expected[name], rtol=tolerance, atol=tolerance)
+
+
+def test_lora_learns_and_its_adapter_works_in_stock_peft(tmp_path: Path) -> None:
+    workspace = prepared_workspace(tmp_path)
+    message, result = train(plan(LORA, epochs=4), workspace, Stop())
+    assert result["validationLoss"] < result["baseValidationLoss"] - 0.3
+    assert result["steps"] == result["totalSteps"] == 12
+    assert result["epoch"] == 4.0
+    assert result["trainableParameters"] > 0
+    assert result["peakMemoryBytes"] > 0
+    assert message.startswith("12 steps, validation loss 5.4")
+    base = AutoModelForCausalLM.from_pretrained(workspace.model)
+    tuned = PeftModel.from_pretrained(base, workspace.adapter)
+    assert stock_loss(tuned, workspace) == pytest.approx(result["validationLoss"], abs=1e-4)
+    with tuned.disable_adapter():
+        assert stock_loss(tuned, workspace) == pytest.approx(result["baseValidationLoss"], abs=1e-4)
+
+
+def test_the_adapter_names_its_base_as_the_hub_does(tmp_path: Path) -> None:
+    workspace = prepared_workspace(tmp_path)
+    result = {"modelCommit": "c0ffee"}
+    workspace.result("prepare").parent.mkdir()
+    workspace.result("prepare").write_text(json.dumps({"outcome": "Succeeded", "result": result}))
+    train(plan(LORA, maxSteps=1), workspace, Stop())
+    config = json.loads((workspace.adapter / "adapter_config.json").read_text())
+    assert config["base_model_name_or_path"] == "HuggingFaceTB/SmolLM2-135M-Instruct"
+    assert config["revision"] == "c0ffee"
+
+
+def test_full_training_leaves_a_whole_model_in_the_base_format(tmp_path: Path) -> None:
+    workspace = prepared_workspace(tmp_path)
+    _, result = train(plan(FULL, epochs=2), workspace, Stop())
+    assert result["merged"] == "merged"
+    model = AutoModelForCausalLM.from_pretrained(workspace.merged)
+    assert stock_loss(model, workspace) == pytest.approx(result["validationLoss"], abs=1e-4)
+    tokenizer = AutoTokenizer.from_pretrained(workspace.merged)
+    assert "<|im_start|>" in tokenizer.apply_chat_template(
+        [{"role": "user", "content": "hi"}], tokenize=False
+    )
+
+
+def stock_loss(model: Any, workspace: Workspace) -> float:
+    """Validation loss by transformers alone, one document a time."""
+    total, count = 0.0, 0
+    validation = Examples(workspace.data / "validation")
+    model.eval()
+    with torch.no_grad():
+        for index in range(len(validation)):
+            example = validation[index]
+            tokens = torch.from_numpy(example.tokens.astype("int64"))
+            labels = torch.where(torch.from_numpy(example.supervised[1:].copy()), tokens[1:], -100)
+            logits = model(input_ids=tokens[None]).logits[0, :-1]
+            total += float(cross_entropy(logits, labels, reduction="sum"))
+            count += int((labels != -100).sum())
+    return total / count
+
+
+@pytest.mark.parametrize("method", [LORA, FULL], ids=["lora", "full"])
+def test_the_split_into_micro_batches_changes_nothing(
+    method: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = prepared_workspace(tmp_path / "one")
+    train(plan(method, epochs=2, packing=False, sequenceLength=512), one, Stop())
+    several = prepared_workspace(tmp_path / "several")
+    train(plan(method, epochs=2, packing=False, sequenceLength=25), several, Stop())
+    assert_same_training(one, several, 1e-5)
+
+
+def test_padded_rows_learn_the_same_as_shared_rows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shared = prepared_workspace(tmp_path / "shared")
+    train(plan(LORA, epochs=2), shared, Stop())
+    monkeypatch.setattr(
+        subject, "probe", lambda model: subject.Abilities(shared_rows=False, plain_head=False)
+    )
+    padded = prepared_workspace(tmp_path / "padded")
+    train(plan(LORA, epochs=2), padded, Stop())
+    assert_same_training(shared, padded, 1e-5)
+
+
+def test_gradient_checkpointing_changes_nothing(tmp_path: Path) -> None:
+    without = prepared_workspace(tmp_path / "without")
+    train(plan(DROPOUT, epochs=1), without, Stop())
+    checkpointed = prepared_workspace(tmp_path / "checkpointed")
+    train(plan(DROPOUT, epochs=1, gradientCheckpointing=True), checkpointed, Stop())
+    assert_same_training(without, checkpointed, 1e-5)
+
+
+class StopAfter(Stop):
+    """SIGTERM arrives while step `step` is computed."""
+
+    def __init__(self, step: int) -> None:
+        super().__init__()
+        self._left = step
+
+    def arm(self, recipe: Any, monkeypatch: pytest.MonkeyPatch) -> StopAfter:
+        original = recipe.seed_step
+
+        def seed_step(seed: int, step: int, rank: int) -> None:
+            if step + 1 == self._left:
+                signal.raise_signal(signal.SIGTERM)
+            original(seed, step, rank)
+
+        monkeypatch.setattr(recipe, "seed_step", seed_step)
+        self.install()
+        return self
+
+
+@pytest.mark.parametrize("method", [DROPOUT, FULL], ids=["lora with dropout", "full"])
+def test_a_stopped_and_resumed_run_equals_the_uninterrupted_one_bit_for_bit(
+    method: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = plan(method, epochs=3, weightDecay="0.1")
+    straight = prepared_workspace(tmp_path / "straight")
+    _, expected = train(run, straight, Stop())
+    stopped = prepared_workspace(tmp_path / "stopped")
+    with monkeypatch.context() as patch:
+        stop = StopAfter(4).arm(subject, patch)
+        with pytest.raises(PreemptedError, match="after step 4 of 9; a checkpoint is saved"):
+            train(run, stopped, stop)
+    _, result = train(run, stopped, Stop())
+    assert result["resumedFromStep"] == 4
+    assert losses(stopped) == losses(straight)
+    assert result["baseValidationLoss"] == expected["baseValidationLoss"]
+    assert result["validationLoss"] == expected["validationLoss"]
+    resumed = weights(stopped)
+    for name, tensor in weights(straight).items():
+        assert torch.equal(resumed[name], tensor), name
+
+
+def test_a_damaged_checkpoint_is_skipped_for_an_older_one(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = plan(DROPOUT, epochs=3, checkpoint={"everySteps": 2, "keep": 3})
+    workspace = prepared_workspace(tmp_path)
+    train(run, workspace, Stop())
+    expected = weights(workspace)
+    newest, older, _ = checkpoint.steps(workspace.checkpoints)
+    assert (newest.name, older.name) == ("step-8", "step-6")
+    file = newest / checkpoint.OPTIMIZER
+    data = bytearray(file.read_bytes())
+    data[-1] ^= 1
+    file.write_bytes(data)
+    _, result = train(run, workspace, Stop())
+    assert result["resumedFromStep"] == 6
+    assert "step-8 cannot be used and is skipped: optimizer.safetensors is damaged" in (
+        capsys.readouterr().out
+    )
+    for name, tensor in weights(workspace).items():
+        assert torch.equal(expected[name], tensor)
+
+
+def test_only_the_newest_checkpoints_are_kept(tmp_path: Path) -> None:
+    workspace = prepared_workspace(tmp_path)
+    train(plan(LORA, epochs=3, checkpoint={"everySteps": 2, "keep": 2}), workspace, Stop())
+    names = [path.name for path in checkpoint.steps(workspace.checkpoints)]
+    assert names == ["step-8", "step-6"]
+
+
+def test_sigterm_before_the_first_step_ends_at_once_with_nothing_to_save(tmp_path: Path) -> None:
+    stop = Stop().install()
+    with pytest.raises(PreemptedError, match="before the first step"):
+        signal.raise_signal(signal.SIGTERM)
+    with pytest.raises(PreemptedError):
+        stop.defer()
+
+
+def test_an_infinite_loss_stops_the_run_with_a_hint(tmp_path: Path) -> None:
+    workspace = prepared_workspace(tmp_path)
+    run = plan(FULL, epochs=2, learningRate="1e38", maxGradNorm="0")
+    with pytest.raises(NonFiniteLossError, match=r"lower training\.learningRate"):
+        train(run, workspace, Stop())
+
+
+def test_an_unknown_target_module_is_answered_with_those_that_exist(tmp_path: Path) -> None:
+    workspace = prepared_workspace(tmp_path)
+    run = plan({"lora": {"rank": 4, "alpha": 8, "targetModules": ["query_proj"]}})
+    with pytest.raises(UserError, match=r'names "query_proj".*down_proj, gate_proj, k_proj'):
+        train(run, workspace, Stop())
+
+
+def test_named_target_modules_are_the_only_ones_trained(tmp_path: Path) -> None:
+    workspace = prepared_workspace(tmp_path)
+    run = plan({"lora": {"rank": 4, "alpha": 8, "targetModules": ["q_proj"]}}, maxSteps=2)
+    train(run, workspace, Stop())
+    assert all("q_proj" in name for name in weights(workspace))
+
+
+def test_tensors_that_training_does_not_reach_are_an_error(tmp_path: Path) -> None:
+    workspace = prepared_workspace(tmp_path)
+    run = plan(FULL, epochs=1, learningRate="1e-30")
+    with pytest.raises(UserError, match="trained tensors did not change in 2 steps"):
+        train(run, workspace, Stop())
+
+
+def test_data_of_another_plan_is_refused(tmp_path: Path) -> None:
+    workspace = prepared_workspace(tmp_path)
+    (workspace.data / "meta.json").write_text('{"planHash": "other"}')
+    with pytest.raises(RetryableError, match="prepare stage has to run first"):
+        train(plan(), workspace, Stop())
+
+
+def test_without_a_validation_split_the_summary_tells_the_training_loss(tmp_path: Path) -> None:
+    workspace = prepared_workspace(tmp_path, validation=0)
+    message, result = train(plan(LORA, maxSteps=5, logEverySteps=2), workspace, Stop())
+    assert "(first → last step)" in message
+    assert "validationLoss" not in result
+    steps = [json.loads(line)["step"] for line in workspace.history.read_text().splitlines()]
+    assert steps == [2, 4, 5]
+
+
+def test_max_steps_go_beyond_one_epoch(tmp_path: Path) -> None:
+    workspace = prepared_workspace(tmp_path, train=5)
+    _, result = train(plan(LORA, maxSteps=7, epochs=None), workspace, Stop())
+    assert result["steps"] == 7
+    assert result["epoch"] > 1
+
+
+def test_validation_is_measured_on_the_way_when_asked_for(tmp_path: Path) -> None:
+    workspace = prepared_workspace(tmp_path)
+    train(plan(LORA, maxSteps=5, evaluateEverySteps=2), workspace, Stop())
+    lines = [json.loads(line) for line in workspace.history.read_text().splitlines()]
+    assert [line["step"] for line in lines if "eval_loss" in line] == [0, 2, 4, 5]
+
+
+def test_bfloat16_stays_close_to_float32(tmp_path: Path) -> None:
+    exact = prepared_workspace(tmp_path / "float32")
+    train(plan(LORA, epochs=3), exact, Stop())
+    rounded = prepared_workspace(tmp_path / "bfloat16")
+    train(plan(LORA, epochs=3, precision="Bfloat16"), rounded, Stop())
+    assert losses(rounded) == pytest.approx(losses(exact), abs=0.03)
