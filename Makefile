@@ -92,3 +92,17 @@ crd: $(READY) ## Generate crds/finetunejobs.yaml from the pydantic models
 crd-check: $(READY) ## Fail when crds/ is not what the models say
 	@$(BIN)/python -m finetune_operator.api.crdgen | diff -u crds/finetunejobs.yaml - \
 	  || { echo "crds/finetunejobs.yaml is out of date: run make crd"; exit 1; }
+
+# --- a whole Kubernetes on this machine, without Docker (tests/cluster) ---------------------------
+
+.PHONY: cluster
+cluster: ## Bring up a Kubernetes cluster on this machine (Linux, root), or repair it
+	@$(PYTHON) -m cluster up
+
+.PHONY: cluster-down
+cluster-down: ## Take it away without a trace; what is cached stays
+	@$(PYTHON) -m cluster down
+
+.PHONY: cluster-status
+cluster-status: ## Say which parts of it run
+	@$(PYTHON) -m cluster status
