@@ -1,15 +1,15 @@
 """Carrying out a decision's actions: one API call each, so that a repetition is harmless.
 
-Which actions, and what the objects look like, was decided before.
+Which actions, and what the objects look like, is decided in core and build.
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
 from typing import Any
 
 from finetune_operator.api.resource import FineTuneJob
+from finetune_operator.build.manifests import Creation, manifest
 from finetune_operator.core.model import (
     Action,
     CreateClaim,
@@ -18,6 +18,7 @@ from finetune_operator.core.model import (
     CreateService,
     DeleteJob,
     Refusal,
+    Settings,
 )
 from finetune_operator.kube.client import Client
 from finetune_operator.kube.errors import AlreadyExists, Conflict, Denied, Invalid, NotFound
@@ -26,8 +27,6 @@ from finetune_operator.runtime.store import Store
 from finetune_operator.vocabulary import LABEL_MANAGED_BY, LABEL_RUN, MANAGER
 
 Json = dict[str, Any]
-Manifest = Callable[[FineTuneJob, Action], Json]
-"""The object that an action creates."""
 
 RESOURCE_OF = {
     CreatePlan: CONFIG_MAPS,
@@ -48,34 +47,34 @@ class Refused(Exception):
 class Actions:
     """Executes actions; what a call answers goes into the store at once, before the watch tells."""
 
-    def __init__(self, client: Client, store: Store, manifest: Manifest) -> None:
+    def __init__(self, client: Client, store: Store, settings: Settings) -> None:
         self._client = client
         self._store = store
-        self._manifest = manifest
+        self._settings = settings
 
     async def carry_out(self, action: Action, resource: FineTuneJob) -> Json:
         """Do it; the object that now exists. Refused, or an ApiError that is worth a later try."""
         if isinstance(action, DeleteJob):
             return await self._delete(action, resource)
-        manifest = self._manifest(resource, action)
+        body = manifest(action, resource, self._settings)
         try:
-            created = await self._create(action, resource, manifest)
+            created = await self._create(action, resource, body)
         except Denied as error:
-            raise Refused(_refusal("Denied", manifest, error.message, final=False)) from error
+            raise Refused(_refusal("Denied", body, error.message, final=False)) from error
         except Invalid as error:
-            raise Refused(_refusal("Invalid", manifest, error.message, final=True)) from error
+            raise Refused(_refusal("Invalid", body, error.message, final=True)) from error
         if isinstance(action, CreateJob):
             self._store.put_job(created)
         return created
 
-    async def _create(self, action: Action, resource: FineTuneJob, manifest: Json) -> Json:
+    async def _create(self, action: Creation, resource: FineTuneJob, body: Json) -> Json:
         kind, namespace = RESOURCE_OF[type(action)], resource.metadata.namespace
         try:
-            return await self._client.create(kind, namespace, manifest)
+            return await self._client.create(kind, namespace, body)
         except AlreadyExists:
-            found = await self._client.get(kind, namespace, manifest["metadata"]["name"])
-        if not _is_ours(found, manifest, resource):
-            what = f"{manifest['kind']} {manifest['metadata']['name']}"
+            found = await self._client.get(kind, namespace, body["metadata"]["name"])
+        if not _is_ours(found, body, resource):
+            what = f"{body['kind']} {body['metadata']['name']}"
             raise Refused(
                 Refusal(
                     "NameCollision",
@@ -113,6 +112,6 @@ def _is_ours(found: Json, wanted: Json, resource: FineTuneJob) -> bool:
     )
 
 
-def _refusal(reason: str, manifest: Json, message: str, *, final: bool) -> Refusal:
-    what = f"{manifest['kind']} {manifest['metadata']['name']}"
+def _refusal(reason: str, body: Json, message: str, *, final: bool) -> Refusal:
+    what = f"{body['kind']} {body['metadata']['name']}"
     return Refusal(reason, f"The API server refused {what}: {message}", final)

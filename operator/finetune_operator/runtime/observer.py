@@ -6,10 +6,9 @@ What follows from the facts is core's matter.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from typing import Any
 
 from finetune_operator.api.resource import FineTuneJob
+from finetune_operator.build.plan import plan_of
 from finetune_operator.core.model import JobRecord, JobState, Observed, Plan, Termination, Waiting
 from finetune_operator.core.naming import plan_name
 from finetune_operator.kube.client import Client
@@ -21,10 +20,6 @@ from finetune_operator.runtime.reports import Reports
 from finetune_operator.runtime.store import Store
 from finetune_operator.vocabulary import StageState
 
-Json = dict[str, Any]
-ReadPlan = Callable[[Json], Plan]
-"""The plan that a ConfigMap pins."""
-
 # A pod on an idle node with the image present starts within this.
 PATIENCE = 3.0
 WAITING_EVERY = 10.0
@@ -33,12 +28,11 @@ WAITING_EVERY = 10.0
 class Observer:
     """Makes `Observed` for one run at a time."""
 
-    def __init__(self, client: Client, store: Store, reports: Reports, read_plan: ReadPlan) -> None:
+    def __init__(self, client: Client, store: Store, reports: Reports) -> None:
         self._client = client
         self._store = store
         self._pods = Pods(client)
         self._reports = reports
-        self._read_plan = read_plan
 
     async def observe(self, resource: FineTuneJob, memory: Memory) -> tuple[Observed, float | None]:
         """The facts, and when they should be looked at again though no watch will tell."""
@@ -64,7 +58,7 @@ class Observer:
                 found = await self._client.get(CONFIG_MAPS, resource.metadata.namespace, name)
             except NotFound:
                 return None
-            memory.plans = {pinned: self._read_plan(found)}
+            memory.plans = {pinned: plan_of(found)}
         return memory.plans[pinned]
 
     async def _terminations(

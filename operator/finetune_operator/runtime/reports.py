@@ -76,5 +76,7 @@ class Reports:
     def get(self, uid: str) -> Report | None:
         return self._latest.get(uid)
 
-    def drop(self, uid: str) -> None:
-        self._latest.pop(uid, None)
+    def keep_only(self, uids: set[str]) -> None:
+        """Forget the runs that are gone."""
+        for uid in self._latest.keys() - uids:
+            del self._latest[uid]

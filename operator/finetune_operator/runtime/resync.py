@@ -17,6 +17,7 @@ from finetune_operator.kube.resources import JOBS, Resource
 from finetune_operator.runtime.kinds import FINETUNEJOBS, OUR_JOBS
 from finetune_operator.runtime.memory import Memories
 from finetune_operator.runtime.queue import Queue
+from finetune_operator.runtime.reports import Reports
 from finetune_operator.runtime.store import Key, Store
 
 Json = dict[str, Any]
@@ -38,12 +39,14 @@ class Resync:
         store: Store,
         queue: Queue[Key],
         memories: Memories,
+        reports: Reports,
         namespaces: Sequence[str],
     ) -> None:
         self._client = client
         self._store = store
         self._queue = queue
         self._memories = memories
+        self._reports = reports
         self._namespaces: Sequence[str | None] = namespaces or (None,)
 
     async def once(self) -> None:
@@ -51,9 +54,9 @@ class Resync:
         # Jobs last: a Job younger than the list of runs belongs to a run that the watch brings.
         uids, version = await self._list(FINETUNEJOBS, self._store.put_run)
         gone = self._store.prune_runs(uids, version)
-        self._memories.keep_only(
-            uids | {e.uid for k in self._store.runs() if (e := self._store.run(k))}
-        )
+        alive = self._store.uids()
+        self._memories.keep_only(alive)
+        self._reports.keep_only(alive)
         uids, version = await self._list(JOBS, self._store.put_job, labelSelector=OUR_JOBS)
         gone += self._store.prune_jobs(uids, version)
         if gone:

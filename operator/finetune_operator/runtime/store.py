@@ -65,6 +65,10 @@ class Store:
     def runs(self) -> Iterator[Key]:
         return iter(tuple(self._runs))
 
+    def uids(self) -> set[str]:
+        """The uids of the FineTuneJobs."""
+        return {entry.uid for entry in self._runs.values()}
+
     def jobs_of(self, uid: str) -> tuple[JobRecord, ...]:
         """The Jobs that the FineTuneJob with this uid owns, by name."""
         return tuple(self._jobs[key].record for key in sorted(self._jobs_of.get(uid, ())))

@@ -1,0 +1,130 @@
+"""The operator's own configuration: environment variables and flags, each with its reason.
+
+Nothing about a run: that is the spec's matter.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+MOUNTED_TLS = Path("/etc/finetune-operator/tls")
+
+
+class ConfigError(Exception):
+    """The configuration is not usable; the message names the setting and the remedy."""
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """What the operator was told."""
+
+    trainer_image: str
+    """FINETUNE_TRAINER_IMAGE: image of the stages; a FineTuneJob may name another."""
+
+    kubeconfig: str | None = None
+    """--kubeconfig: access to the cluster from outside. Default: the pod's service account, else
+    $KUBECONFIG or ~/.kube/config."""
+
+    hub_endpoint: str | None = None
+    """HF_ENDPOINT: the Hub that prepare and upload talk to. Default: huggingface.co."""
+
+    progress_url: str | None = None
+    """FINETUNE_PROGRESS_URL: where pods reach the progress endpoint, https://HOST:PORT. Default in
+    a cluster: the operator's Service. Outside: none, pods do not report."""
+
+    progress_port: int = 8443
+    """FINETUNE_PROGRESS_PORT: what the progress endpoint listens on."""
+
+    health_port: int = 8080
+    """FINETUNE_HEALTH_PORT: what /healthz listens on; 0 turns it off."""
+
+    tls_directory: Path = MOUNTED_TLS
+    """FINETUNE_TLS_DIR: tls.crt, tls.key and ca.crt of the progress endpoint. In a cluster the
+    mounted Secret; outside made at the first start."""
+
+    namespaces: tuple[str, ...] = ()
+    """FINETUNE_WATCH_NAMESPACES: names separated by commas. Default: all namespaces."""
+
+    log_format: str = "text"
+    """FINETUNE_LOG_FORMAT: text or json."""
+
+    workers: int = 16
+    """FINETUNE_WORKERS: runs that are worked on at the same time."""
+
+
+def read(arguments: Sequence[str], environment: Mapping[str, str] | None = None) -> Config:
+    """The configuration from flags and environment. ConfigError if it is not usable."""
+    env = os.environ if environment is None else environment
+    flags = _parser().parse_args(arguments)
+    image = env.get("FINETUNE_TRAINER_IMAGE", "").strip()
+    if not image:
+        raise ConfigError(
+            "FINETUNE_TRAINER_IMAGE is not set: set it to the trainer image, for example "
+            "finetune-trainer:dev."
+        )
+    log_format = env.get("FINETUNE_LOG_FORMAT") or "text"
+    if log_format not in ("text", "json"):
+        raise ConfigError(f'FINETUNE_LOG_FORMAT is "{log_format}": set it to text or json.')
+    in_cluster = flags.kubeconfig is None and "KUBERNETES_SERVICE_HOST" in env
+    return Config(
+        trainer_image=image,
+        kubeconfig=flags.kubeconfig,
+        hub_endpoint=env.get("HF_ENDPOINT") or None,
+        progress_url=_url(env.get("FINETUNE_PROGRESS_URL") or None),
+        progress_port=_number(env, "FINETUNE_PROGRESS_PORT", 8443, 1, 65535),
+        health_port=_number(env, "FINETUNE_HEALTH_PORT", 8080, 0, 65535),
+        tls_directory=_tls_directory(env, in_cluster),
+        namespaces=_names(env.get("FINETUNE_WATCH_NAMESPACES", "")),
+        log_format=log_format,
+        workers=_number(env, "FINETUNE_WORKERS", 16, 1, 256),
+    )
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="finetune-operator",
+        description="Runs FineTuneJobs. Settings are environment variables: FINETUNE_TRAINER_IMAGE "
+        "(required), HF_ENDPOINT, FINETUNE_PROGRESS_URL, FINETUNE_PROGRESS_PORT, "
+        "FINETUNE_HEALTH_PORT, FINETUNE_TLS_DIR, FINETUNE_WATCH_NAMESPACES, FINETUNE_LOG_FORMAT, "
+        "FINETUNE_WORKERS.",
+    )
+    parser.add_argument(
+        "--kubeconfig", metavar="FILE", help="access to the cluster when not running in it"
+    )
+    return parser
+
+
+def _tls_directory(env: Mapping[str, str], in_cluster: bool) -> Path:
+    if env.get("FINETUNE_TLS_DIR"):
+        return Path(env["FINETUNE_TLS_DIR"])
+    if in_cluster:
+        return MOUNTED_TLS
+    state = env.get("XDG_STATE_HOME") or str(Path(env.get("HOME", "/tmp")) / ".local" / "state")
+    return Path(state) / "finetune-operator" / "tls"
+
+
+def _url(url: str | None) -> str | None:
+    if url is None:
+        return None
+    parts = urlsplit(url)
+    if parts.scheme != "https" or not parts.hostname:
+        raise ConfigError(
+            f'FINETUNE_PROGRESS_URL is "{url}": it must be https://HOST:PORT, as pods reach it.'
+        )
+    return url.rstrip("/")
+
+
+def _number(env: Mapping[str, str], name: str, default: int, least: int, most: int) -> int:
+    text = env.get(name) or str(default)
+    if not text.isascii() or not text.isdigit() or not least <= int(text) <= most:
+        raise ConfigError(f'{name} is "{text}": set it to a number from {least} to {most}.')
+    return int(text)
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(sorted({name.strip() for name in text.split(",") if name.strip()}))
