@@ -162,20 +162,20 @@ def _build(name: str, position: str) -> None:
     # The caller's own flags and workspace would change what is built behind the key's back.
     environment = {**os.environ, "CGO_ENABLED": "0", "GOFLAGS": "", "GOWORK": "off"}
     arguments = ["go", "build", "-v", *_build_arguments(module), "-o", str(partial)]
-    with log.open("w") as output:
-        with progress.step(f"build {name} ({position})", detail=lambda: _build_detail(log)):
-            result = subprocess.run(
-                [*arguments, module.packages[name]],
-                cwd=module.directory,
-                env=environment,
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-            )
-            if result.returncode != 0:
-                tail = "\n".join(log.read_text().splitlines()[-15:])
-                raise ClusterError(f"Building {name} failed; see {log}:\n{tail}")
-            partial.replace(target)
+    step = progress.step(f"build {name} ({position})", detail=lambda: _build_detail(log))
+    with log.open("w") as output, step:
+        result = subprocess.run(
+            [*arguments, module.packages[name]],
+            cwd=module.directory,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+        )
+        if result.returncode != 0:
+            tail = "\n".join(log.read_text().splitlines()[-15:])
+            raise ClusterError(f"Building {name} failed; see {log}:\n{tail}")
+        partial.replace(target)
 
 
 def _build_detail(log: Path) -> str:

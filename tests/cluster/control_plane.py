@@ -78,9 +78,8 @@ class ControlPlane:
 
     def prepare(self) -> None:
         """Keys, configuration and ports; needs no process."""
-        addresses = ("127.0.0.1", SERVICE_ADDRESS)
-        if self.node_address is not None:
-            addresses += (self.node_address,)
+        node = (self.node_address,) if self.node_address else ()
+        addresses = ("127.0.0.1", SERVICE_ADDRESS, *node)
         self.pki = pki.create(self.directory / "pki", addresses, NODE_NAME)
         self.ports = Ports.choose(self.directory / "ports.json")
         self.server = f"https://127.0.0.1:{self.ports.api}"

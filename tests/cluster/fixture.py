@@ -12,7 +12,8 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from cluster import binaries, control_plane as plane, images, provider
+from cluster import binaries, images, provider
+from cluster import control_plane as plane
 from cluster.errors import ClusterError
 from cluster.handle import Cluster
 

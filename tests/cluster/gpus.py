@@ -26,6 +26,4 @@ def missing(node: dict[str, Any]) -> bool:
     """Whether the node lacks them, as after a restart of its kubelet."""
     status = node.get("status", {})
     wanted = str(COUNT)
-    return any(
-        status.get(part, {}).get(RESOURCE) != wanted for part in ("capacity", "allocatable")
-    )
+    return any(status.get(part, {}).get(RESOURCE) != wanted for part in ("capacity", "allocatable"))

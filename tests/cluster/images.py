@@ -60,10 +60,7 @@ def build_image(
     full = f"{registry.address()}/{repository}:{key}"
     with locks.exclusive(paths.images() / f"{name}.lock", f"building image {name}"):
         if registry.digest(repository, key) is None:
-            with progress.step(f"build image {name}:{key}"):
-                with tempfile.TemporaryDirectory(dir=paths.images(), prefix="context-") as staged:
-                    content.stage(context, files, Path(staged))
-                    podman.build(full, dockerfile, Path(staged), build_arguments)
+            _build(full, dockerfile, context, files, build_arguments)
             _push(full)
         _pull(full)
         _remember(name, key)
@@ -133,14 +130,25 @@ def load_into_kind(name: str, kind: str) -> str:
 
 def _require_dockerfile(recipe: Recipe) -> None:
     if not recipe.dockerfile.exists():
-        raise ClusterError(f"There is no {recipe.dockerfile}: add it, or check out a commit with it.")
+        raise ClusterError(
+            f"There is no {recipe.dockerfile}: add it, or check out a commit with it."
+        )
+
+
+def _build(
+    full: str, dockerfile: Path, context: Path, files: list[str], arguments: Mapping[str, str]
+) -> None:
+    folder = tempfile.TemporaryDirectory(dir=paths.images(), prefix="context-")
+    with progress.step(f"build image {full}"), folder as staged:
+        content.stage(context, files, Path(staged))
+        podman.build(full, dockerfile, Path(staged), arguments)
 
 
 def _push(full: str) -> None:
     # Collecting the registry's garbage during a push would collect what is being pushed.
-    with locks.exclusive(paths.images() / "push.lock", "a push to the registry"):
-        with progress.step(f"push image {full}", quiet_below=progress.QUICK_SECONDS):
-            podman.push(full)
+    lock = locks.exclusive(paths.images() / "push.lock", "a push to the registry")
+    with lock, progress.step(f"push image {full}", quiet_below=progress.QUICK_SECONDS):
+        podman.push(full)
 
 
 def _pull(full: str) -> None:

@@ -138,7 +138,9 @@ def status() -> tuple[bool, list[str]]:
         _HELPER,
     )
     pids = {name: supervisor.pid(name) for name in wanted}
-    lines = [f"{name:24} {f'process {pid}' if pid else 'not running'}" for name, pid in pids.items()]
+    lines = [
+        f"{name:24} {f'process {pid}' if pid else 'not running'}" for name, pid in pids.items()
+    ]
     return all(pids.values()), lines
 
 

@@ -14,7 +14,7 @@ import subprocess
 from pathlib import Path
 
 from cluster import binaries
-from cluster.control_plane import CLIENT_LIMITS, NODE_NAME, ControlPlane
+from cluster.control_plane import NODE_NAME, ControlPlane
 from cluster.processes import Service
 
 # A node's address must not be on loopback; a bridge without ports carries one on any kernel.

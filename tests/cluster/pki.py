@@ -112,8 +112,8 @@ def create(directory: Path, addresses: tuple[str, ...], node: str) -> Pki:
     directory.mkdir(parents=True, mode=0o700)
     pki = Pki(directory)
     _openssl(
-        ["req", "-x509", *_new_key(pki, "ca"), "-subj", "/CN=finetune-test-ca", "-days", _DAYS]
-        + ["-out", str(pki.certificate("ca"))]
+        *("req", "-x509", *_new_key(pki, "ca"), "-subj", "/CN=finetune-test-ca", "-days", _DAYS),
+        *("-out", str(pki.certificate("ca"))),
     )
     with ThreadPoolExecutor(max_workers=4) as pool:
         pending = [pool.submit(_issue, pki, identity) for identity in wanted]
@@ -137,28 +137,28 @@ def _issue(pki: Pki, identity: Identity) -> None:
         lines.append("subjectAltName=" + ",".join(identity.names))
     extensions.write_text("\n".join(lines) + "\n")
     _openssl(
-        ["req", "-new", *_new_key(pki, identity.name), "-subj", identity.subject]
-        + ["-out", str(request)]
+        *("req", "-new", *_new_key(pki, identity.name), "-subj", identity.subject),
+        *("-out", str(request)),
     )
     serial = int.from_bytes(hashlib.sha256(identity.name.encode()).digest()[:8], "big")
     _openssl(
-        ["x509", "-req", "-in", str(request), "-days", _DAYS, "-set_serial", str(serial)]
-        + ["-CA", str(pki.certificate("ca")), "-CAkey", str(pki.private_key("ca"))]
-        + ["-extfile", str(extensions), "-out", str(pki.certificate(identity.name))]
+        *("x509", "-req", "-in", str(request), "-days", _DAYS, "-set_serial", str(serial)),
+        *("-CA", str(pki.certificate("ca")), "-CAkey", str(pki.private_key("ca"))),
+        *("-extfile", str(extensions), "-out", str(pki.certificate(identity.name))),
     )
 
 
 def _service_account_keys(pki: Pki) -> None:
     private = str(pki.directory / "service-account.key")
-    _openssl(["ecparam", "-genkey", "-name", "prime256v1", "-noout", "-out", private])
+    _openssl("ecparam", "-genkey", "-name", "prime256v1", "-noout", "-out", private)
     public = str(pki.directory / "service-account.pub")
-    _openssl(["ec", "-in", private, "-pubout", "-out", public])
+    _openssl("ec", "-in", private, "-pubout", "-out", public)
 
 
-def _openssl(arguments: list[str]) -> None:
+def _openssl(*arguments: str) -> None:
     try:
         result = subprocess.run(["openssl", *arguments], capture_output=True, text=True)
     except FileNotFoundError:
-        raise ClusterError("openssl is not on PATH: install it with the system's packages.") from None
+        raise ClusterError("openssl is not on PATH: install the package openssl.") from None
     if result.returncode != 0:
         raise ClusterError(f"`openssl {arguments[0]}` failed: {result.stderr.strip()}")

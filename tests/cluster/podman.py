@@ -57,7 +57,7 @@ def _mirror() -> list[str]:
     sources = [Path("/etc/apt/sources.list"), *Path("/etc/apt/sources.list.d").glob("*")]
     for source in sources:
         if source.is_file():
-            found = re.search(r"^[^#\n]*(https?://\S+/debian)/?\s", source.read_text(), re.MULTILINE)
+            found = re.search(r"(?m)^[^#\n]*(https?://\S+/debian)/?\s", source.read_text())
             if found:
                 return [found.group(1)]
     return []

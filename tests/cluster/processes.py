@@ -6,6 +6,7 @@ mistaken for it. What the daemons are is decided elsewhere.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import hashlib
 import json
@@ -98,10 +99,8 @@ class Supervisor:
                 _signal(pid, signal.SIGTERM)
                 self._until(lambda: self.pid(name) is None, grace)
             # In a session of its own, the group's id is the daemon's id.
-            try:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(pid, signal.SIGKILL)
-            except (ProcessLookupError, PermissionError):
-                pass
             if not self._until(lambda: self.pid(name) is None, 10.0):
                 raise ClusterError(f"{name} (process {pid}) does not end: look at `ps {pid}`.")
         (self._pids / f"{name}.json").unlink(missing_ok=True)
@@ -113,7 +112,9 @@ class Supervisor:
             if self.pid(name) is None:
                 raise ClusterError(f"{name} ended while starting. {self._tail(name)}")
             if time.monotonic() > end:
-                raise ClusterError(f"{name} is not ready after {deadline:.0f} s. {self._tail(name)}")
+                raise ClusterError(
+                    f"{name} is not ready after {deadline:.0f} s. {self._tail(name)}"
+                )
             time.sleep(0.03)
 
     def _start(self, service: Service) -> None:
@@ -168,10 +169,8 @@ class Supervisor:
 
 
 def _signal(pid: int, number: signal.Signals) -> None:
-    try:
+    with contextlib.suppress(ProcessLookupError):
         os.kill(pid, number)
-    except ProcessLookupError:
-        pass
 
 
 def _die_with_parent() -> None:

@@ -25,7 +25,9 @@ KIND_NAME = "finetune-tests"
 class Provider(Protocol):
     """One way to have a cluster."""
 
-    name: str
+    @property
+    def name(self) -> str:
+        """What the environment variable calls it."""
 
     def problems(self) -> list[str]:
         """What keeps this provider from working here; empty when it can."""
@@ -144,9 +146,7 @@ def _kubectl() -> Path:
 PROVIDERS: tuple[Provider, ...] = (Existing(), Local(), Kind())
 
 
-def choose(
-    environment: Mapping[str, str], providers: tuple[Provider, ...] = PROVIDERS
-) -> Provider:
+def choose(environment: Mapping[str, str], providers: tuple[Provider, ...] = PROVIDERS) -> Provider:
     """The provider asked for, else the first that can; else what each is missing."""
     asked = environment.get(CHOICE, "")
     by_name = {provider.name: provider for provider in providers}

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from cluster import binaries, control_plane as plane
+from cluster import binaries
+from cluster import control_plane as plane
 from cluster.handle import Cluster
 
 READY_SECONDS = 5.0
@@ -52,10 +53,14 @@ def _widget(size: int) -> str:
 
 def test_custom_resources_are_stored_validated_and_deleted(widgets: Cluster) -> None:
     with widgets.namespace("widgets") as namespace:
-        refused = widgets.kubectl("-n", namespace, "create", "-f", "-", input=_widget(9), check=False)
+        refused = widgets.kubectl(
+            "-n", namespace, "create", "-f", "-", input=_widget(9), check=False
+        )
         assert refused == ""
         widgets.kubectl("-n", namespace, "create", "-f", "-", input=_widget(1))
-        assert "widget.example.com/w" in widgets.kubectl("-n", namespace, "get", "widget", "-o", "name")
+        assert "widget.example.com/w" in widgets.kubectl(
+            "-n", namespace, "get", "widget", "-o", "name"
+        )
         widgets.kubectl("-n", namespace, "delete", "widget", "w")
         assert widgets.kubectl("-n", namespace, "get", "widget", "-o", "name") == ""
 
@@ -83,7 +88,8 @@ def test_controllers_run(control_plane: Cluster) -> None:
 def test_restricted_namespaces_refuse_root(control_plane: Cluster) -> None:
     with control_plane.namespace("restricted") as namespace:
         output = control_plane.kubectl(
-            *("-n", namespace, "run", "x", "--image=x", "--dry-run=server", "-o", "name"), check=False
+            *("-n", namespace, "run", "x", "--image=x", "--dry-run=server", "-o", "name"),
+            check=False,
         )
         assert output == ""
 
