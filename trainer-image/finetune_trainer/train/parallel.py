@@ -78,7 +78,7 @@ class Group:
         return DistributedDataParallel(
             module,
             device_ids=[self._device] if self._device.type == "cuda" else None,
-            broadcast_buffers=False,
+            forward_sync_buffers=False,
             gradient_as_bucket_view=True,
             init_sync=False,
         )

@@ -57,9 +57,8 @@ def losses(workspace: Workspace) -> list[float]:
 
 
 def weights(workspace: Workspace) -> dict[str, torch.Tensor]:
-    if workspace.adapter.exists():
-        return load_file(workspace.adapter / "adapter_model.safetensors")
-    return load_file(workspace.merged / "model.safetensors")
+    lora = workspace.adapter / "adapter_model.safetensors"
+    return dict(load_file(lora if lora.exists() else workspace.merged / "model.safetensors"))
 
 
 def assert_same_training(one: Workspace, other: Workspace) -> None:

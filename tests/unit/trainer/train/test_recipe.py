@@ -18,6 +18,7 @@ from finetune_trainer.data.examples import Examples
 from finetune_trainer.outcome import NonFiniteLossError, PreemptedError, RetryableError, UserError
 from finetune_trainer.train import checkpoint
 from finetune_trainer.train import recipe as subject
+from finetune_trainer.train.probe import Abilities
 from finetune_trainer.train.recipe import train
 from finetune_trainer.train.stop import Stop
 from finetune_trainer.workspace import Workspace
@@ -39,9 +40,8 @@ def losses(workspace: Workspace) -> list[float]:
 
 
 def weights(workspace: Workspace) -> dict[str, torch.Tensor]:
-    if workspace.adapter.exists():
-        return load_file(workspace.adapter / "adapter_model.safetensors")
-    return load_file(workspace.merged / "model.safetensors")
+    lora = workspace.adapter / "adapter_model.safetensors"
+    return dict(load_file(lora if lora.exists() else workspace.merged / "model.safetensors"))
 
 
 def assert_same_training(one: Workspace, other: Workspace, tolerance: float) -> None:
@@ -123,7 +123,7 @@ def test_padded_rows_learn_the_same_as_shared_rows(
     shared = prepared_workspace(tmp_path / "shared")
     train(plan(LORA, epochs=2), shared, Stop())
     monkeypatch.setattr(
-        subject, "probe", lambda model: subject.Abilities(shared_rows=False, plain_head=False)
+        subject, "probe", lambda model: Abilities(shared_rows=False, plain_head=False)
     )
     padded = prepared_workspace(tmp_path / "padded")
     train(plan(LORA, epochs=2), padded, Stop())
