@@ -1,0 +1,224 @@
+"""Bad specs, one sentence each, with a fragment of what the user reads.
+
+Types and bounds of every single field are derived from the schema in `bounds.py`.
+"""
+
+from __future__ import annotations
+
+from unit.operator.api.jobs import ABSENT, Case, Json
+
+_DECIMAL = 'must be a decimal number in quotes, for example "0.05" or "2e-4"'
+_SOURCE = "must be hf://OWNER/NAME (Hugging Face Hub) or pvc://CLAIM/PATH (a volume claim)"
+_NAME = "metadata.name must be at most 48 characters of a-z, 0-9 and '-', starting with a letter"
+_FORMAT = (
+    "exactly one of questionAnswer, messages, promptCompletion, alpaca, template, text must be set"
+)
+_SIZE = "must be a size greater than 0 with a unit, for example 64Gi"
+_CPU = 'must be a number of CPUs greater than 0, for example 8 or "500m"'
+_RATE = 'learningRate must be greater than 0 and less than 1, for example "2e-4"'
+_FRACTION = 'fraction must be greater than 0 and less than 1, for example "0.05"'
+_METHOD = "exactly one of lora and full must be set: lora trains adapters, full every weight"
+_HELD_OUT = "exactly one of fraction and split must be set: fraction holds out rows"
+_CLAIM = "claimName uses a claim as it is: remove size, storageClassName and accessMode"
+_UPLOAD: Json = {"repository": "acme/result", "tokenSecretRef": {"name": "hf-write"}}
+_FULL: Json = {"full": {}}
+_TEXT: Json = {"text": {}}
+
+BAD = (
+    # metadata.name
+    Case("a name of 49 characters", {"metadata.name": "a" * 49}, _NAME),
+    Case("a name that starts with a digit", {"metadata.name": "7b-math"}, _NAME),
+    Case("a name with a dot", {"metadata.name": "gemma.math"}, _NAME),
+    # the shape
+    Case("no spec", {"spec": ABSENT}, "spec: Required value"),
+    Case("an unknown field", {"spec.trainig": {}}, 'unknown field "spec.trainig"'),
+    Case(
+        "an unknown field deep inside",
+        {"spec.method.lora": {"r": 8}},
+        'unknown field "spec.method.lora.r"',
+    ),
+    Case(
+        "an unknown field beside a union's member",
+        {"spec.method.qlora": {}},
+        'unknown field "spec.method.qlora"',
+    ),
+    Case("no model", {"spec.model": ABSENT}, "spec.model: Required value"),
+    Case("no data", {"spec.dataset": ABSENT}, "spec.dataset: Required value"),
+    Case("no method", {"spec.method": ABSENT}, "spec.method: Required value"),
+    Case(
+        "a learning rate without quotes", {"spec.training.learningRate": 0.0002}, "of type string"
+    ),
+    Case("a rank in quotes", {"spec.method.lora.rank": "16"}, "of type integer"),
+    Case("a fraction of an epoch", {"spec.training.epochs": 0.5}, "of type integer"),
+    Case("yes for true", {"spec.training.packing": "yes"}, "of type boolean"),
+    Case("a bare number as memory", {"spec.resources.memory": 64}, "of type string"),
+    # sources
+    Case("a model without a scheme", {"spec.model.source": "google/gemma-2-2b-it"}, _SOURCE),
+    Case("a model on the web", {"spec.model.source": "https://hf.co/google/gemma"}, _SOURCE),
+    Case("a model without an owner", {"spec.model.source": "hf://gpt2"}, _SOURCE),
+    Case("a path out of the claim", {"spec.dataset.source": "pvc://data/../../etc"}, _SOURCE),
+    Case("an empty source", {"spec.dataset.source": ""}, _SOURCE),
+    Case("a source with a line break", {"spec.model.source": "hf://acme/model\n"}, _SOURCE),
+    Case(
+        "a revision of a claim",
+        {"spec.model": {"source": "pvc://models/gemma", "revision": "main"}},
+        "spec.model: Forbidden: revision belongs to an hf:// source: remove revision",
+    ),
+    Case(
+        "a data set's revision of a claim",
+        {"spec.dataset.source": "pvc://data", "spec.dataset.revision": "main"},
+        "spec.dataset: Forbidden: revision belongs to an hf:// source: remove revision",
+    ),
+    Case(
+        "a token for a claim",
+        {"spec.model": {"source": "pvc://models/gemma", "tokenSecretRef": {"name": "hf-read"}}},
+        "spec.model: Forbidden: tokenSecretRef belongs to an hf:// source: remove it",
+    ),
+    Case(
+        "a revision with a space",
+        {"spec.model.revision": "my branch"},
+        "spec.model.revision: Invalid value: ",
+    ),
+    Case(
+        "a revision that is an option",
+        {"spec.model.revision": "--force"},
+        "must be a branch, tag or commit: letters, digits, '.', '_', '/' and '-'",
+    ),
+    Case(
+        "a Secret in another namespace",
+        {"spec.model.tokenSecretRef": {"name": "team/hf"}},
+        "must be the name of an object: a-z, 0-9, '-' and '.', a letter or digit at both ends",
+    ),
+    Case(
+        "a Secret's key that is a path",
+        {"spec.model.tokenSecretRef": {"name": "hf", "key": "../token"}},
+        "must be a key of a Secret: letters, digits, '-', '_' and '.'",
+    ),
+    # data
+    Case("no format", {"spec.dataset.format": ABSENT}, "spec.dataset.format: Required value"),
+    Case("an empty format", {"spec.dataset.format": {}}, _FORMAT),
+    Case("two formats", {"spec.dataset.format.text": {}}, _FORMAT),
+    Case(
+        "a template without the answer",
+        {"spec.dataset.format": {"template": {"prompt": "{q}"}}},
+        "spec.dataset.format.template.completion: Required value",
+    ),
+    Case(
+        "loss on completions of raw text",
+        {"spec.dataset.format": _TEXT, "spec.dataset.loss": "Completions"},
+        "format.text has no turns: remove loss, or set it to AllTokens",
+    ),
+    Case(
+        "loss on the last turn of a plain completion",
+        {"spec.dataset.format": {"promptCompletion": {}}, "spec.dataset.loss": "LastTurn"},
+        "format.promptCompletion has no turns: set loss to Completions or AllTokens",
+    ),
+    Case(
+        "a loss in lower case",
+        {"spec.dataset.loss": "completions"},
+        'spec.dataset.loss: Unsupported value: "completions": supported values: "Completions"',
+    ),
+    Case("validation without a source", {"spec.dataset.validation": {}}, _HELD_OUT),
+    Case(
+        "validation with two sources",
+        {"spec.dataset.validation": {"fraction": "0.1", "split": "test"}},
+        _HELD_OUT,
+    ),
+    Case("all rows held out", {"spec.dataset.validation": {"fraction": "1"}}, _FRACTION),
+    Case("no rows held out", {"spec.dataset.validation": {"fraction": "0.0"}}, _FRACTION),
+    Case("a fraction in percent", {"spec.dataset.validation": {"fraction": "5%"}}, _DECIMAL),
+    # method and training
+    Case("no member of method", {"spec.method": {}}, _METHOD),
+    Case("both members of method", {"spec.method": {"lora": {}, "full": {}}}, _METHOD),
+    Case(
+        "a dropout of everything",
+        {"spec.method.lora.dropout": "1"},
+        'dropout must be less than 1, for example "0.05"',
+    ),
+    Case("a negative dropout", {"spec.method.lora.dropout": "-0.1"}, _DECIMAL),
+    Case("epochs and steps", {"spec.training": {"epochs": 1, "maxSteps": 9}}, "remove one"),
+    Case("a learning rate of zero", {"spec.training.learningRate": "0"}, _RATE),
+    Case("a learning rate of one", {"spec.training.learningRate": "1e0"}, _RATE),
+    Case("a learning rate in words", {"spec.training.learningRate": "small"}, _DECIMAL),
+    Case("a decimal comma", {"spec.training.learningRate": "0,0002"}, _DECIMAL),
+    Case("an exponent beyond doubles", {"spec.training.maxGradNorm": "1e999"}, _DECIMAL),
+    Case("not a number", {"spec.training.weightDecay": "NaN"}, _DECIMAL),
+    Case(
+        "a warm-up of the whole run",
+        {"spec.training.scheduler.warmupRatio": "1.0"},
+        'warmupRatio must be less than 1, for example "0.03"',
+    ),
+    Case(
+        "a weight decay of one",
+        {"spec.training.weightDecay": "1"},
+        'weightDecay must be less than 1, for example "0.01"',
+    ),
+    Case(
+        "measuring held-out data that is not there",
+        {"spec.training.evaluateEverySteps": 10},
+        "set dataset.validation, or remove evaluateEverySteps",
+    ),
+    # resources, storage, scheduling
+    Case("memory without a unit", {"spec.resources.memory": "64"}, _SIZE),
+    Case("memory in GB", {"spec.resources.memory": "64GB"}, _SIZE),
+    Case("a volume of nothing", {"spec.storage.size": "0Gi"}, _SIZE),
+    Case("no CPU", {"spec.resources.cpu": 0}, _CPU),
+    Case("a CPU in words", {"spec.resources.cpu": "two"}, _CPU),
+    Case("half a CPU without quotes", {"spec.resources.cpu": 0.5}, "of type integer,string"),
+    Case(
+        "CPU counted in letters",
+        {"spec.resources.cpu": "1" * 33},
+        "spec.resources.cpu: Too long: may not be more than 32",
+    ),
+    Case(
+        "a GPU without a vendor",
+        {"spec.resources.gpuResourceName": "gpu"},
+        "must be the resource that a device plugin offers, for example nvidia.com/gpu",
+    ),
+    Case(
+        "two nodes and a volume for one",
+        {"spec.resources.nodes": 2, "spec.storage.accessMode": "ReadWriteOnce"},
+        "resources.nodes is greater than 1, so storage.accessMode must be ReadWriteMany: set it",
+    ),
+    Case(
+        "a claim of one's own with a size",
+        {"spec.storage": {"claimName": "mine", "size": "1Gi"}},
+        _CLAIM,
+    ),
+    Case(
+        "a claim of one's own with a class",
+        {"spec.storage": {"claimName": "mine", "storageClassName": "fast"}},
+        _CLAIM,
+    ),
+    Case(
+        "a toleration's misspelt effect",
+        {"spec.scheduling.tolerations": [{"effect": "NoScheduling"}]},
+        'spec.scheduling.tolerations[0].effect: Unsupported value: "NoScheduling"',
+    ),
+    # merge and upload
+    Case(
+        "an upload without a token",
+        {"spec.upload": {"repository": "acme/result"}},
+        "spec.upload.tokenSecretRef: Required value",
+    ),
+    Case(
+        "a repository with its address",
+        {"spec.upload": {**_UPLOAD, "repository": "https://huggingface.co/acme/result"}},
+        "must be OWNER/NAME, without a scheme or host, for example acme/my-model",
+    ),
+    Case(
+        "an artifact twice",
+        {"spec.upload": {**_UPLOAD, "artifacts": ["Merged", "Merged"]}},
+        "artifacts may name each artifact once: remove the second one",
+    ),
+    Case(
+        "an adapter of a full run",
+        {"spec.method": _FULL, "spec.upload": {**_UPLOAD, "artifacts": ["Adapter"]}},
+        "upload.artifacts has Adapter, but method.full makes no adapter: remove Adapter",
+    ),
+    Case(
+        "a merge of a full run",
+        {"spec.method": _FULL, "spec.merge": {}},
+        "merge is for adapters, but method.full makes a whole model: remove merge",
+    ),
+)

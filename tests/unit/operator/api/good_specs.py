@@ -1,0 +1,108 @@
+"""Good specs, one sentence each, at the edges of what is accepted.
+
+Together they hold every object of the schema: `bounds.py` changes them field by field.
+"""
+
+from __future__ import annotations
+
+from unit.operator.api.jobs import Case, Json
+
+_UPLOAD: Json = {"repository": "acme/result", "tokenSecretRef": {"name": "hf-write"}}
+_FULL: Json = {"full": {}}
+_TEXT: Json = {"text": {}}
+
+GOOD = (
+    Case("the least that can be said"),
+    Case("a name of 48 characters", {"metadata.name": "a" * 48}),
+    Case("a name of one letter", {"metadata.name": "a"}),
+    Case("labels and annotations", {"metadata.labels": {"team": "a"}}),
+    Case("dots and underscores in a source", {"spec.model.source": "hf://a.b_c/Model-1.5_x"}),
+    Case("the root of a claim", {"spec.model.source": "pvc://models"}),
+    Case("a deep path in a claim", {"spec.dataset.source": "pvc://data/a/b.c/d_e/f.jsonl"}),
+    Case("a pull request as revision", {"spec.model.revision": "refs/pr/3"}),
+    Case("a commit as revision", {"spec.dataset.revision": "0" * 40}),
+    Case("a slice of a split", {"spec.dataset.split": "train[10%:20%]"}),
+    Case(
+        "a gated model and private data",
+        {
+            "spec.model.tokenSecretRef": {"name": "hf-read"},
+            "spec.dataset.tokenSecretRef": {"name": "hf.read", "key": "HF_TOKEN"},
+        },
+    ),
+    Case("a column with a space", {"spec.dataset.format.questionAnswer.question": "Frage 1 ä"}),
+    Case("chats", {"spec.dataset.format": {"messages": {}}, "spec.dataset.loss": "LastTurn"}),
+    Case("raw text", {"spec.dataset.format": _TEXT}),
+    Case(
+        "raw text, said twice",
+        {"spec.dataset.format": _TEXT, "spec.dataset.loss": "AllTokens"},
+    ),
+    Case(
+        "all tokens of plain completions",
+        {"spec.dataset.format": {"promptCompletion": {}}, "spec.dataset.loss": "AllTokens"},
+    ),
+    Case("alpaca", {"spec.dataset.format": {"alpaca": {"output": "response"}}}),
+    Case(
+        "templates", {"spec.dataset.format": {"template": {"prompt": "{a}\n", "completion": "{b}"}}}
+    ),
+    Case("a held-out split", {"spec.dataset.validation": {"split": "test"}}),
+    Case("a tiny fraction", {"spec.dataset.validation": {"fraction": "1e-6"}}),
+    Case("nearly everything held out", {"spec.dataset.validation": {"fraction": "0.999"}}),
+    Case(
+        "measuring now and then",
+        {"spec.dataset.validation": {"split": "test"}, "spec.training.evaluateEverySteps": 1},
+    ),
+    Case("a full run", {"spec.method": _FULL}),
+    Case("a full run's upload", {"spec.method": _FULL, "spec.upload": _UPLOAD}),
+    Case(
+        "a full run's model by name",
+        {"spec.method": _FULL, "spec.upload": {**_UPLOAD, "artifacts": ["Merged"]}},
+    ),
+    Case("both artifacts", {"spec.upload": {**_UPLOAD, "artifacts": ["Adapter", "Merged"]}}),
+    Case("only the adapter", {"spec.upload": {**_UPLOAD, "artifacts": ["Adapter"]}}),
+    Case("a merge without upload", {"spec.merge": {"precision": "Float32"}}),
+    Case("steps", {"spec.training.maxSteps": 1}),
+    Case("a learning rate with exponent", {"spec.training.learningRate": "2e-4"}),
+    Case("a learning rate with big E", {"spec.training.learningRate": "2.5E-5"}),
+    Case("no clipping", {"spec.training.maxGradNorm": "0"}),
+    Case("a dropout just below one", {"spec.method.lora.dropout": "0.999"}),
+    Case("chosen modules", {"spec.method.lora.targetModules": ["q_proj", "layers.0.v_proj"]}),
+    Case("three nodes", {"spec.resources.nodes": 3}),
+    Case(
+        "two nodes on a shared volume",
+        {"spec.resources.nodes": 2, "spec.storage.accessMode": "ReadWriteMany"},
+    ),
+    Case("two nodes on a claim", {"spec.resources.nodes": 2, "spec.storage.claimName": "mine"}),
+    Case("one node's volume", {"spec.storage": {"size": "0.5Ti", "accessMode": "ReadWriteOnce"}}),
+    Case("a claim that stays", {"spec.storage": {"claimName": "mine", "reclaim": "Retain"}}),
+    Case("CPUs as a number", {"spec.resources.cpu": 8}),
+    Case("CPUs in thousandths", {"spec.resources.cpu": "500m"}),
+    Case("half a CPU in quotes", {"spec.resources.cpu": "0.5"}),
+    Case("memory in powers of ten", {"spec.resources.memory": "64G"}),
+    Case("a GPU slice", {"spec.resources.gpuResourceName": "nvidia.com/mig-1g.10gb"}),
+    Case("suspended from the start", {"spec.suspend": True}),
+    Case("a rerun token from the start", {"spec.rerunToken": "2026-01-31"}),
+    Case(
+        "a toleration of everything", {"spec.scheduling.tolerations": [{"operator": "Exists"}, {}]}
+    ),
+    Case(
+        "affinity of any depth",
+        {
+            "spec.scheduling.affinity": {
+                "podAntiAffinity": {
+                    "requiredDuringSchedulingIgnoredDuringExecution": [{"topologyKey": "zone"}]
+                }
+            }
+        },
+    ),
+    Case("an explicit null as if it were absent", {"spec.merge": None, "spec.training": None}),
+    Case(
+        "an image of one's own",
+        {
+            "spec.trainer": {
+                "image": "registry.local:5000/trainer@sha256:" + "0" * 64,
+                "imagePullPolicy": "Always",
+                "imagePullSecrets": [{"name": "registry.key"}],
+            }
+        },
+    ),
+)
