@@ -45,7 +45,7 @@ RECIPES = {
 def reference(name: str) -> str:
     """The image of this tree on the cluster of this machine, which must be up."""
     recipe = RECIPES[name]
-    _require_dockerfile(recipe)
+    require_dockerfile(recipe)
     base = reference(recipe.base) if recipe.base else podman.base_image()
     return build_image(name, recipe.dockerfile, recipe.context, {"BASE_IMAGE": base})
 
@@ -106,7 +106,7 @@ def no_node(name: str) -> str:
 def load_into_kind(name: str, kind: str) -> str:
     """The image of this tree, built by a Docker engine and put on the nodes of a kind cluster."""
     recipe = RECIPES[name]
-    _require_dockerfile(recipe)
+    require_dockerfile(recipe)
     arguments = {"BASE_IMAGE": load_into_kind(recipe.base, kind)} if recipe.base else {}
     files = content.context_files(recipe.context)
     key = content.key(recipe.context, files, recipe.dockerfile, arguments)
@@ -128,7 +128,7 @@ def load_into_kind(name: str, kind: str) -> str:
     return full
 
 
-def _require_dockerfile(recipe: Recipe) -> None:
+def require_dockerfile(recipe: Recipe) -> None:
     if not recipe.dockerfile.exists():
         raise ClusterError(
             f"There is no {recipe.dockerfile}: add it, or check out a commit with it."

@@ -34,7 +34,7 @@ from cluster.processes import Service, Supervisor
 _HELPER = "helper"
 _NODE_SECONDS = 90.0
 # What kubelet, kube-proxy and the CNI plugins set for the whole machine; put back by `down`.
-_KERNEL_SETTINGS = (
+KERNEL_SETTINGS = (
     "kernel/keys/root_maxbytes",
     "kernel/keys/root_maxkeys",
     "kernel/panic",
@@ -112,13 +112,15 @@ def _down(state: Path) -> None:
     with progress.step("stop the cluster"):
         node.stop(state, supervisor)
         for name in supervisor.names():
-            supervisor.stop(name)
-        network.delete_pod_namespaces()
+            # Nothing of theirs is kept, so there is nothing to wait for.
+            supervisor.stop(name, grace=0)
+        network.delete_pod_namespaces(node.pod_addresses(state))
         if state.exists():
             network.remove()
         node.unmount_below(state, paths.containerd_root(), paths.podman_root())
         node.remove_traces(state)
         _restore_kernel_settings(state)
+        node.remove_folder(paths.podman_run())
         node.remove_folder(state)
 
 
@@ -178,7 +180,7 @@ def _remember_kernel_settings(state: Path) -> None:
     if record.exists():
         return
     found = {}
-    for name in _KERNEL_SETTINGS:
+    for name in KERNEL_SETTINGS:
         path = Path("/proc/sys", name)
         if path.exists():
             found[name] = path.read_text().strip()

@@ -24,7 +24,8 @@ POD_RANGE = "10.244.0.0/16"
 DOMAIN = "cluster.local"
 CNI_NETWORK = "finetune"
 # Where the CNI library, whatever the configuration, notes what it gave to whom.
-CNI_RESULTS = Path("/var/lib/cni/results")
+_CNI_NOTES = Path("/var/lib/cni/results")
+_NAMESPACES = Path("/run/netns")
 KUBE_PROXY_HEALTH_PORT = 10256
 KUBE_PROXY_TABLES = (("ip", "kube-proxy"), ("ip6", "kube-proxy"))
 
@@ -116,14 +117,20 @@ def remove() -> None:
     subprocess.run(["ip", "link", "delete", NODE_INTERFACE], capture_output=True, check=False)
 
 
-def delete_pod_namespaces() -> None:
-    """Remove the network namespaces that pods of this network were given, by their records."""
-    for record in CNI_RESULTS.glob(f"{CNI_NETWORK}-*"):
-        try:
-            namespace = json.loads(record.read_text()).get("netns", "")
-        except (OSError, ValueError):
-            namespace = ""
-        name = Path(namespace).name
-        if name.startswith("cni-"):
-            subprocess.run(["ip", "netns", "delete", name], capture_output=True, check=False)
-        record.unlink(missing_ok=True)
+def delete_pod_namespaces(allocations: Path) -> None:
+    """Remove the network namespaces of pods that hold an address we gave, and the notes of it."""
+    given = {
+        path.name: path.read_text().split()[0]
+        for path in (allocations / CNI_NETWORK).glob("*.*.*.*")
+        if path.read_text().strip()
+    }
+    for namespace in _NAMESPACES.glob("cni-*"):
+        command = ["ip", "-netns", namespace.name, "-oneline", "-4", "address", "show"]
+        shown = subprocess.run(command, capture_output=True, text=True).stdout
+        addresses = {address.partition("/")[0] for address in shown.split()}
+        if addresses & given.keys():
+            delete = ["ip", "netns", "delete", namespace.name]
+            subprocess.run(delete, capture_output=True, check=False)
+    for container in given.values():
+        for note in _CNI_NOTES.glob(f"*-{container}-*"):
+            note.unlink()

@@ -10,6 +10,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import time
 from collections.abc import Iterator
@@ -24,10 +25,27 @@ KUBELET = "kubelet"
 _CGROUPS = Path("/sys/fs/cgroup")
 _POD_CGROUP = "kubepods"
 _LOG_LINKS = Path("/var/log/containers")
+_PLUGIN_SOCKET = Path("/var/lib/kubelet/device-plugins/kubelet.sock")
+# Folders that the daemons make wherever they are told to keep their data.
+_OUTSIDE = (
+    _LOG_LINKS,
+    _PLUGIN_SOCKET.parent,
+    _PLUGIN_SOCKET.parent.parent,
+    Path("/run/containerd/runc/k8s.io"),
+    Path("/run/containerd/runc"),
+    Path("/run/containerd/s"),
+    Path("/run/containerd"),
+    Path("/var/lib/cni/results"),
+    Path("/var/lib/cni"),
+)
 
 
-def socket(state: Path) -> Path:
+def address(state: Path) -> Path:
     return state / "containerd" / "containerd.sock"
+
+
+def pod_addresses(state: Path) -> Path:
+    return state / "cni-addresses"
 
 
 def containerd(state: Path, pause_image: str) -> Service:
@@ -38,7 +56,7 @@ version = 2
 root = "{paths.containerd_root()}"
 state = "{state / "containerd" / "run"}"
 [grpc]
-  address = "{socket(state)}"
+  address = "{address(state)}"
 [plugins."io.containerd.internal.v1.opt"]
   path = "{state / "containerd" / "opt"}"
 [{cri}]
@@ -64,7 +82,7 @@ state = "{state / "containerd" / "run"}"
     configuration = state / "containerd" / "config.toml"
     configuration.parent.mkdir(parents=True, exist_ok=True)
     configuration.write_text(content)
-    network.write_cni(state / "cni", state / "cni-addresses")
+    network.write_cni(state / "cni", pod_addresses(state))
     return Service(CONTAINERD, ("containerd", "-c", str(configuration)), revision=content)
 
 
@@ -87,7 +105,7 @@ def kubelet(state: Path, plane: ControlPlane) -> Service:
             "clusterDNS": [network.NODE_ADDRESS],
             "clusterDomain": network.DOMAIN,
             "resolvConf": "",
-            "containerRuntimeEndpoint": f"unix://{socket(state)}",
+            "containerRuntimeEndpoint": f"unix://{address(state)}",
             "podLogsDir": str(state / "pod-logs"),
             "maxPods": 250,
             # What follows lets a kubelet live where it is not master of the whole machine.
@@ -135,7 +153,7 @@ def kubelet(state: Path, plane: ControlPlane) -> Service:
 
 def ctr(state: Path, *arguments: str) -> list[str]:
     """The command line of containerd's client, in the namespace of Kubernetes."""
-    return ["ctr", "--address", str(socket(state)), "--namespace", "k8s.io", *arguments]
+    return ["ctr", "--address", str(address(state)), "--namespace", "k8s.io", *arguments]
 
 
 def containerd_answers(state: Path) -> bool:
@@ -166,7 +184,7 @@ def kill_leftovers(state: Path) -> None:
 
 
 def _leftovers(state: Path) -> Iterator[int]:
-    own_socket = str(socket(state)).encode()
+    own_socket = str(address(state)).encode()
     for entry in Path("/proc").glob("[0-9]*/cmdline"):
         with contextlib.suppress(OSError):
             arguments = entry.read_bytes().split(b"\0")
@@ -211,6 +229,18 @@ def remove_traces(state: Path) -> None:
         for folder, _, _ in os.walk(group, topdown=False):
             with contextlib.suppress(OSError):
                 os.rmdir(folder)
+    if _PLUGIN_SOCKET.is_socket() and _deaf(_PLUGIN_SOCKET):
+        _PLUGIN_SOCKET.unlink()
+    for folder_outside in _OUTSIDE:
+        # Not empty means that somebody else uses it.
+        with contextlib.suppress(OSError):
+            folder_outside.rmdir()
+
+
+def _deaf(path: Path) -> bool:
+    """Whether nobody listens on a socket any more."""
+    with contextlib.closing(socket.socket(socket.AF_UNIX)) as probe:
+        return probe.connect_ex(str(path)) != 0
 
 
 def remove_folder(folder: Path) -> None:
@@ -223,7 +253,7 @@ def remove_folder(folder: Path) -> None:
 
 def stop(state: Path, supervisor: Supervisor) -> None:
     """End the kubelet, every container, and containerd."""
-    supervisor.stop(KUBELET)
+    supervisor.stop(KUBELET, grace=2.0)
     if supervisor.pid(CONTAINERD) is not None:
         remove_containers(state)
     supervisor.stop(CONTAINERD)
