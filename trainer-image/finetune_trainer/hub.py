@@ -81,7 +81,7 @@ def hub_errors(subject: Subject) -> Iterator[None]:
     except StageError:
         raise
     except Exception as error:
-        for link in _chain(error):
+        for link in causes(error):
             if isinstance(link, OSError) and link.errno in (errno.ENOSPC, errno.EDQUOT):
                 raise link from None
             if (translated := _translate(link, subject)) is not None:
@@ -89,7 +89,8 @@ def hub_errors(subject: Subject) -> Iterator[None]:
         raise
 
 
-def _chain(error: BaseException) -> Iterator[BaseException]:
+def causes(error: BaseException) -> Iterator[BaseException]:
+    """`error` and what it came from, nearest first."""
     link: BaseException | None = error
     while link is not None:
         yield link

@@ -15,7 +15,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from transformers.pytorch_utils import Conv1D
 
 from finetune_trainer.data.examples import Examples
-from finetune_trainer.merge.files import copy_surroundings, write_chat_template, write_config
+from finetune_trainer.merge.files import write_config, write_surroundings
 from finetune_trainer.merge.lora import Base, plan, require_mergeable
 from finetune_trainer.merge.shards import Stored, read_checkpoint, read_header, write_merged
 from finetune_trainer.merge.verify import TOLERANCE, Difference, compare, fixed_sequences
@@ -54,13 +54,11 @@ def stage(run: Run, workspace: Workspace) -> tuple[str, dict[str, Any]]:
     todo = plan(config, shapes, base)
     precision = _DTYPES[run.merge.precision if run.merge else Precision.AUTO]
     with atomic_directory(workspace.merged) as target:
-        copy_surroundings(workspace.model, target)
+        write_surroundings(workspace.model, target, run.model.chat_template)
         written = write_merged(checkpoint, todo, weights, target, precision)
         if not written.changed:
             raise RuntimeError("The merged model equals the base: the adapter changes no weight.")
         write_config(target, written.dtype, untie=bool(todo.untied))
-        if run.model.chat_template is not None:
-            write_chat_template(target, run.model.chat_template)
         difference = compare(
             workspace.model, workspace.adapter, target, _sequences(workspace, target)
         )

@@ -1,4 +1,4 @@
-"""What surrounds the weights: config, tokenizer, chat template, generation config.
+"""What surrounds the merged weights: config, tokenizer, chat template, generation config.
 
 Copied from the base as they are, except where the merge or the run changed what they say.
 """
@@ -12,17 +12,17 @@ from typing import Any
 
 import torch
 
+from finetune_trainer.layout import chat_template_files, companions
 from finetune_trainer.workspace import write_json
 
-_WEIGHTS = {".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".h5", ".msgpack", ".onnx", ".gguf"}
 
-
-def copy_surroundings(base: Path, target: Path) -> None:
-    """Copy every file that belongs to the model but its weights, their index and its card."""
-    for file in sorted(base.iterdir()):
-        skipped = file.suffix in _WEIGHTS or file.name.endswith((".index.json", "README.md"))
-        if file.is_file() and not skipped and not file.name.startswith("."):
-            shutil.copyfile(file, target / file.name)
+def write_surroundings(base: Path, target: Path, chat_template: str | None) -> None:
+    """Copy the base's files that hold no weights; a template of the run's replaces the base's."""
+    for file in companions(base):
+        shutil.copyfile(file, target / file.name)
+    if chat_template is not None:
+        for name, content in chat_template_files(target, chat_template).items():
+            (target / name).write_bytes(content)
 
 
 def write_config(directory: Path, dtype: torch.dtype, *, untie: bool) -> None:
@@ -37,13 +37,3 @@ def write_config(directory: Path, dtype: torch.dtype, *, untie: bool) -> None:
         if untie and (part is config or "tie_word_embeddings" in part):
             part["tie_word_embeddings"] = False
     write_json(path, config)
-
-
-def write_chat_template(directory: Path, template: str) -> None:
-    """Make `template` the tokenizer's chat template, and the only one."""
-    (directory / "chat_template.jinja").write_text(template, encoding="utf-8")
-    path = directory / "tokenizer_config.json"
-    if path.exists():
-        config: dict[str, Any] = json.loads(path.read_bytes())
-        if config.pop("chat_template", None) is not None:
-            write_json(path, config)

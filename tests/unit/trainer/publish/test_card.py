@@ -1,0 +1,190 @@
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from huggingface_hub import ModelCard
+from markdown_it import MarkdownIt
+
+from finetune_trainer.publish.card import Facts, model_card
+from finetune_trainer.publish.markdown import code, code_block, plain, table
+from unit.trainer.artifacts import tiny_run
+
+REPORT = {
+    "modelCommit": "a" * 40,
+    "datasetCommit": "b" * 40,
+    "rows": 2000,
+    "rowsKept": 1990,
+    "tokens": 100_000,
+    "supervisedTokens": 48_000,
+    "parameters": 134_515_008,
+    "trainableParameters": 4_884_480,
+    "trainSequences": 99,
+    "validationSequences": 5,
+    "droppedByReason": {"the answer is empty": 10},
+    "tokenLengthPercentiles": {"50": 41, "95": 88, "100": 1020},
+}
+TRAIN = {
+    "steps": 13,
+    "loss": "2.1",
+    "baseValidationLoss": 3.25,
+    "validationLoss": "2.5",
+    "tokensPerSecond": 612.4,
+}
+
+
+def facts(**changes: Any) -> Facts:
+    usual = Facts(
+        run=tiny_run(),
+        repository="acme/smollm2-glosses",
+        revision="main",
+        report=REPORT,
+        train=TRAIN,
+        merge={"maxAbsLogitDifference": 0.031},
+        versions={"torch": "2.15.0"},
+        has_model=True,
+        adapter_folder="adapter",
+        chats=True,
+    )
+    return replace(usual, **changes)
+
+
+def rendered(text: str) -> str:
+    """The card's body as HTML, with raw HTML let through as a careless site would."""
+    body = re.sub(r"\A---\n.*?\n---\n", "", text, flags=re.DOTALL)
+    return str(MarkdownIt("commonmark", {"html": True}).enable("table").render(body))
+
+
+def test_the_hub_reads_base_model_data_and_results_from_the_header() -> None:
+    data = ModelCard(model_card(facts())).data.to_dict()
+    assert data["base_model"] == "HuggingFaceTB/SmolLM2-135M-Instruct"
+    assert data["base_model_relation"] == "finetune"
+    assert data["datasets"] == ["wordnet/glosses"]
+    assert data["library_name"] == "transformers"
+    assert data["pipeline_tag"] == "text-generation"
+    assert {"finetune-operator", "lora"} <= set(data["tags"])
+    (result,) = data["model-index"][0]["results"]
+    assert result["metrics"][0]["value"] == 2.5
+
+
+def test_base_and_tuned_loss_stand_side_by_side() -> None:
+    card = model_card(facts())
+    assert "| Base model | 3.2500 | 25.79 |" in card
+    assert "| This model | **2.5000** | **12.18** |" in card
+
+
+def test_a_reader_finds_settings_data_and_the_plan() -> None:
+    card = model_card(facts())
+    for said in (
+        "| Rank, alpha, dropout | 16, 32, 0 |",
+        "| Trained parameters | 4,884,480 of 134,515,008 (3.63%) |",
+        "| Learning rate | 0.0002, cosine, 3% warm-up |",
+        "| Rows used | 1,990 of 2,000 (99.50%) |",
+        "| Supervised tokens | 48,000 of 100,000 (48.00%) |",
+        "* 10: the answer is empty",
+        "`0f4c2b6a9d31`",
+        "| torch | `2.15.0` |",
+    ):
+        assert said in card
+
+
+def test_an_adapter_alone_is_a_peft_repository() -> None:
+    card = model_card(facts(has_model=False, adapter_folder="", merge={}))
+    data = ModelCard(card).data.to_dict()
+    assert data["library_name"] == "peft"
+    assert data["base_model_relation"] == "adapter"
+    assert 'AutoPeftModelForCausalLM.from_pretrained("acme/smollm2-glosses")' in card
+    assert "AutoModelForCausalLM.from_pretrained" not in card.replace("AutoPeftModel", "")
+    assert "merged" not in card
+
+
+def test_a_full_model_mentions_no_adapter() -> None:
+    card = model_card(facts(run=tiny_run(method={"full": {}}), adapter_folder=None, merge={}))
+    assert "full fine-tuning" in card
+    assert "peft" not in card
+    assert "Rank" not in card
+
+
+def test_every_python_block_is_python() -> None:
+    for kind in (
+        {},
+        {"has_model": False, "adapter_folder": ""},
+        {"chats": False, "revision": "a-branch"},
+    ):
+        blocks = re.findall(r"```python\n(.*?)```", model_card(facts(**kind)), flags=re.DOTALL)
+        assert blocks
+        for block in blocks:
+            compile(block, "card", "exec")
+
+
+def test_sources_that_are_not_on_the_hub_are_named_but_not_linked() -> None:
+    run = tiny_run(
+        model={"source": "pvc://models/llama"},
+        dataset={"source": "configmap://rows/train.jsonl", "format": {"text": {}}},
+    )
+    card = model_card(facts(run=run))
+    data = ModelCard(card).data.to_dict()
+    assert "base_model" not in data
+    assert "base_model_relation" not in data
+    assert "datasets" not in data
+    assert "`pvc://models/llama`" in card
+
+
+def test_without_results_there_is_a_card_all_the_same() -> None:
+    card = model_card(facts(report={}, train={}, merge={}))
+    assert "there is no validation loss" in card
+    assert "model-index" not in card
+
+
+@pytest.mark.parametrize("loss", ["nan", "inf", None, "much"])
+def test_a_loss_that_is_no_number_is_left_out(loss: Any) -> None:
+    card = model_card(facts(train={"validationLoss": loss}))
+    assert "there is no validation loss" in card
+
+
+HOSTILE = [
+    "<script>alert(1)</script>",
+    "a\n---\nlicense: mit",
+    "| x | y\n# heading",
+    "`` ` `` <img src=x onerror=alert(1)>",
+    "[click](javascript:alert(1))",
+    "x``` \n```\n<b>",
+]
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_what_a_user_writes_stays_text(text: str) -> None:
+    run = tiny_run(
+        model={"source": f"hf://{text}"},
+        dataset={"source": text, "split": text, "subset": text, "format": {"text": {}}},
+        method={"lora": {"targetModules": [text]}},
+        planHash=text,
+    )
+    card = model_card(facts(run=run, report=REPORT | {"droppedByReason": {text: 3}}))
+    page = rendered(card)
+    assert "license" not in ModelCard(card).data.to_dict()
+    for tag in ("<script", "<img", "<b>", 'href="javascript'):
+        assert tag not in page
+    assert page.count("<h1>") == 1
+    assert page.count("<table>") == rendered(model_card(facts())).count("<table>")
+
+
+@pytest.mark.parametrize("text", [*HOSTILE, "plain", "a_b*c", "~x~", "trailing `"])
+def test_escaped_text_reads_as_it_was_written(text: str) -> None:
+    line = " ".join(text.split())
+    parser = MarkdownIt("commonmark", {"html": True}).enable(["table", "strikethrough"])
+    for page in (
+        parser.render(plain(text)),
+        parser.render(table(("a",), [(plain(text),)])),
+        parser.render(table(("a",), [(code(text),)])),
+    ):
+        shown = re.sub(r"</?(p|table|thead|tbody|tr|th|td|code)>", "", page)
+        shown = shown.replace("&lt;", "<").replace("&gt;", ">").replace("&quot;", '"')
+        assert line in shown.replace("&amp;", "&")
+
+
+def test_a_code_block_cannot_be_closed_from_within() -> None:
+    block = code_block("", "one\n```\ntwo")
+    assert rendered(block).count("<pre>") == 1

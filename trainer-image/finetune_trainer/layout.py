@@ -1,0 +1,54 @@
+"""A model directory in Hugging Face layout: which of its files are what.
+
+Belongs here: names and the chat template, needed by more than one stage. Does not: weights.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+_WEIGHT_SUFFIXES = frozenset(
+    {".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".gguf", ".h5", ".msgpack", ".onnx"}
+)
+_TOKENIZER_NAMES = frozenset(
+    {
+        "added_tokens.json",
+        "chat_template.jinja",
+        "merges.txt",
+        "special_tokens_map.json",
+        "tokenizer.json",
+        "tokenizer_config.json",
+        "vocab.json",
+        "vocab.txt",
+    }
+)
+_TOKENIZER_SUFFIXES = frozenset({".model", ".tiktoken"})
+
+
+def companions(directory: Path) -> list[Path]:
+    """The files that belong to the model beside its weights, their index and its card."""
+    return [
+        file
+        for file in sorted(directory.iterdir())
+        if file.is_file()
+        and file.suffix not in _WEIGHT_SUFFIXES
+        and not file.name.startswith(".")
+        and not file.name.endswith((".index.json", "README.md"))
+    ]
+
+
+def is_tokenizer(file: Path) -> bool:
+    """Whether a model directory's file belongs to its tokenizer, the chat template included."""
+    return file.name in _TOKENIZER_NAMES or file.suffix in _TOKENIZER_SUFFIXES
+
+
+def chat_template_files(directory: Path, template: str) -> dict[str, bytes]:
+    """The files, by name, that make `template` the one chat template of the tokenizer there."""
+    files = {"chat_template.jinja": template.encode()}
+    path = directory / "tokenizer_config.json"
+    if path.exists():
+        config = json.loads(path.read_bytes())
+        if config.pop("chat_template", None) is not None:
+            files[path.name] = json.dumps(config, indent=2, ensure_ascii=False).encode()
+    return files

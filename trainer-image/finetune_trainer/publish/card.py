@@ -1,0 +1,318 @@
+"""The model card: a pure function from the plan and the stages' results to README.md.
+
+Its header is huggingface_hub's (`ModelCardData`), so the Hub shows base model, data and results.
+Whatever comes from the plan passes through `markdown` first.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from huggingface_hub import EvalResult, ModelCardData
+from huggingface_hub.errors import HFValidationError
+from huggingface_hub.utils._validators import validate_repo_id
+
+from finetune_trainer.publish.markdown import code, code_block, plain, table
+from finetune_trainer.run import LossOn, Run
+
+_HUB = "hf://"
+_LOSS_ON = {
+    LossOn.COMPLETIONS: "the answers",
+    LossOn.ALL_TOKENS: "all tokens",
+    LossOn.LAST_TURN: "the last answer of each conversation",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What a card is written from.
+
+    `report` is prepare's report, `train` and `merge` are those stages' results; each may lack any
+    key. `versions` are the packages' that made the model. `adapter_folder` is where in the
+    repository the adapter lies: "" for its root, None for nowhere. `chats` says whether the
+    tokenizer has a chat template.
+    """
+
+    run: Run
+    repository: str
+    revision: str
+    report: Mapping[str, Any]
+    train: Mapping[str, Any]
+    merge: Mapping[str, Any]
+    versions: Mapping[str, str]
+    has_model: bool
+    adapter_folder: str | None
+    chats: bool
+
+
+def model_card(facts: Facts) -> str:
+    """README.md of the repository, with its YAML header."""
+    parts = [
+        f"# {plain(facts.repository.rpartition('/')[2])}",
+        _summary(facts),
+        "## Results",
+        _results(facts),
+        "## Use",
+        _use(facts),
+        "## Training",
+        table(("Setting", "Value"), _settings(facts)),
+        "## Data",
+        _data(facts),
+        "## Reproduce",
+        _reproduce(facts),
+    ]
+    return f"---\n{header(facts).to_yaml()}\n---\n\n" + "\n\n".join(parts) + "\n"
+
+
+def header(facts: Facts) -> ModelCardData:
+    """The card's metadata; the Hub links the base model and the data when they are on it."""
+    run = facts.run
+    base, data = _hub_name(run.model.source), _hub_name(run.dataset.source)
+    loss = _number(facts.train, "validationLoss")
+    relation = "finetune" if facts.has_model else "adapter"
+    results = None
+    if loss is not None:
+        results = [
+            EvalResult(
+                task_type="text-generation",
+                task_name="Text Generation",
+                dataset_type=data or "custom",
+                dataset_name=data or "validation data",
+                dataset_split=_validation_split(run),
+                metric_type="loss",
+                metric_name="Validation loss",
+                metric_value=loss,
+            )
+        ]
+    return ModelCardData(
+        library_name="transformers" if facts.has_model else "peft",
+        pipeline_tag="text-generation",
+        tags=["finetune-operator", "lora" if run.method.lora else "full-fine-tuning", "sft"],
+        model_name=facts.repository.rpartition("/")[2],
+        eval_results=results,
+        base_model=base,
+        base_model_relation=relation if base else None,
+        datasets=[data] if data else None,
+    )
+
+
+def _summary(facts: Facts) -> str:
+    run, report = facts.run, facts.report
+    kind = "A fine-tuned model" if facts.has_model else "A LoRA adapter"
+    method = "LoRA" if run.method.lora else "full fine-tuning"
+    base = _linked(run.model.source, "", report.get("modelCommit"))
+    data = _linked(run.dataset.source, "datasets/", report.get("datasetCommit"))
+    return f"{kind}: {base}, trained with {method} on {data}."
+
+
+def _results(facts: Facts) -> str:
+    base = _number(facts.train, "baseValidationLoss")
+    tuned = _number(facts.train, "validationLoss")
+    if tuned is None:
+        loss = _number(facts.train, "loss")
+        said = f" The last training loss was {loss:.4f}." if loss is not None else ""
+        return f"No data was held out, so there is no validation loss.{said}"
+    rows = [("This model", f"**{tuned:.4f}**", f"**{_perplexity(tuned)}**")]
+    if base is not None:
+        rows.insert(0, ("Base model", f"{base:.4f}", _perplexity(base)))
+    split = code(_validation_split(facts.run))
+    return (
+        table(("", "Validation loss", "Perplexity"), rows)
+        + f"\n\nMean over the supervised tokens of {split}, none of which was trained on; "
+        "lower is better."
+    )
+
+
+def _use(facts: Facts) -> str:
+    parts = []
+    name, revision = json.dumps(facts.repository), json.dumps(facts.revision)
+    at = "" if facts.revision == "main" else f", revision={revision}"
+    if facts.has_model:
+        loading = (
+            "from transformers import AutoModelForCausalLM, AutoTokenizer\n\n"
+            f"tokenizer = AutoTokenizer.from_pretrained({name}{at})\n"
+            f'model = AutoModelForCausalLM.from_pretrained({name}{at}, dtype="auto")\n\n'
+        )
+        parts.append(code_block("python", loading + _generation(facts)))
+        if facts.adapter_folder is not None:
+            folder = code(f"{facts.adapter_folder}/")
+            parts.append(f"The adapter alone is in {folder}, for use on top of the base model:")
+    if facts.adapter_folder is not None:
+        folder = facts.adapter_folder
+        inside = f", subfolder={json.dumps(folder)}" if folder else ""
+        loading = (
+            "from peft import AutoPeftModelForCausalLM\n"
+            + ("" if facts.has_model else "from transformers import AutoTokenizer\n")
+            + "\n"
+            + (
+                ""
+                if facts.has_model
+                else f"tokenizer = AutoTokenizer.from_pretrained({name}{at})\n"
+            )
+            + f"model = AutoPeftModelForCausalLM.from_pretrained({name}{at}{inside})\n"
+        )
+        tail = "" if facts.has_model else "\n" + _generation(facts)
+        parts.append(code_block("python", loading + tail))
+    return "\n\n".join(parts)
+
+
+def _generation(facts: Facts) -> str:
+    if not facts.chats:
+        return (
+            'inputs = tokenizer("Once upon a time", return_tensors="pt")\n'
+            "output = model.generate(**inputs, max_new_tokens=128)\n"
+            "print(tokenizer.decode(output[0], skip_special_tokens=True))"
+        )
+    return (
+        'messages = [{"role": "user", "content": "Your question"}]\n'
+        "inputs = tokenizer.apply_chat_template(\n"
+        '    messages, add_generation_prompt=True, return_dict=True, return_tensors="pt"\n'
+        ")\n"
+        "output = model.generate(**inputs, max_new_tokens=256)\n"
+        'answer = output[0, inputs["input_ids"].shape[1] :]\n'
+        "print(tokenizer.decode(answer, skip_special_tokens=True))"
+    )
+
+
+def _settings(facts: Facts) -> list[tuple[str, str]]:
+    run, training, train = facts.run, facts.run.training, facts.train
+    rows: list[tuple[str, str | None]] = []
+    if lora := run.method.lora:
+        rows += [
+            ("Method", "LoRA"),
+            ("Rank, alpha, dropout", f"{lora.rank}, {lora.alpha}, {lora.dropout:g}"),
+            ("Adapted modules", ", ".join(code(name) for name in lora.target_modules)),
+        ]
+    else:
+        rows.append(("Method", "Full fine-tuning"))
+    scheduler = training.scheduler
+    epochs = f"{training.epochs or 1} epochs" if training.max_steps is None else None
+    steps = _number(train, "steps")
+    rows += [
+        ("Trained parameters", _share(facts.report, "trainableParameters", "parameters")),
+        ("Length", ", ".join(filter(None, (epochs, f"{steps:,.0f} steps" if steps else None)))),
+        ("Sequences per step", f"{training.sequences_per_step}"),
+        (
+            "Sequence length",
+            f"{training.sequence_length:,} tokens{', packed' if training.packing else ''}",
+        ),
+        (
+            "Learning rate",
+            f"{training.learning_rate:g}, {scheduler.type.lower()}, "
+            f"{scheduler.warmup_ratio:.0%} warm-up",
+        ),
+        ("Weight decay", f"{training.weight_decay:g}"),
+        ("Gradient norm at most", f"{training.max_grad_norm:g}"),
+        ("Precision", training.precision.value),
+        ("Loss on", _LOSS_ON[run.dataset.loss]),
+        ("Seed", f"{training.seed}"),
+        ("Throughput", _with_unit(train, "tokensPerSecond", "tokens/s")),
+    ]
+    return [(name, value) for name, value in rows if value]
+
+
+def _data(facts: Facts) -> str:
+    run, report = facts.run, facts.report
+    rows: list[tuple[str, str | None]] = [
+        ("Source", code(run.dataset.source)),
+        ("Subset", code(run.dataset.subset) if run.dataset.subset else None),
+        ("Split", code(run.dataset.split)),
+        ("Commit", code(report["datasetCommit"]) if report.get("datasetCommit") else None),
+        ("Rows used", _share(report, "rowsKept", "rows")),
+        ("Tokens", _with_unit(report, "tokens", "")),
+        ("Supervised tokens", _share(report, "supervisedTokens", "tokens")),
+        ("Training sequences", _with_unit(report, "trainSequences", "")),
+        ("Validation sequences", _with_unit(report, "validationSequences", "")),
+    ]
+    lengths = report.get("tokenLengthPercentiles") or {}
+    if {"50", "95", "100"} <= set(lengths):
+        middle, most, longest = (lengths[rank] for rank in ("50", "95", "100"))
+        rows.append(
+            ("Tokens per example", f"median {middle:,}, 95 % ≤ {most:,}, longest {longest:,}")
+        )
+    text = table(("", ""), [(name, value) for name, value in rows if value])
+    dropped: Mapping[str, int] = report.get("droppedByReason") or {}
+    if dropped:
+        reasons = "\n".join(f"* {count:,}: {plain(why)}" for why, count in dropped.items())
+        text += f"\n\nRows left out:\n\n{reasons}"
+    return text
+
+
+def _reproduce(facts: Facts) -> str:
+    parts = [
+        f"Plan {code(facts.run.plan_hash)}. The whole plan is in "
+        "[`finetune/run.json`](finetune/run.json), the stages' reports in "
+        "[`finetune/report.json`](finetune/report.json)."
+    ]
+    difference = _number(facts.merge, "maxAbsLogitDifference")
+    if facts.has_model and difference is not None:
+        parts.append(
+            "The adapter was merged in float32 and rounded once; the merged model was then loaded "
+            f"from disk and its logits differ by at most {difference:.2g} from base and adapter."
+        )
+    parts.append(
+        table(
+            ("Package", "Version"), [(plain(name), code(v)) for name, v in facts.versions.items()]
+        )
+    )
+    return "\n\n".join(parts)
+
+
+def _linked(source: str, prefix: str, commit: object) -> str:
+    """The source's name, linked to the Hub at its commit where it is on one."""
+    name = _hub_name(source)
+    if name is None:
+        return code(source)
+    at = f" at {code(str(commit)[:12])}" if commit else ""
+    return f"[{plain(name)}](/{prefix}{name}){at}"
+
+
+def _hub_name(source: str) -> str | None:
+    """OWNER/NAME if the source is a repository with a name that the Hub allows, else None."""
+    if not source.startswith(_HUB):
+        return None
+    name = source.removeprefix(_HUB)
+    try:
+        validate_repo_id(name)
+    except HFValidationError:
+        return None
+    return name
+
+
+def _validation_split(run: Run) -> str:
+    validation = run.dataset.validation
+    if validation is None:
+        return "validation"
+    if validation.split is not None:
+        return validation.split
+    return f"{validation.fraction:.3g} of {run.dataset.split}"
+
+
+def _number(values: Mapping[str, Any], key: str) -> float | None:
+    """A finite number, which results hold as number or string."""
+    try:
+        number = float(values[key])
+    except (KeyError, TypeError, ValueError):
+        return None
+    return number if math.isfinite(number) else None
+
+
+def _perplexity(loss: float) -> str:
+    # Above it the number says nothing and may not fit a float.
+    return f"{math.exp(loss):.2f}" if loss < 20 else "> 10⁸"
+
+
+def _share(values: Mapping[str, Any], part: str, whole: str) -> str | None:
+    some, every = _number(values, part), _number(values, whole)
+    if some is None:
+        return None
+    return f"{some:,.0f}" + (f" of {every:,.0f} ({some / every:.2%})" if every else "")
+
+
+def _with_unit(values: Mapping[str, Any], key: str, unit: str) -> str | None:
+    number = _number(values, key)
+    return f"{number:,.0f} {unit}".rstrip() if number is not None else None

@@ -1,0 +1,121 @@
+"""What goes into the repository: every file, by its path there.
+
+Belongs here: which artefact lies where and what is written about the run. Does not: the Hub.
+"""
+
+from __future__ import annotations
+
+import json
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from finetune_trainer.layout import chat_template_files, companions, is_tokenizer
+from finetune_trainer.outcome import UserError
+from finetune_trainer.publish.card import Facts, model_card
+from finetune_trainer.run import Run, Upload
+from finetune_trainer.workspace import Workspace
+
+Content = Path | bytes
+
+ADAPTER_FOLDER = "adapter"
+_PACKAGES = ("torch", "transformers", "peft", "safetensors", "datasets", "huggingface_hub")
+
+
+def contents(run: Run, upload: Upload, workspace: Workspace) -> dict[str, Content]:
+    """The repository's files: the same bytes on every call for the same workspace.
+
+    With a merged model the adapter goes into a folder; alone it is the repository's root, with the
+    tokenizer that it was trained with.
+
+    Raises:
+        UserError: an adapter is asked for that full fine-tuning does not make.
+        RuntimeError: an artefact is asked for that an earlier stage should have left.
+    """
+    if "Adapter" in upload.artifacts and run.method.lora is None:
+        raise UserError(
+            "spec.upload.artifacts asks for Adapter, which full fine-tuning does not make: "
+            "leave Adapter out."
+        )
+    files: dict[str, Content] = {}
+    has_model = "Merged" in upload.artifacts
+    adapter_folder = None
+    if has_model:
+        files |= _directory(workspace.merged, "")
+    if "Adapter" in upload.artifacts:
+        adapter_folder = ADAPTER_FOLDER if has_model else ""
+        files |= _directory(workspace.adapter, f"{adapter_folder}/" if adapter_folder else "")
+    if not has_model:
+        files |= {file.name: file for file in companions(workspace.model) if is_tokenizer(file)}
+        if run.model.chat_template is not None:
+            files |= chat_template_files(workspace.model, run.model.chat_template)
+    facts = Facts(
+        run=run,
+        repository=upload.repository,
+        revision=upload.branch,
+        report=_report(workspace),
+        train=workspace.read_result("train") or {},
+        merge=workspace.read_result("merge") or {},
+        versions=_versions(),
+        has_model=has_model,
+        adapter_folder=adapter_folder,
+        chats=_has_chat_template(files),
+    )
+    files["README.md"] = model_card(facts).encode()
+    # From the model, not the file: a key that this version does not know is not published.
+    plan = run.model_dump(mode="json", by_alias=True, exclude_none=True)
+    files["finetune/run.json"] = _json(plan)
+    files["finetune/report.json"] = _json(
+        {
+            "planHash": run.plan_hash,
+            "prepare": dict(facts.report),
+            "train": dict(facts.train),
+            "merge": dict(facts.merge),
+            "versions": dict(facts.versions),
+        }
+    )
+    return files
+
+
+def _directory(directory: Path, prefix: str) -> dict[str, Content]:
+    if not directory.is_dir():
+        raise RuntimeError(f"The workspace has no {directory.name}/, which is to be uploaded.")
+    return {
+        prefix + str(file.relative_to(directory)): file
+        for file in sorted(directory.rglob("*"))
+        if file.is_file()
+        and not any(part.startswith(".") for part in file.relative_to(directory).parts)
+        and file.name != "README.md"
+    }
+
+
+def _report(workspace: Workspace) -> dict[str, Any]:
+    """Prepare's report, which holds its result and more; else the result alone."""
+    try:
+        return dict(json.loads((workspace.prepare / "report.json").read_bytes()))
+    except FileNotFoundError:
+        return workspace.read_result("prepare") or {}
+
+
+def _versions() -> dict[str, str]:
+    found: dict[str, str] = {}
+    for package in _PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def _has_chat_template(files: dict[str, Content]) -> bool:
+    if "chat_template.jinja" in files:
+        return True
+    config = files.get("tokenizer_config.json")
+    if config is None:
+        return False
+    data = config if isinstance(config, bytes) else config.read_bytes()
+    return bool(json.loads(data).get("chat_template"))
+
+
+def _json(value: Any) -> bytes:
+    return (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode()
