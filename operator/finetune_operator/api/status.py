@@ -43,6 +43,19 @@ class StageStatus(ApiModel):
     attempt: int = Field(
         default=0, ge=0, le=9999, description="Number of the latest attempt; 0 before the first."
     )
+    failures: int = Field(
+        default=0,
+        ge=0,
+        le=9999,
+        description="Attempts that count as failed since the start or the last rerun, without "
+        "those that ran out of memory.",
+    )
+    out_of_memory: int = Field(
+        default=0,
+        ge=0,
+        le=9999,
+        description="Attempts that ran out of memory since the start or the last rerun.",
+    )
     job: Short | None = Field(default=None, description="Job of the latest attempt.")
     start_time: Time | None = Field(default=None, description="Start of the first attempt.")
     completion_time: Time | None = Field(default=None, description="When the stage ended.")

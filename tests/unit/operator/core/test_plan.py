@@ -10,7 +10,7 @@ from finetune_operator.vocabulary import Stage
 from finetune_trainer.run import Run
 from unit.operator.builders import SETTINGS, plan, resource
 
-TEXT = {"questionAnswer": None, "text": {}}
+TEXT: dict[str, Any] = {"questionAnswer": None, "text": {}}
 DOCS = Path(__file__).parents[4] / "docs"
 
 EXAMPLE: dict[str, Any] = {

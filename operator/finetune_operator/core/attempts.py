@@ -1,0 +1,64 @@
+"""May a stage be tried again, and when? Budgets by kind of failure, counted since the last rerun.
+
+What kind of failure it was is decided in failure.py.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from finetune_operator.api.status import Attempt, StageStatus
+from finetune_operator.core.moments import seconds_since
+from finetune_operator.core.naming import ATTEMPT_LIMIT
+from finetune_operator.vocabulary import FailureReason
+
+# The same input fails again, and what has been paid for must not be paid twice.
+NEVER_AGAIN = frozenset({FailureReason.USER_ERROR, FailureReason.NON_FINITE_LOSS})
+# The state was saved on request: nothing failed.
+NOT_COUNTED = frozenset({FailureReason.PREEMPTED, FailureReason.SUSPENDED})
+
+# Attempts in all, the first included. A broken node or Hub is worth two more; memory that did not
+# suffice once may have been a neighbour's fault, twice it is the run's own.
+ATTEMPTS = 3
+ATTEMPTS_OUT_OF_MEMORY = 2
+
+# Long enough for a node to be drained or a Hub to recover, short against any training.
+FIRST_PAUSE = 10.0
+PAUSE_FACTOR = 4.0
+LONGEST_PAUSE = 300.0
+
+
+def counted(entry: StageStatus, reason: FailureReason) -> dict[str, Any]:
+    """What this failure changes in the stage's counters."""
+    if reason is FailureReason.OUT_OF_MEMORY:
+        return {"out_of_memory": entry.out_of_memory + 1}
+    if reason in NOT_COUNTED:
+        return {}
+    return {"failures": entry.failures + 1}
+
+
+def may_retry(entry: StageStatus, reason: FailureReason) -> bool:
+    """Whether a stage with these counters is tried again after its latest attempt."""
+    return (
+        reason not in NEVER_AGAIN
+        and entry.failures < ATTEMPTS
+        and entry.out_of_memory < ATTEMPTS_OUT_OF_MEMORY
+        and entry.attempt < ATTEMPT_LIMIT
+    )
+
+
+def seconds_until_due(entry: StageStatus, latest: Attempt | None, now: datetime) -> float:
+    """How long the next attempt has yet to wait; `latest` is the one that failed, if one did."""
+    if latest is None or latest.finished_at is None:
+        return 0.0
+    return max(0.0, _pause(entry, latest) - seconds_since(latest.finished_at, now))
+
+
+def _pause(entry: StageStatus, latest: Attempt) -> float:
+    failures = entry.failures + entry.out_of_memory
+    if latest.reason in NOT_COUNTED:
+        return FIRST_PAUSE
+    if failures == 0:
+        return 0.0  # the rerun that reset the counters was asked for by a person: no reason to wait
+    return min(LONGEST_PAUSE, FIRST_PAUSE * PAUSE_FACTOR ** (failures - 1))

@@ -1,0 +1,102 @@
+"""On which plan a run stands: the pinned one, a new one, or none yet.
+
+Once started, only the pinned plan counts, whatever the spec has become, unless a rerun is asked for
+(rerun.py).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from datetime import datetime
+
+from finetune_operator.api.status import Status
+from finetune_operator.core import rerun
+from finetune_operator.core.model import (
+    Action,
+    CreateClaim,
+    CreatePlan,
+    Observed,
+    Plan,
+    Refusal,
+    Settings,
+)
+from finetune_operator.core.naming import plan_name
+from finetune_operator.core.plan import make_plan
+from finetune_operator.core.rerun import Rerun
+from finetune_operator.core.status import FINAL, begun
+
+
+@dataclass(frozen=True, slots=True)
+class Footing:
+    """What a decision starts from.
+
+    `plan` is None before the start of a suspended run. `pins`: the run starts, or starts over, now.
+    `ended`: there is nothing left to do. `lost`: the pinned plan cannot be had any more.
+    """
+
+    status: Status
+    plan: Plan | None = None
+    actions: tuple[Action, ...] = ()
+    pins: bool = False
+    ended: bool = False
+    lost: Refusal | None = None
+
+
+def footing(observed: Observed, settings: Settings, now: datetime) -> Footing:
+    """The status and plan to go on with, and the actions that put them in force."""
+    resource, status = observed.resource, observed.resource.status
+    suspended = bool(resource.spec.suspend)
+    pinned, repair = _pinned(observed, settings)
+    # A rerun that is asked for in a suspended run is looked at when it goes on.
+    asked = Rerun.NOTHING if suspended else rerun.verdict(resource, pinned, settings)
+    if status.phase in FINAL and asked in (Rerun.NOTHING, Rerun.NOTE):
+        token = resource.spec.rerun_token if asked is Rerun.NOTE else status.rerun_token
+        return Footing(status.model_copy(update={"rerun_token": token}), ended=True)
+    if status.plan_hash is None and suspended:
+        return Footing(status)
+    if status.plan_hash is None or asked is Rerun.START_OVER:
+        return _start(observed, settings, now)
+    if pinned is None:
+        return Footing(status, lost=_lost(observed, status.plan_hash))
+    if asked is Rerun.GO_ON:
+        status = rerun.reopened(status, resource.spec.rerun_token)
+    elif asked is Rerun.NOTE:
+        status = status.model_copy(update={"rerun_token": resource.spec.rerun_token})
+    return Footing(status, pinned, repair)
+
+
+def _start(observed: Observed, settings: Settings, now: datetime) -> Footing:
+    resource = observed.resource
+    plan = make_plan(resource, settings)
+    actions: list[Action] = [CreatePlan(plan)]
+    if resource.spec.storage.claim_name is None:
+        actions.append(CreateClaim())
+    status = begun(resource, plan, observed.jobs, now)
+    return Footing(status, plan, tuple(actions), pins=True)
+
+
+def _pinned(observed: Observed, settings: Settings) -> tuple[Plan | None, tuple[Action, ...]]:
+    status = observed.resource.status
+    if status.plan_hash is None:
+        return None, ()
+    if observed.plan is not None and observed.plan.hash == status.plan_hash:
+        return observed.plan, ()
+    if status.phase in FINAL and observed.plan is None:
+        return None, ()
+    # The ConfigMap is gone. The spec may not have changed since, so it gives the same plan again,
+    # if the image is the one of then.
+    image = status.resolved.trainer_image if status.resolved else None
+    then = dataclasses.replace(settings, trainer_image=image or settings.trainer_image)
+    plan = make_plan(observed.resource, then)
+    return (plan, (CreatePlan(plan),)) if plan.hash == status.plan_hash else (None, ())
+
+
+def _lost(observed: Observed, plan_hash: str) -> Refusal:
+    name = plan_name(observed.resource.metadata.name, plan_hash)
+    return Refusal(
+        "PlanLost",
+        f"ConfigMap {name} with the pinned plan is gone and the spec gives another plan now: "
+        "change spec.rerunToken to start over.",
+        final=True,
+    )

@@ -1,0 +1,94 @@
+"""Progress reports → `status.progress` and `status.metrics`. How often that is written is not here.
+
+The protocol's own client has faults that are made good here: its time left is wrong after a
+resume, and its numbers may be anything.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic.alias_generators import to_camel
+
+from finetune_operator.api.status import Progress, ProgressDisplay, Status
+from finetune_operator.core.model import JobRecord, Report
+from finetune_operator.core.moments import seconds_since, to_text
+from finetune_operator.core.text import metric, whole
+
+# Names of the protocol that go into `progress`, not into `metrics`.
+_PROGRESS = frozenset({"current_step", "total_steps", "current_epoch", "tokens_per_second"})
+_NAMES = {"eval_loss": "validationLoss", "base_eval_loss": "baseValidationLoss"}
+METRICS = 16
+# How much of the former estimate stays when a new pace was measured: single steps differ.
+INERTIA = 0.5
+
+
+def applied(status: Status, report: Report | None, job: JobRecord) -> Status:
+    """The status with the latest report of this Job's pods."""
+    if report is None or report.job != job.name:
+        return status
+    at = to_text(report.received_at)
+    old = status.progress
+    if old is not None and old.at is not None and old.at >= at:
+        return status
+    return status.model_copy(
+        update={"progress": _progress(old, report, job), "metrics": _metrics(status, report)}
+    )
+
+
+def _progress(old: Progress | None, report: Report, job: JobRecord) -> Progress:
+    step = whole(report.metrics.get("current_step"))
+    total = whole(report.metrics.get("total_steps"))
+    percent = report.percent
+    if percent is None and step is not None and total:
+        percent = 100 * step // total
+    if percent is not None:
+        percent = min(100, max(0, percent))
+    return Progress(
+        percent=percent,
+        step=step,
+        total_steps=total,
+        epoch=_optional(report.metrics.get("current_epoch")),
+        tokens_per_second=_optional(report.metrics.get("tokens_per_second")),
+        eta_seconds=_seconds_left(old, report, job, step, total),
+        at=to_text(report.received_at),
+        display=ProgressDisplay(
+            percent=None if percent is None else f"{percent}%",
+            step=None if step is None else f"{step}/{total}" if total else str(step),
+        ),
+    )
+
+
+def _seconds_left(
+    old: Progress | None, report: Report, job: JobRecord, step: int | None, total: int | None
+) -> int | None:
+    told = whole(report.eta_seconds)
+    if old is None or old.at is None or old.step is None or step is None or total is None:
+        return told
+    if step <= old.step or step > total or _of_an_earlier_attempt(old.at, job):
+        return told
+    passed = seconds_since(old.at, report.received_at)
+    measured = (total - step) * passed / (step - old.step)
+    if old.eta_seconds is None:
+        return whole(measured)
+    expected = max(0.0, old.eta_seconds - passed)
+    return whole(INERTIA * expected + (1 - INERTIA) * measured)
+
+
+def _of_an_earlier_attempt(at: str, job: JobRecord) -> bool:
+    return job.start_time is not None and at < job.start_time
+
+
+def _metrics(status: Status, report: Report) -> dict[str, str]:
+    found = {
+        metric(_NAMES.get(name, to_camel(name))): metric(value)
+        for name, value in report.metrics.items()
+        if name not in _PROGRESS
+    }
+    # A metric that comes rarely, as the validation loss does, stays until it comes again.
+    kept = {name: value for name, value in status.metrics.items() if name not in found}
+    return dict([*found.items(), *kept.items()][:METRICS])
+
+
+def _optional(value: Any) -> str | None:
+    return None if value is None else metric(value)

@@ -1,0 +1,66 @@
+"""What a changed `spec.rerunToken` means: go on, start over, or nothing but a note.
+
+The token in status always follows the one in the spec, also when that is removed: so a token that
+comes back is a new one, as the CRD's rules take it.
+"""
+
+from __future__ import annotations
+
+from enum import Enum, auto
+
+from finetune_operator.api.resource import FineTuneJob
+from finetune_operator.api.status import Status
+from finetune_operator.core import stages
+from finetune_operator.core.model import Plan, Settings
+from finetune_operator.core.naming import claim_of
+from finetune_operator.core.plan import make_plan, same_run
+from finetune_operator.vocabulary import Phase, StageState
+
+
+class Rerun(Enum):
+    """What to do."""
+
+    NOTHING = auto()
+    NOTE = auto()
+    GO_ON = auto()
+    START_OVER = auto()
+
+
+def verdict(resource: FineTuneJob, pinned: Plan | None, settings: Settings) -> Rerun:
+    """What the token asks for, in the state that the run is in; `pinned` is None if it is lost."""
+    status, token = resource.status, resource.spec.rerun_token
+    if token == status.rerun_token:
+        return Rerun.NOTHING
+    if token is None:
+        return Rerun.NOTE
+    if pinned is None or status.phase is Phase.SUCCEEDED or not _same(resource, pinned, settings):
+        return Rerun.START_OVER
+    return Rerun.GO_ON if status.phase is Phase.FAILED else Rerun.NOTE
+
+
+def reopened(status: Status, token: str | None) -> Status:
+    """A failed run as it goes on: from the stage that failed, with a fresh budget."""
+    entry = stages.current(status)
+    if entry is not None:
+        status = stages.changed(
+            status,
+            entry.name,
+            state=StageState.PENDING,
+            failures=0,
+            out_of_memory=0,
+            completion_time=None,
+            message=None,
+        )
+    return status.model_copy(
+        update={"rerun_token": token, "completion_time": None, "phase": None, "message": None}
+    )
+
+
+def _same(resource: FineTuneJob, pinned: Plan, settings: Settings) -> bool:
+    spec = resource.spec
+    # A newer operator brings a newer default image; that alone must not discard what is trained.
+    same_image = spec.trainer.image in (None, pinned.trainer_image)
+    artifacts = resource.status.artifacts
+    used = artifacts.claim_name if artifacts else None
+    same_claim = used in (None, claim_of(resource.metadata.name, spec.storage.claim_name))
+    return same_image and same_claim and same_run(make_plan(resource, settings), pinned)

@@ -1,0 +1,59 @@
+"""Text that the API server accepts in a status whatever it was: one line, cut to a bound.
+
+What a sentence says is made where the facts are known.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+# An event takes no more, and status, condition and event say the same. A status full of sentences
+# of this length stays below 64 KiB.
+SENTENCE_BYTES = 1024
+SHORT_BYTES = 256
+METRIC_BYTES = 64
+# The largest whole number that every JSON reader keeps exact.
+WHOLE_LIMIT = 2**53
+
+
+def sentence(text: Any) -> str:
+    """One line for people."""
+    return _cut(_one_line(text), SENTENCE_BYTES)
+
+
+def short(text: Any) -> str | None:
+    """A path, a name, an address; None when there is none."""
+    return _cut(_one_line(text), SHORT_BYTES) or None if text is not None else None
+
+
+def metric(value: Any) -> str:
+    """A metric as people read it; NaN and infinity are words like others."""
+    text = f"{value:.6g}" if isinstance(value, float) else str(value)
+    return _cut(_one_line(text), METRIC_BYTES)
+
+
+def whole(value: Any) -> int | None:
+    """A count, also from its text; None when it is none."""
+    try:
+        number = float(value)
+    except (TypeError, ValueError, OverflowError):
+        return None
+    if isinstance(value, bool) or not math.isfinite(number) or not 0 <= number <= WHOLE_LIMIT:
+        return None
+    return int(number)
+
+
+def _one_line(text: Any) -> str:
+    # Lone surrogates are valid JSON, but no UTF-8.
+    valid = str(text).encode("utf-8", "replace").decode()
+    printable = "".join(char if char.isprintable() else " " for char in valid)
+    return " ".join(printable.split())
+
+
+def _cut(text: str, limit: int) -> str:
+    data = text.encode()
+    if len(data) <= limit:
+        return text
+    ellipsis = "…"
+    return data[: limit - len(ellipsis.encode())].decode("utf-8", "ignore") + ellipsis
