@@ -6,6 +6,7 @@ stage may read from the plan; not how a stage acts on it. Decimal strings become
 
 from __future__ import annotations
 
+import json
 import os
 from enum import StrEnum
 from pathlib import Path
@@ -16,7 +17,7 @@ from pydantic.alias_generators import to_camel
 
 RUN_FILE = "/etc/finetune/run.json"
 
-Decimal = Annotated[float, BeforeValidator(float)]
+Decimal = Annotated[float, BeforeValidator(float, json_schema_input_type=str)]
 
 
 class _Model(BaseModel):
@@ -196,3 +197,13 @@ def load_run(path: str | Path | None = None) -> Run:
     """
     where = Path(path or os.environ.get("FINETUNE_RUN_FILE", RUN_FILE))
     return Run.model_validate_json(where.read_bytes())
+
+
+def run_schema() -> str:
+    """The contract's JSON schema of `run.json`, as docs/run.schema.json keeps it."""
+    schema = Run.model_json_schema(by_alias=True)
+    return json.dumps(schema, indent=2, ensure_ascii=False) + "\n"
+
+
+if __name__ == "__main__":
+    print(run_schema(), end="")

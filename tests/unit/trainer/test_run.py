@@ -1,0 +1,32 @@
+"""The contract's code, its schema and its example say the same."""
+
+from pathlib import Path
+
+import pytest
+from finetune_trainer.run import load_run, run_schema
+from pydantic import ValidationError
+
+DOCS = Path(__file__).parents[3] / "docs"
+
+
+def test_the_schema_in_the_documentation_is_up_to_date() -> None:
+    """Write it anew with `python -m finetune_trainer.run > docs/run.schema.json`."""
+    assert (DOCS / "run.schema.json").read_text() == run_schema()
+
+
+def test_the_example_is_read_with_its_decimals() -> None:
+    run = load_run(DOCS / "examples" / "run.json")
+    assert run.training.learning_rate == 2e-4
+    assert run.dataset.validation is not None
+    assert run.dataset.validation.fraction == 0.05
+
+
+def test_unknown_keys_are_ignored_and_missing_ones_are_not(tmp_path: Path) -> None:
+    text = (DOCS / "examples" / "run.json").read_text()
+    later = tmp_path / "later.json"
+    later.write_text(text.replace("{", '{"addedLater": 1, ', 1))
+    assert load_run(later) == load_run(DOCS / "examples" / "run.json")
+    broken = tmp_path / "broken.json"
+    broken.write_text(text.replace('"planHash"', '"hash"'))
+    with pytest.raises(ValidationError, match="planHash"):
+        load_run(broken)
