@@ -3,8 +3,9 @@
 from pathlib import Path
 
 import pytest
-from finetune_trainer.run import load_run, run_schema
 from pydantic import ValidationError
+
+from finetune_trainer.run import load_run, run_schema
 
 DOCS = Path(__file__).parents[3] / "docs"
 
