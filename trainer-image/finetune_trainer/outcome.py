@@ -11,6 +11,7 @@ import json
 import os
 import sys
 import traceback
+from bisect import bisect_right
 from collections.abc import Callable
 from enum import IntEnum
 from pathlib import Path
@@ -122,13 +123,18 @@ def describe(error: BaseException) -> str:
 def write_termination_message(document: dict[str, Any], path: str | None = None) -> None:
     """Write `document` to the termination log, its message shortened to fit 4096 bytes."""
     where = Path(path or os.environ.get("FINETUNE_TERMINATION_LOG", TERMINATION_LOG))
-    data = json.dumps(document).encode()
-    while len(data) > TERMINATION_LIMIT:
-        over = len(data) - TERMINATION_LIMIT
-        if not document["message"]:
-            document = {**document, "result": {}}
-        document = {**document, "message": document["message"][: -(over + 8)]}
-        data = json.dumps(document).encode()
+    message, result = document["message"], document["result"]
+
+    def encode(characters: int) -> bytes:
+        shortened = {**document, "message": message[:characters], "result": result}
+        return json.dumps(shortened, ensure_ascii=False).encode("utf-8", "replace")
+
+    if len(encode(0)) > TERMINATION_LIMIT:
+        result = {}
+    # The most characters that fit: how many bytes one takes depends on what it is.
+    lengths = range(len(message) + 1)
+    fitting = bisect_right(lengths, TERMINATION_LIMIT, key=lambda length: len(encode(length)))
+    data = encode(fitting - 1)
     try:
         where.write_bytes(data)
     except OSError as error:

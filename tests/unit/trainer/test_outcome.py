@@ -1,0 +1,135 @@
+from __future__ import annotations
+
+import errno
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from finetune_trainer.outcome import (
+    NonFiniteLossError,
+    Outcome,
+    PreemptedError,
+    RetryableError,
+    UserError,
+    run_stage,
+    write_termination_message,
+)
+from finetune_trainer.workspace import Workspace
+
+
+@pytest.fixture
+def log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    file = tmp_path / "termination-log"
+    monkeypatch.setenv("FINETUNE_TERMINATION_LOG", str(file))
+    return file
+
+
+def end(workspace: Workspace, error: BaseException) -> int:
+    def body() -> tuple[str, dict[str, Any]]:
+        raise error
+
+    return run_stage("train", body, workspace)
+
+
+class OutOfMemoryError(RuntimeError):
+    """Named as the accelerator libraries name theirs."""
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "name"),
+    [
+        (UserError("x"), 10, "UserError"),
+        (RetryableError("x"), 11, "Retryable"),
+        (MemoryError(), 12, "OutOfMemory"),
+        (OutOfMemoryError("no room"), 12, "OutOfMemory"),
+        (PreemptedError("x"), 13, "Preempted"),
+        (NonFiniteLossError("x"), 14, "NonFiniteLoss"),
+        (OSError(errno.ENOSPC, "No space left on device"), 10, "UserError"),
+        (ZeroDivisionError("division by zero"), 11, "Retryable"),
+    ],
+)
+def test_every_error_has_the_contracts_code_and_name(
+    tmp_path: Path, log: Path, error: BaseException, code: int, name: str
+) -> None:
+    assert end(Workspace(tmp_path), error) == code
+    assert json.loads(log.read_text())["outcome"] == name
+
+
+def test_success_is_said_in_the_log_and_kept_in_the_workspace(tmp_path: Path, log: Path) -> None:
+    workspace = Workspace(tmp_path)
+    assert run_stage("merge", lambda: ("Done.", {"merged": "merged"}), workspace) == 0
+    said = json.loads(log.read_text())
+    assert said == {
+        "stage": "merge",
+        "outcome": "Succeeded",
+        "message": "Done.",
+        "result": {"merged": "merged"},
+    }
+    assert json.loads(workspace.result("merge").read_text()) == said
+    assert workspace.read_result("merge") == {"merged": "merged"}
+
+
+def test_a_failure_is_no_result_of_the_stage(tmp_path: Path, log: Path) -> None:
+    workspace = Workspace(tmp_path)
+    end(workspace, UserError("wrong"))
+    assert workspace.read_result("train") is None
+
+
+def test_a_user_errors_sentence_arrives_word_for_word(tmp_path: Path, log: Path) -> None:
+    end(Workspace(tmp_path), UserError('dataset.split names "tset": write "test".'))
+    assert json.loads(log.read_text())["message"] == 'dataset.split names "tset": write "test".'
+
+
+def test_an_unexpected_error_is_one_sentence_and_a_trace_in_the_log(
+    tmp_path: Path, log: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    end(Workspace(tmp_path), ValueError("two\nlines"))
+    assert json.loads(log.read_text())["message"] == "ValueError: two lines"
+    assert "Traceback" in capsys.readouterr().err
+
+
+def test_a_full_volume_says_which_field_to_change(tmp_path: Path, log: Path) -> None:
+    end(Workspace(tmp_path), OSError(errno.ENOSPC, "No space left on device"))
+    assert "spec.storage.size" in json.loads(log.read_text())["message"]
+
+
+def test_a_workspace_that_cannot_be_written_does_not_hide_the_end(
+    tmp_path: Path, log: Path
+) -> None:
+    (tmp_path / "results").write_text("a file where the directory should be")
+    assert end(Workspace(tmp_path), UserError("wrong")) == 10
+    assert json.loads(log.read_text())["message"] == "wrong"
+
+
+@pytest.mark.parametrize("message", ["long " * 2000, "ü" * 4000, '"' * 4000])
+def test_a_long_message_is_shortened_to_what_the_kubelet_keeps(log: Path, message: str) -> None:
+    result = {"steps": 5}
+    document = {"stage": "train", "outcome": "UserError", "message": message, "result": result}
+    write_termination_message(document)
+    data = log.read_bytes()
+    assert len(data) <= 4096
+    said = json.loads(data)
+    assert said["outcome"] == "UserError"
+    assert said["result"] == result
+    assert message.startswith(said["message"])
+    assert len(data) > 4090
+
+
+def test_a_result_too_large_for_the_log_is_left_to_the_workspace(log: Path) -> None:
+    document = {
+        "stage": "train",
+        "outcome": "Succeeded",
+        "message": "Trained.",
+        "result": {"big": "x" * 5000},
+    }
+    write_termination_message(document)
+    assert len(log.read_bytes()) <= 4096
+    assert json.loads(log.read_text())["result"] == {}
+
+
+def test_the_codes_are_the_documented_ones() -> None:
+    page = Path(__file__).parents[3] / "docs" / "stage-contract.md"
+    for outcome in Outcome:
+        assert f"| {outcome.value} | {outcome.label} |" in page.read_text()
