@@ -15,6 +15,7 @@ from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from finetune_trainer.outcome import UserError
 from finetune_trainer.run import Lora
+from finetune_trainer.train.lora import round_once
 
 ALL_LINEAR = "all-linear"
 
@@ -68,7 +69,7 @@ def add_lora(model: PreTrainedModel, lora: Lora) -> PeftModel:
                 )
     for parameter in model.parameters():
         parameter.requires_grad_(False)
-    return get_peft_model(
+    adapted = get_peft_model(
         model,
         LoraConfig(
             r=lora.rank,
@@ -80,6 +81,8 @@ def add_lora(model: PreTrainedModel, lora: Lora) -> PeftModel:
         # Adapters in float32 over a bfloat16 base: small updates survive.
         autocast_adapter_dtype=True,
     )
+    round_once(model)
+    return adapted
 
 
 def trainable_parameters(model: nn.Module) -> dict[str, nn.Parameter]:

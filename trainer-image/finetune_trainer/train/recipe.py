@@ -5,6 +5,7 @@ Read this file for the algorithm. Every idea it uses has a file of its own besid
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import time
@@ -13,6 +14,7 @@ from typing import Any
 
 import torch
 from peft import PeftModel
+from safetensors import SafetensorError
 from torch import nn
 from transformers import PreTrainedModel
 from transformers.utils import logging
@@ -73,6 +75,7 @@ def train(run: Run, workspace: Workspace, stop: Stop) -> tuple[str, dict[str, An
         NonFiniteLossError: loss or gradient became NaN or infinite.
         RetryableError: another rank was lost.
         MemoryError: the machine has not enough memory.
+        OSError: the workspace is full or lost.
     """
     ranks = Ranks.from_environment()
     device = choose_device(ranks.local_rank)
@@ -85,6 +88,11 @@ def train(run: Run, workspace: Workspace, stop: Stop) -> tuple[str, dict[str, An
         ):
             journal = Journal(workspace.history, reporter, active=group.is_main)
             return _Training(run, workspace, stop, group, device, journal).run()
+    except SafetensorError as error:
+        # The library writes files itself and hides the operating system's error in its text.
+        if f"os error {errno.ENOSPC}" in str(error):
+            raise OSError(errno.ENOSPC, str(error)) from error
+        raise
     except RuntimeError as error:
         if "DefaultCPUAllocator" in str(error):
             raise MemoryError(str(error)) from error

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,14 @@ from torch.nn.functional import cross_entropy
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from finetune_trainer.data.examples import Examples
-from finetune_trainer.outcome import NonFiniteLossError, PreemptedError, RetryableError, UserError
+from finetune_trainer.outcome import (
+    NonFiniteLossError,
+    Outcome,
+    PreemptedError,
+    RetryableError,
+    UserError,
+    classify,
+)
 from finetune_trainer.train import checkpoint
 from finetune_trainer.train import recipe as subject
 from finetune_trainer.train.probe import Abilities
@@ -243,6 +251,22 @@ def test_tensors_that_training_does_not_reach_are_an_error(tmp_path: Path) -> No
     run = plan(FULL, epochs=1, learningRate="1e-30")
     with pytest.raises(UserError, match="trained tensors did not change in 2 steps"):
         train(run, workspace, Stop())
+
+
+def test_a_full_volume_is_told_as_one(tmp_path: Path) -> None:
+    # 512 KiB hold the adapter, but not the checkpoints of a full training.
+    mount = ["mount", "-t", "tmpfs", "-o", "size=512k", "tmpfs", str(tmp_path)]
+    if subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("needs the right to mount a small volume")
+    try:
+        workspace = prepared_workspace(tmp_path)
+        run = plan(FULL, epochs=3, checkpoint={"everySteps": 1, "keep": 3})
+        with pytest.raises(OSError, match="No space left") as raised:
+            train(run, workspace, Stop())
+        assert classify(raised.value) is Outcome.USER_ERROR
+        assert checkpoint.steps(workspace.checkpoints)
+    finally:
+        subprocess.run(["umount", "--lazy", str(tmp_path)], check=True)
 
 
 def test_data_of_another_plan_is_refused(tmp_path: Path) -> None:
