@@ -44,7 +44,8 @@ def _build(_: argparse.Namespace) -> int:
 
 def _image(arguments: argparse.Namespace) -> int:
     local.up()
-    print(images.reference(arguments.name))
+    for name in arguments.names:
+        print(images.reference(name))
     return 0
 
 
@@ -65,8 +66,8 @@ def main() -> int:
         ("build", _build, "build the binaries, so that the first `up` is quick"),
     ):
         verbs.add_parser(name, help=text).set_defaults(action=action)
-    image = verbs.add_parser("image", help="build and push an image; print its reference")
-    image.add_argument("name", choices=sorted(images.RECIPES))
+    image = verbs.add_parser("image", help="build and push images; print their references")
+    image.add_argument("names", nargs="+", metavar="NAME", choices=sorted(images.RECIPES))
     image.set_defaults(action=_image)
     kubectl = verbs.add_parser("kubectl", help="run kubectl against it")
     kubectl.add_argument("arguments", nargs=argparse.REMAINDER)

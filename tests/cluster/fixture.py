@@ -25,13 +25,35 @@ def pytest_configure(config: pytest.Config) -> None:
     )
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtestloop(session: pytest.Session) -> None:
+    """Do what takes minutes on a new machine before the clock of the first test runs."""
+    if session.config.option.collectonly:
+        return
+    wanted = {name for item in session.items for name in getattr(item, "fixturenames", ())}
+    # Whatever fails here fails again, with its message, in the test that asks for it.
+    with contextlib.suppress(ClusterError), _through_capture(session.config):
+        if "control_plane" in wanted and _buildable():
+            binaries.ensure(binaries.CONTROL_PLANE)
+        if "cluster" in wanted:
+            provider.choose(os.environ).provide()
+
+
+def _buildable() -> bool:
+    return not binaries.missing(binaries.CONTROL_PLANE) or binaries.go_problem() is None
+
+
+@contextlib.contextmanager
+def _through_capture(config: pytest.Config) -> Iterator[None]:
+    capture = config.pluginmanager.getplugin("capturemanager")
+    with capture.global_and_fixture_disabled() if capture else contextlib.nullcontext():
+        yield
+
+
 @contextlib.contextmanager
 def _visible(config: pytest.Config) -> Iterator[None]:
     """Let progress through pytest's capture, and show an error as its sentence."""
-    capture = config.pluginmanager.getplugin("capturemanager")
-    with contextlib.ExitStack() as stack:
-        if capture is not None:
-            stack.enter_context(capture.global_and_fixture_disabled())
+    with _through_capture(config):
         try:
             yield
         except ClusterError as error:
@@ -56,7 +78,7 @@ def control_plane(request: pytest.FixtureRequest) -> Iterator[Cluster]:
 
     A fresh one of this session's own wherever it can be built; else the same as `cluster`.
     """
-    if binaries.missing(binaries.CONTROL_PLANE) and binaries.go_problem() is not None:
+    if not _buildable():
         yield request.getfixturevalue("cluster")
         return
     with contextlib.ExitStack() as stack:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 import subprocess
 import tarfile
 import tempfile
@@ -21,6 +22,8 @@ from cluster import binaries, content, locks, node, paths, podman, progress, reg
 from cluster.errors import ClusterError
 
 KEPT_VERSIONS = 3
+# A new lock file makes a new layer of gigabytes, kept in three places.
+ROOM_GIB = 30
 
 
 @dataclass(frozen=True)
@@ -175,9 +178,10 @@ def _remember(name: str, key: str) -> None:
 
 
 def _prune(name: str, keep: str) -> None:
-    """Forget all but the last few versions; what they share with those stays."""
+    """Forget all but the last few versions, or all others when the disk is nearly full."""
     marks = sorted((paths.images() / name).iterdir(), key=lambda mark: mark.stat().st_mtime)
-    old = [mark for mark in marks[:-KEPT_VERSIONS] if mark.name != keep]
+    room = shutil.disk_usage(paths.images()).free > ROOM_GIB * 2**30
+    old = [mark for mark in marks[: -KEPT_VERSIONS if room else -1] if mark.name != keep]
     for mark in old:
         full = f"{registry.address()}/finetune-{name}:{mark.name}"
         registry.delete(f"finetune-{name}", mark.name)

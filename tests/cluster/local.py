@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 import sys
 from pathlib import Path
 
@@ -151,9 +152,14 @@ def audit_log() -> Path:
 
 
 def _helper(state: Path) -> Service:
+    """The helper, from a copy of its code: it must not matter which clone started it."""
     sources = sorted(paths.PACKAGE.glob("*.py"))
     revision = hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()
-    search = {"PYTHONPATH": str(paths.PACKAGE.parent), "PYTHONDONTWRITEBYTECODE": "1"}
+    code = state / _HELPER / revision[:12]
+    (code / "cluster").mkdir(parents=True, exist_ok=True)
+    for source in sources:
+        shutil.copyfile(source, code / "cluster" / source.name)
+    search = {"PYTHONPATH": str(code), "PYTHONDONTWRITEBYTECODE": "1"}
     command = (os.path.realpath(sys.executable), "-m", "cluster.helper", str(state))
     return Service(_HELPER, command, search, revision)
 
