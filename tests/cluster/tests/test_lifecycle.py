@@ -9,6 +9,7 @@ import json
 import os
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -82,7 +83,7 @@ def _run_a_pod(cluster: Cluster) -> None:
         "metadata": {"name": "p"},
         "spec": {"containers": [{"name": "c", "image": _pause_image()}]},
     }
-    cluster.kubectl("create", "-f", "-", input=json.dumps(pod))
+    cluster.kubectl("apply", "-f", "-", input=json.dumps(pod))
     cluster.kubectl("wait", "--for=condition=Ready", "pod/p", "--timeout=60s")
 
 
@@ -125,3 +126,28 @@ def test_up_repairs_what_was_killed() -> None:
     start = time.monotonic()
     local.up()
     assert time.monotonic() - start < NO_OP_SECONDS
+
+
+@pytest.mark.usefixtures("up_again")
+@pytest.mark.parametrize("seconds", [0.5, 2.0, 4.0])
+def test_an_interrupted_up_is_simply_run_again(seconds: float) -> None:
+    local.down()
+    interrupted = subprocess.Popen([sys.executable, "-m", "cluster", "up"])
+    time.sleep(seconds)
+    interrupted.kill()
+    interrupted.wait()
+    cluster = provider.Local().provide()
+    _run_a_pod(cluster)
+    cluster.kubectl("delete", "pod", "p", "--now")
+
+
+@pytest.mark.usefixtures("up_again")
+def test_down_ends_pods_whose_runtime_was_killed() -> None:
+    cluster = provider.Local().provide()
+    _run_a_pod(cluster)
+    supervisor = Supervisor(paths.state())
+    for name in supervisor.names():
+        supervisor.stop(name, grace=0)
+    local.down()
+    assert [line for line in _processes() if "/pause" in line or "shim" in line] == []
+    assert not list(Path("/run/netns").glob("cni-*"))
