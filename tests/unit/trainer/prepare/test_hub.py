@@ -5,6 +5,7 @@ Once in a process of its own, as in a pod; the other tests save the seconds of i
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import subprocess
@@ -14,6 +15,7 @@ from typing import Any
 
 import pytest
 from huggingface_hub import constants
+from huggingface_hub.utils import httpx  # type: ignore[attr-defined]
 from safetensors.torch import load_file
 
 from finetune_trainer.__main__ import main
@@ -187,3 +189,55 @@ def test_a_hub_that_cannot_be_reached_can_be_tried_again(
     code, document = pod.run(hub_plan())
     assert code == 11
     assert "could not be reached for Model hf://acme/tiny" in document["message"]
+
+
+def test_a_busy_hub_can_be_tried_again(pod: Pod, monkeypatch: pytest.MonkeyPatch) -> None:
+    # The client waits and tries again by itself; here it need not wait.
+    monkeypatch.setattr("huggingface_hub.utils._http.time.sleep", lambda seconds: None)
+    fault = {"prefix": "/api/models/acme/tiny", "status": 503, "times": 50}
+    headers = {"Authorization": f"Bearer {pod.hub.write_token}"}
+    url = f"{pod.hub.endpoint}/admin/faults"
+    with httpx.Client(headers=headers) as client:
+        client.post(url, json=fault).raise_for_status()
+        try:
+            code, document = pod.run(hub_plan())
+        finally:
+            client.delete(url)
+    assert code == 11
+    assert "answered 503 for Model hf://acme/tiny" in document["message"]
+
+
+def test_a_gated_model_names_what_to_accept(pod: Pod) -> None:
+    api = pod.hub.api(pod.hub.write_token)
+    api.update_repo_settings("acme/tiny", gated="manual")
+    try:
+        code, document = pod.run(hub_plan())
+    finally:
+        api.update_repo_settings("acme/tiny", gated=False)
+    assert code == 10
+    assert "Model hf://acme/tiny is gated" in document["message"]
+    assert "spec.model.tokenSecretRef" in document["message"]
+
+
+def test_an_interrupted_download_is_completed(pod: Pod) -> None:
+    assert pod.run(hub_plan())[0] == 0
+    weights = pod.workspace.model / "model.safetensors"
+    whole = weights.read_bytes()
+    weights.write_bytes(whole[:-8])
+    (pod.workspace.model / "tokenizer.json").unlink()
+    assert pod.run(hub_plan().model_copy(update={"plan_hash": "2222"}))[0] == 0
+    assert weights.read_bytes() == whole
+    assert (pod.workspace.model / "tokenizer.json").exists()
+
+
+def test_a_full_disk_is_said_to_be_one(pod: Pod, monkeypatch: pytest.MonkeyPatch) -> None:
+    # A file size limit stands for the volume's end; writes beyond it fail with EFBIG, not ENOSPC,
+    # so the error is raised where the client writes.
+    def full(*_: Any, **__: Any) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("huggingface_hub.file_download.http_get", full)
+    monkeypatch.setattr("huggingface_hub.file_download.xet_get", full)
+    code, document = pod.run(hub_plan())
+    assert code == 10
+    assert "spec.storage.size" in document["message"]
