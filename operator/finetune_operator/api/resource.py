@@ -55,6 +55,7 @@ class FineTuneJob(ApiModel):
             f"metadata.name must be at most {NAME_LIMIT} characters of a-z, 0-9 and '-', starting "
             "with a letter: Jobs, pods and a Service are named after it",
             field_path=".metadata.name",
+            create_only=True,
         ),
         *(_fixed_after_start(field) for field in RUN_DEFINING),
     )

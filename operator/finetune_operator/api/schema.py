@@ -25,12 +25,15 @@ class Cel:
 
     Stands in the `cel` of an object, or in `Annotated[…]` for a value. `forbidden` is for rules
     about what is there at all, not about its value: the API server then does not print the value.
+    `create_only` is for what an update cannot change: should the rule ever become stricter, objects
+    that exist can still be written (the API server spares them only where nothing changed).
     """
 
     rule: str
     message: str
     field_path: str | None = None
     forbidden: bool = False
+    create_only: bool = False
 
     def __get_pydantic_json_schema__(
         self, core_schema: CoreSchema, handler: GetJsonSchemaHandler
@@ -38,9 +41,12 @@ class Cel:
         schema = handler(core_schema)
         return {**schema, RULES: [*schema.get(RULES, []), self.as_validation()]}
 
-    def as_validation(self) -> dict[str, str]:
+    def as_validation(self) -> dict[str, Any]:
         """The rule as the CRD holds it."""
-        validation = {"rule": self.rule, "message": self.message}
+        validation: dict[str, Any] = {"rule": self.rule, "message": self.message}
+        if self.create_only:
+            validation["rule"] = f"oldSelf.hasValue() || ({self.rule})"
+            validation["optionalOldSelf"] = True
         if self.field_path is not None:
             validation["fieldPath"] = self.field_path
         if self.forbidden:

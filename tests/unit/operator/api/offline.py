@@ -76,7 +76,10 @@ def rules() -> Iterator[Json]:
 def _broken_rules(value: Any, old: Any, node: Json) -> Iterator[str]:
     for rule in node.get("x-kubernetes-validations", []):
         names = {"self": value}
-        if "oldSelf" in rule["rule"]:
+        if rule.get("optionalOldSelf"):
+            some = cel.OptionalValue
+            names["oldSelf"] = some.none() if old is _MISSING else some.of(old)
+        elif "oldSelf" in rule["rule"]:
             if old is _MISSING:
                 continue
             names["oldSelf"] = old
