@@ -1,0 +1,156 @@
+"""Who may report; the API server's answers are given, as no pod of a Job can be had here."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from finetune_operator.kube.client import Client
+from finetune_operator.kube.errors import NotFound
+from finetune_operator.kube.resources import Resource
+from finetune_operator.runtime.bearer import Bearers, Forbidden, Unauthenticated
+from finetune_operator.runtime.store import Store
+from unit.operator.runtime.manifests import KEY, NAMESPACE, job, run
+
+Json = dict[str, Any]
+AUDIENCE = "finetune.dev/team-a/demo"
+
+
+class Answers(Client):
+    """An API server's answers about one token and one pod."""
+
+    def __init__(self) -> None:
+        self.reviews = 0
+        self.review: Json = {
+            "authenticated": True,
+            "audiences": [AUDIENCE],
+            "user": {
+                "username": f"system:serviceaccount:{NAMESPACE}:default",
+                "extra": {
+                    "authentication.kubernetes.io/pod-name": ["demo-train-1-0-abcde"],
+                    "authentication.kubernetes.io/pod-uid": ["pod-1"],
+                },
+            },
+        }
+        self.owner = {"kind": "Job", "name": "demo-train-1", "uid": "job-1", "controller": True}
+        self.pod_uid: str | None = "pod-1"
+
+    async def review_token(self, token: str, audience: str) -> Json:
+        self.reviews += 1
+        return self.review
+
+    async def get(self, resource: Resource, namespace: str | None, name: str) -> Json:
+        if self.pod_uid is None:
+            raise NotFound("no such pod")
+        return {"metadata": {"uid": self.pod_uid, "ownerReferences": [self.owner]}}
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def store() -> Store:
+    store = Store()
+    store.put_run(run())
+    store.put_job(job())
+    return store
+
+
+@pytest.fixture
+def answers() -> Answers:
+    return Answers()
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def bearers(answers: Answers, store: Store, clock: Clock) -> Bearers:
+    return Bearers(answers, store, clock)
+
+
+async def test_a_pod_of_the_training_job_may_report(bearers: Bearers) -> None:
+    assert (await bearers.job_of("token", KEY)).record.name == "demo-train-1"
+
+
+async def test_a_token_is_judged_once_in_five_minutes(
+    bearers: Bearers, answers: Answers, clock: Clock
+) -> None:
+    for _ in range(3):
+        await bearers.job_of("token", KEY)
+    assert answers.reviews == 1
+    clock.now = 301
+    await bearers.job_of("token", KEY)
+    assert answers.reviews == 2
+
+
+async def test_a_verdict_holds_for_one_run_only(bearers: Bearers, answers: Answers) -> None:
+    await bearers.job_of("token", KEY)
+    with pytest.raises(Unauthenticated):
+        await bearers.job_of("token", (NAMESPACE, "another"))
+    assert answers.reviews == 2
+
+
+@pytest.mark.parametrize(
+    "review",
+    [{}, {"authenticated": False}, {"authenticated": True, "audiences": ["another"]}],
+)
+async def test_a_token_that_is_not_for_this_run_is_no_credential(
+    bearers: Bearers, answers: Answers, review: Json
+) -> None:
+    answers.review = review
+    with pytest.raises(Unauthenticated, match=AUDIENCE):
+        await bearers.job_of("token", KEY)
+
+
+async def test_a_token_of_no_pod_is_not_enough(bearers: Bearers, answers: Answers) -> None:
+    answers.review["user"]["extra"] = {}
+    with pytest.raises(Forbidden):
+        await bearers.job_of("token", KEY)
+
+
+async def test_a_token_of_another_namespace_is_not_enough(
+    bearers: Bearers, answers: Answers
+) -> None:
+    answers.review["user"]["username"] = "system:serviceaccount:team-b:default"
+    with pytest.raises(Forbidden):
+        await bearers.job_of("token", KEY)
+
+
+@pytest.mark.parametrize("uid", [None, "pod-2"])
+async def test_the_pod_must_still_be_the_one(
+    bearers: Bearers, answers: Answers, uid: str | None
+) -> None:
+    answers.pod_uid = uid
+    with pytest.raises(Forbidden):
+        await bearers.job_of("token", KEY)
+
+
+@pytest.mark.parametrize("change", [{"uid": "job-2"}, {"name": "x"}, {"controller": False}])
+async def test_the_pod_must_belong_to_the_job(
+    bearers: Bearers, answers: Answers, change: Json
+) -> None:
+    answers.owner.update(change)
+    with pytest.raises(Forbidden):
+        await bearers.job_of("token", KEY)
+
+
+async def test_only_training_reports(bearers: Bearers, answers: Answers, store: Store) -> None:
+    store.put_job(job(stage="prepare", uid="job-p"))
+    answers.owner.update(name="demo-prepare-1", uid="job-p")
+    with pytest.raises(Forbidden):
+        await bearers.job_of("token", KEY)
+
+
+async def test_a_remembered_token_ends_with_its_job(bearers: Bearers, store: Store) -> None:
+    await bearers.job_of("token", KEY)
+    store.drop_job(job(version=2))
+    with pytest.raises(Forbidden):
+        await bearers.job_of("token", KEY)

@@ -1,0 +1,119 @@
+"""The endpoint as a client sees it: HTTP in, status codes and the report in memory out."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+from aiohttp.test_utils import TestClient, TestServer
+from aiohttp.web import Application, Request
+
+from finetune_operator.core.naming import progress_path
+from finetune_operator.kube.errors import Transient
+from finetune_operator.runtime.bearer import Bearers, Forbidden, Unauthenticated
+from finetune_operator.runtime.progress import BODY_LIMIT, ProgressServer
+from finetune_operator.runtime.reports import Reports
+from finetune_operator.runtime.store import JobEntry, Key, Store
+from unit.operator.runtime.manifests import KEY, job, run
+
+PATH = progress_path(*KEY)
+BODY = {"trainerStatus": {"progressPercentage": 42}}
+GOOD = {"Authorization": "Bearer good"}
+
+
+class Doorman(Bearers):
+    """Judges by the token's name."""
+
+    def __init__(self, store: Store) -> None:
+        self._jobs = store
+
+    async def job_of(self, token: str, run: Key) -> JobEntry:
+        if token == "foreign":
+            raise Forbidden("not yours")
+        if token == "unchecked":
+            raise Transient("busy")
+        entry = self._jobs.job(run[0], "demo-train-1")
+        if token != "good" or entry is None:
+            raise Unauthenticated("not valid")
+        return entry
+
+
+class Endpoint:
+    """The endpoint and what it told."""
+
+    def __init__(self) -> None:
+        self.store, self.reports, self.changed = Store(), Reports(), list[Key]()
+        self.store.put_run(run())
+        self.store.put_job(job())
+        server = ProgressServer(
+            store=self.store,
+            bearers=Doorman(self.store),
+            latest=self.reports,
+            changed=self.changed.append,
+        )
+        self.application = server.application()
+
+
+@pytest.fixture
+def endpoint() -> Endpoint:
+    return Endpoint()
+
+
+@pytest.fixture
+async def client(endpoint: Endpoint) -> AsyncIterator[TestClient[Request, Application]]:
+    async with TestClient(TestServer(endpoint.application)) as client:
+        yield client
+
+
+async def test_a_report_is_kept_and_its_run_looked_at(
+    client: TestClient[Request, Application], endpoint: Endpoint
+) -> None:
+    answer = await client.post(PATH, json=BODY, headers=GOOD)
+    assert answer.status == 200
+    report = endpoint.reports.get("run-1")
+    assert report is not None
+    assert (report.percent, report.job) == (42, "demo-train-1")
+    assert endpoint.changed == [KEY]
+
+
+@pytest.mark.parametrize(
+    ("authorization", "status"),
+    [
+        (None, 401),
+        ("Basic Z29vZA==", 401),
+        ("Bearer ", 401),
+        ("Bearer wrong", 401),
+        ("Bearer foreign", 403),
+        ("Bearer unchecked", 503),
+        ("bearer good", 200),
+    ],
+)
+async def test_who_may_report(
+    client: TestClient[Request, Application], authorization: str | None, status: int
+) -> None:
+    headers = {} if authorization is None else {"Authorization": authorization}
+    answer = await client.post(PATH, json=BODY, headers=headers)
+    assert answer.status == status
+
+
+async def test_an_unknown_run_is_not_found(client: TestClient[Request, Application]) -> None:
+    answer = await client.post(progress_path("team-a", "nobody"), json=BODY, headers=GOOD)
+    assert answer.status == 404
+    assert await answer.json() == {"message": "There is no FineTuneJob nobody in namespace team-a."}
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [(b"no json", 422), (b"{}", 422), (b"x" * (BODY_LIMIT + 1), 413)],
+)
+async def test_a_body_must_be_a_report_of_bounded_size(
+    client: TestClient[Request, Application], endpoint: Endpoint, body: bytes, status: int
+) -> None:
+    answer = await client.post(PATH, data=body, headers=GOOD)
+    assert answer.status == status
+    assert endpoint.changed == []
+
+
+async def test_there_is_nothing_else(client: TestClient[Request, Application]) -> None:
+    assert (await client.get(PATH, headers=GOOD)).status == 405
+    assert (await client.get("/", headers=GOOD)).status == 404
