@@ -1,0 +1,129 @@
+"""Start and stop: credentials, first list, certificate, then kopf until a signal comes."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import logging
+import tempfile
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import kopf
+
+from finetune_operator.config import Config
+from finetune_operator.core.model import Settings
+from finetune_operator.kube import auth
+from finetune_operator.kube.client import Client
+from finetune_operator.kube.errors import ApiError, Denied, NotFound
+from finetune_operator.runtime import certificate, serving
+from finetune_operator.runtime.certificate import Certificate
+from finetune_operator.runtime.engine import Engine
+from finetune_operator.shell import handlers
+from finetune_operator.shell import settings as kopf_settings
+from finetune_operator.vocabulary import MANAGER
+
+log = logging.getLogger(__name__)
+
+
+class StartError(Exception):
+    """The operator cannot start; the message says what is missing."""
+
+
+async def run(config: Config) -> None:
+    """Run the operator until it is told to stop."""
+    credentials = await auth.load(config.kubeconfig)
+    client = Client(credentials.configuration, user_agent=MANAGER)
+    refresh = asyncio.create_task(credentials.keep_fresh(), name="credentials")
+    try:
+        with tempfile.TemporaryDirectory(prefix="finetune-operator-") as scratch:
+            await _run(config, credentials, client, Path(scratch))
+    finally:
+        refresh.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await refresh
+        await client.close()
+
+
+async def _run(
+    config: Config, credentials: auth.Credentials, client: Client, scratch: Path
+) -> None:
+    namespace = auth.own_namespace() if credentials.in_cluster else None
+    url = _progress_url(config, namespace)
+    served = await _certificate(config, client, namespace, url) if url else None
+    settings = Settings(
+        trainer_image=config.trainer_image,
+        hub_endpoint=config.hub_endpoint,
+        progress_url=url,
+        progress_ca=served.authority if served else None,
+    )
+    engine = Engine(client, settings, namespaces=config.namespaces, workers=config.workers)
+    try:
+        await _start(engine)
+        if served is not None:
+            await engine.serve_progress(config.progress_port, certificate.context(served, scratch))
+        _spare_the_collector()
+        log.info(
+            "Ready: %s, trainer image %s, progress %s",
+            f"namespaces {', '.join(config.namespaces)}" if config.namespaces else "all namespaces",
+            config.trainer_image,
+            url or "off",
+        )
+        await kopf.operator(
+            registry=handlers.registry(engine, credentials),
+            settings=kopf_settings.make(),
+            clusterwide=not config.namespaces,
+            namespaces=config.namespaces,
+            liveness_endpoint=(
+                f"http://0.0.0.0:{config.health_port}/healthz" if config.health_port else None
+            ),
+        )
+    finally:
+        await engine.stop()
+
+
+async def _start(engine: Engine) -> None:
+    try:
+        await engine.start()
+    except NotFound as error:
+        raise StartError(
+            "The cluster does not know FineTuneJobs: run kubectl apply -f crds/finetunejobs.yaml"
+        ) from error
+    except Denied as error:
+        raise StartError(
+            f"Rights are missing: {error.message}. They are in manifests/base/rbac.yaml."
+        ) from error
+    except ApiError as error:
+        raise StartError(f"The first list failed: {error.message}") from error
+
+
+def _progress_url(config: Config, namespace: str | None) -> str | None:
+    if config.progress_url is not None or namespace is None:
+        return config.progress_url
+    return f"https://{MANAGER}.{namespace}.svc:{config.progress_port}"
+
+
+async def _certificate(
+    config: Config, client: Client, namespace: str | None, url: str
+) -> Certificate:
+    hosts = serving.service_hosts(namespace) if namespace else []
+    host = urlsplit(url).hostname
+    if host and host not in hosts:
+        hosts.append(host)
+    if namespace is None:
+        return serving.from_directory(config.tls_directory, hosts)
+    try:
+        return await serving.from_secret(client, namespace, config.tls_directory, hosts)
+    except Denied as error:
+        raise StartError(
+            f"Secret {serving.SECRET} cannot be made: {error.message}. The right is in "
+            "manifests/base/rbac.yaml."
+        ) from error
+
+
+def _spare_the_collector() -> None:
+    # One full collection of a large store would stop the event loop for a fifth of a second.
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(10_000, 20, 50)
