@@ -2,8 +2,6 @@
 
 from typing import Any
 
-import pytest
-
 from finetune_operator.core.decide import decide
 from finetune_operator.core.model import (
     CreateClaim,
@@ -12,7 +10,6 @@ from finetune_operator.core.model import (
     CreateService,
     JobState,
     Observed,
-    Refusal,
     Settings,
     Waiting,
 )
@@ -228,16 +225,6 @@ def test_a_deleted_resource_is_left_alone() -> None:
     assert decide(Observed(gone), Settings("trainer:1"), World().now).actions == ()
 
 
-def test_an_edit_after_the_start_changes_nothing_without_a_token() -> None:
-    world = in_training()
-    world.edit(training={"seed": 7})
-    world.settle()
-    assert world.status.plan_hash == plan().hash
-    assert world.status.observed_generation == 2
-    finished(world)
-    assert names(world) == sorted(f"demo-{stage}-1" for stage in STAGES)
-
-
 def test_a_finished_run_takes_note_of_a_new_generation_only() -> None:
     world = finished(running())
     before = world.status
@@ -246,82 +233,3 @@ def test_a_finished_run_takes_note_of_a_new_generation_only() -> None:
     assert world.status.observed_generation == 2
     assert world.status.message == before.message
     assert world.status.completion_time == before.completion_time
-
-
-def test_an_edit_while_the_first_status_was_never_written_starts_the_new_plan() -> None:
-    world = World()
-    world.look(crash_after=3)
-    world.edit(training={"seed": 7})
-    world.settle()
-    assert world.jobs["demo-prepare-1"].state is JobState.DELETING
-    world.gone()
-    world.settle()
-    assert world.only_live().name == "demo-prepare-2"
-    assert world.status.plan_hash == plan(training={"seed": 7}).hash
-
-
-@pytest.mark.parametrize("spec_gives", ["the same plan", "another plan"])
-def test_a_lost_plan_is_pinned_again_if_the_spec_still_gives_it(spec_gives: str) -> None:
-    world = in_training()
-    world.plans.clear()
-    if spec_gives == "another plan":
-        world.edit(training={"seed": 7})
-    world.settings = Settings("trainer:2")
-    world.settle()
-    if spec_gives == "the same plan":
-        assert list(world.plans) == [plan().hash]
-        assert world.status.phase == Phase.TRAINING
-    else:
-        assert world.status.phase == Phase.FAILED
-        assert "is gone and the spec gives another plan now" in (world.status.message or "")
-
-
-def test_a_taken_name_fails_the_run_until_a_new_token_asks_again() -> None:
-    said = "Job demo-train-1 exists and does not belong to this FineTuneJob."
-    world = running()
-    world.succeed()
-    world.refuse[CreateJob] = Refusal("NameCollision", said, final=True)
-    world.settle()
-    assert world.condition("Failed") == ("True", "NameCollision", said)
-    assert [(e.type, e.reason) for e in world.events][-1] == ("Warning", "NameCollision")
-    world.refuse.clear()
-    world.edit(rerunToken="again")
-    world.settle()
-    assert world.only_live().name == "demo-train-1"
-
-
-def test_a_start_that_is_refused_for_good_fails_and_can_be_asked_for_again() -> None:
-    world = World()
-    world.refuse[CreatePlan] = Refusal("Invalid", "No.", final=True)
-    world.settle()
-    assert (world.status.phase, world.status.plan_hash) == (Phase.FAILED, None)
-    world.refuse.clear()
-    world.settle()
-    assert not world.jobs
-    world.edit(rerunToken="again")
-    world.settle()
-    assert world.only_live().name == "demo-prepare-1"
-
-
-@pytest.mark.parametrize("action", [CreatePlan, CreateClaim, CreateJob])
-def test_a_start_that_is_refused_for_now_waits_and_says_so(action: Any) -> None:
-    world = World()
-    world.refuse[action] = Refusal("Denied", "exceeded quota", final=False)
-    world.settle()
-    assert (world.status.phase, world.status.message) == (Phase.PENDING, "exceeded quota")
-    assert world.status.plan_hash is None
-    world.refuse.clear()
-    world.settle()
-    assert world.only_live().name == "demo-prepare-1"
-
-
-def test_a_stage_that_is_refused_for_now_waits_and_says_so() -> None:
-    world = running()
-    world.succeed()
-    world.refuse[CreateJob] = Refusal("Denied", "exceeded quota", final=False)
-    world.settle()
-    assert (world.status.phase, world.status.message) == (Phase.TRAINING, "exceeded quota")
-    assert world.stage("prepare").state == StageState.SUCCEEDED
-    world.refuse.clear()
-    world.settle()
-    assert world.only_live().name == "demo-train-1"

@@ -1,0 +1,109 @@
+from typing import Any
+
+import pytest
+
+from finetune_operator.api.status import Progress, Resolved, Status
+from finetune_operator.core.results import applied
+from finetune_operator.vocabulary import Stage
+
+AT = "2026-01-31T12:00:00Z"
+
+
+def shown(stage: Stage, result: dict[str, Any], status: Status | None = None) -> dict[str, Any]:
+    after = applied(status or Status(), stage, result, AT)
+    document: dict[str, Any] = after.model_dump(mode="json", by_alias=True, exclude_none=True)
+    return {field: value for field, value in document.items() if value not in ({}, [])}
+
+
+def test_prepare_tells_what_was_resolved_and_how_much_memory_it_takes() -> None:
+    result = {
+        "modelCommit": "abc",
+        "datasetCommit": "def",
+        "rows": 2000,
+        "rowsKept": "1900",
+        "tokens": 5.0,
+        "supervisedTokens": 4,
+        "totalSteps": 200,
+        "parameters": 135_000_000,
+        "trainableParameters": 900_000,
+        "memoryEstimateBytes": 1288490188,
+    }
+    assert shown(Stage.PREPARE, result) == {
+        "resolved": {
+            "modelCommit": "abc",
+            "datasetCommit": "def",
+            "rows": 1900,
+            "tokens": 5,
+            "supervisedTokens": 4,
+            "totalSteps": 200,
+            "parameters": 135_000_000,
+            "trainableParameters": 900_000,
+        },
+        "memory": {"estimated": "1.2Gi"},
+    }
+
+
+def test_rows_are_all_rows_when_none_were_dropped_by_name() -> None:
+    assert shown(Stage.PREPARE, {"rows": 7})["resolved"]["rows"] == 7
+
+
+def test_train_ends_at_100_percent_with_its_last_metrics() -> None:
+    result = {
+        "steps": 200,
+        "totalSteps": 200,
+        "epoch": 1.0,
+        "loss": 1.2345678,
+        "validationLoss": 2.13,
+        "baseValidationLoss": 2.91,
+        "tokensPerSecond": 2310.25,
+        "trainableParameters": 900_000,
+        "peakMemoryBytes": 2**30,
+        "adapter": "adapter",
+    }
+    assert shown(Stage.TRAIN, result) == {
+        "progress": {
+            "percent": 100,
+            "step": 200,
+            "totalSteps": 200,
+            "epoch": "1",
+            "tokensPerSecond": "2310.25",
+            "etaSeconds": 0,
+            "at": AT,
+            "display": {"percent": "100%", "step": "200/200"},
+        },
+        "metrics": {"loss": "1.23457", "validationLoss": "2.13", "baseValidationLoss": "2.91"},
+        "artifacts": {"adapter": "adapter"},
+        "resolved": {"totalSteps": 200, "trainableParameters": 900_000},
+        "memory": {"measured": "1.0Gi"},
+    }
+
+
+def test_a_trainer_that_says_nothing_has_still_trained() -> None:
+    before = Status(progress=Progress(percent=42, step=84, total_steps=200))
+    progress = shown(Stage.TRAIN, {}, before)["progress"]
+    assert (progress["percent"], progress["step"]) == (100, 200)
+    assert shown(Stage.TRAIN, {})["progress"]["display"] == {"percent": "100%"}
+
+
+def test_merge_and_upload_tell_what_they_made() -> None:
+    assert shown(Stage.MERGE, {"merged": "merged"})["artifacts"] == {"merged": "merged"}
+    published = {"repository": "acme/x", "commit": "abc", "url": "http://hub.example/acme/x"}
+    assert shown(Stage.UPLOAD, published)["artifacts"] == published
+
+
+def test_what_is_known_already_stays() -> None:
+    before = Status(resolved=Resolved(trainer_image="trainer:1", model_commit="abc"))
+    after = shown(Stage.PREPARE, {"datasetCommit": "def"}, before)
+    assert after["resolved"] == {
+        "trainerImage": "trainer:1",
+        "modelCommit": "abc",
+        "datasetCommit": "def",
+    }
+
+
+@pytest.mark.parametrize("stage", list(Stage))
+@pytest.mark.parametrize("value", [None, "x" * 5000, -1, 10**30, [1], {"a": 1}, True, 1e400])
+def test_nothing_that_a_stage_says_breaks_the_status(stage: Stage, value: Any) -> None:
+    keys = "modelCommit rows tokens totalSteps memoryEstimateBytes steps epoch loss adapter merged"
+    result = dict.fromkeys([*keys.split(), "tokensPerSecond", "repository", "url"], value)
+    Status.model_validate(shown(stage, result))

@@ -1,0 +1,69 @@
+from typing import Any
+
+import pytest
+
+from finetune_operator.core import text
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ("As it was.", "As it was."),
+        (" two\n lines\t", "two lines"),
+        ("a\x00b\x1b[31mc", "a b [31mc"),
+        ("\ud800", "?"),
+        (12, "12"),
+        ("“größer”", "“größer”"),
+    ],
+)
+def test_a_sentence_is_one_printable_line(given: Any, expected: str) -> None:
+    assert text.sentence(given) == expected
+
+
+@pytest.mark.parametrize("letter", ["x", "ß", "字", "🙂"])
+def test_a_sentence_is_cut_between_letters_to_what_an_event_takes(letter: str) -> None:
+    cut = text.sentence(letter * 2000)
+    assert len(cut.encode()) <= 1024
+    assert cut.endswith(f"{letter}…")
+
+
+def test_nothing_is_no_short_text() -> None:
+    assert text.short(None) is None
+    assert text.short("  ") is None
+    assert text.short("adapter") == "adapter"
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        (1.93421337, "1.93421"),
+        (3, "3"),
+        (float("nan"), "nan"),
+        (float("inf"), "inf"),
+        ("1.930000", "1.930000"),
+        ("9" * 100, "9" * 61 + "…"),
+    ],
+)
+def test_a_metric_is_a_short_string_whatever_it_is(value: Any, expected: str) -> None:
+    assert text.metric(value) == expected
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        (84, 84),
+        ("84", 84),
+        ("84.0", 84),
+        (0, 0),
+        (-1, None),
+        ("many", None),
+        (None, None),
+        (True, None),
+        (float("nan"), None),
+        ("1e400", None),
+        (10**400, None),
+        ([1], None),
+    ],
+)
+def test_a_count_is_whole_and_not_absurd(value: Any, expected: int | None) -> None:
+    assert text.whole(value) == expected
