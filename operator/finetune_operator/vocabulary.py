@@ -1,4 +1,4 @@
-"""Words that more than one module must agree on: names of the API group, labels, stages, phases, reasons.
+"""Words that more than one module must agree on: the API group, labels, stages, phases, reasons.
 
 No logic. Messages for people are made where the facts are known.
 """

@@ -46,7 +46,8 @@ class Server:
 
 def install(control_plane: Cluster, crd: Json) -> None:
     """Apply the CRD and wait until it is served."""
-    control_plane.kubectl("apply", "--server-side", "-f", "-", input=json.dumps(crd))
+    apply = ("apply", "--server-side", "--force-conflicts", "-f", "-")
+    control_plane.kubectl(*apply, input=json.dumps(crd))
     control_plane.kubectl(
         "wait", "--for=condition=Established", f"crd/{PLURAL}.{GROUP}", "--timeout=30s"
     )
