@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 from transformers.pytorch_utils import Conv1D
+from transformers.utils import logging
 
 from finetune_trainer.data.examples import Examples
 from finetune_trainer.merge.files import write_config, write_surroundings
@@ -45,6 +46,7 @@ def stage(run: Run, workspace: Workspace) -> tuple[str, dict[str, Any]]:
     if done is not None and workspace.merged.is_dir():
         return _message(done), done
     size_threads(local_world_size=1)
+    logging.disable_progress_bar()
     config = json.loads((workspace.adapter / "adapter_config.json").read_bytes())
     require_mergeable(config)
     checkpoint = read_checkpoint(workspace.model)

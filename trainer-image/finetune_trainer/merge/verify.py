@@ -16,8 +16,9 @@ from peft import PeftModel
 from transformers import AutoModelForCausalLM
 
 # Share of the largest logit by which a logit may differ. The arithmetic is float32 on both sides,
-# so what is left is the order of sums (float32) or one rounding of each merged weight (16 bits).
-TOLERANCE = {torch.float32: 1e-3, torch.float16: 1e-2, torch.bfloat16: 5e-2}
+# so what is left is the order of sums (float32) or one rounding of each merged weight: measured on
+# a trained model of 30 layers in bfloat16, 0.5 to 1 %, and it grows with depth.
+TOLERANCE = {torch.float32: 1e-3, torch.float16: 5e-3, torch.bfloat16: 3e-2}
 
 
 @dataclass(frozen=True, slots=True)
