@@ -19,8 +19,9 @@ from finetune_trainer.prepare.template import ChatTemplate
 Offsets = Sequence[tuple[int, int]]
 
 UNCLEAR = (
-    "The chat template rewrites earlier turns, so where an assistant's turn begins cannot be "
-    "found: set spec.dataset.loss to LastTurn, or spec.model.chatTemplate to one that appends."
+    "The chat template rewrites earlier turns or begins answers unlike its generation prompt, so "
+    "where an assistant's turn begins cannot be found: set spec.model.chatTemplate to one that "
+    "only appends, or try spec.dataset.loss LastTurn."
 )
 
 
@@ -30,7 +31,7 @@ def turn_starts(
     """Where assistant turns begin in `text`, the rendering of `messages`, in characters.
 
     A template may write into the generation prompt what it leaves out of finished turns (an open
-    `<think>`): then the turn begins where the two part, if that is inside the generation prompt.
+    `<think>`): then the turn begins where the two part, if they share the prompt's beginning.
 
     Raises:
         UserError: a turn's beginning cannot be found.
@@ -44,7 +45,7 @@ def turn_starts(
             continue
         shared = _shared(prefix, text)
         without = template.render(messages[:index])
-        if without == prefix or shared < _shared(prefix, without):
+        if not text[_shared(prefix, without) : shared].strip():
             raise UserError(UNCLEAR)
         starts.append(shared)
     return starts

@@ -170,6 +170,14 @@ def test_a_template_that_rewrites_history_is_refused(tokenizer: PreTrainedTokeni
         supervised(tokenizer, counting, TWO)
 
 
+def test_a_generation_prompt_unlike_the_answers_beginning_is_refused(
+    tokenizer: PreTrainedTokenizerFast,
+) -> None:
+    unlike = CHATML.replace("<|im_start|>assistant", "[INST]answer")
+    with pytest.raises(UserError, match="unlike its generation prompt"):
+        supervised(tokenizer, unlike, ONE)
+
+
 def test_a_template_that_loses_the_answer_is_refused(tokenizer: PreTrainedTokenizerFast) -> None:
     with pytest.raises(UserError, match="does not write the assistant's answer"):
         supervised(tokenizer, "{{ messages[0].content }}<|im_end|>", ONE)
