@@ -129,6 +129,14 @@ def fetch_config(source: HubSource, commit: Commit, directory: Path) -> None:
         )
 
 
+def override(directory: Path, files: Mapping[str, bytes]) -> None:
+    """Replace files of a complete model for this plan; the next fetch brings the originals back."""
+    record = json.loads((directory / RECORD).read_bytes())
+    write_json(directory / RECORD, {**record, "complete": False, "overridden": sorted(files)})
+    for name, content in files.items():
+        (directory / name).write_bytes(content)
+
+
 def _begin(directory: Path, record: Mapping[str, Any], files: Mapping[str, File]) -> bool:
     """Make `directory` ready for this record's files; True if they are all there already."""
     directory.mkdir(parents=True, exist_ok=True)
@@ -141,6 +149,8 @@ def _begin(directory: Path, record: Mapping[str, Any], files: Mapping[str, File]
         directory.mkdir()
         write_json(directory / RECORD, {**record, "complete": False})
         return False
+    for name in known.get("overridden", ()):
+        (directory / name).unlink(missing_ok=True)
     _remove_strangers(directory, files)
     return bool(known.get("complete")) and all(
         _is_whole(directory / name, file) for name, file in files.items()

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from transformers import AutoTokenizer, PretrainedConfig, PreTrainedTokenizerBase
 
 from finetune_trainer.data.examples import Example, Examples, write_examples
+from finetune_trainer.layout import chat_template_files
 from finetune_trainer.outcome import UserError
 from finetune_trainer.prepare.encode import Encoder
 from finetune_trainer.prepare.format import Document, Dropped, RowReader, row_reader
@@ -26,6 +27,7 @@ from finetune_trainer.prepare.model import (
     copy_from_claim,
     fetch_config,
     fetch_from_hub,
+    override,
 )
 from finetune_trainer.prepare.preview import COLOURS, preview
 from finetune_trainer.prepare.report import Prepared, Tally, message, page, report, result
@@ -145,8 +147,7 @@ def _bring_model(run: Run, workspace: Workspace) -> tuple[str | None, Pretrained
 
 def _load_tokenizer(run: Run, workspace: Workspace) -> PreTrainedTokenizerBase:
     if run.model.chat_template is not None:
-        # transformers prefers this file, so every later stage and the upload use it too.
-        (workspace.model / "chat_template.jinja").write_text(run.model.chat_template)
+        override(workspace.model, chat_template_files(workspace.model, run.model.chat_template))
     try:
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
             workspace.model, local_files_only=True

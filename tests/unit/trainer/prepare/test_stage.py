@@ -16,7 +16,7 @@ from finetune_trainer.prepare import stage
 from finetune_trainer.run import Run
 from finetune_trainer.workspace import Workspace
 from unit.trainer.prepare.plans import plan, questions, write_rows
-from unit.trainer.tiny import VOCABULARY, write_tiny_model
+from unit.trainer.tiny import CHATML, VOCABULARY, write_tiny_model
 
 pytestmark = pytest.mark.usefixtures("sources")
 
@@ -155,6 +155,13 @@ def test_a_chat_template_of_the_spec_replaces_the_models_for_one_plan(
     assert AutoTokenizer.from_pretrained(workspace.model).chat_template == own
     stage(plan(planHash="2222"), workspace)
     assert read(Examples(workspace.data / "train"))[0][0].startswith("<|im_start|>user")
+
+
+def test_a_template_as_long_as_the_models_own_is_replaced_too(workspace: Workspace) -> None:
+    own = CHATML.replace("assistant", "ASSISTANT")
+    stage(plan(model={"chatTemplate": own}), workspace)
+    stage(plan(planHash="2222"), workspace)
+    assert AutoTokenizer.from_pretrained(workspace.model).chat_template == CHATML
 
 
 def test_a_fraction_is_held_out_for_validation(workspace: Workspace) -> None:
