@@ -1,0 +1,228 @@
+"""The operator on a real control plane, with its own rights: what a user sees of a run's life."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.request import urlopen
+
+import pytest
+
+from cluster.handle import Cluster
+from integration.operator_process import OperatorProcess, install, kubeconfig
+from integration.world import World, until
+
+
+@pytest.fixture(scope="module")
+def operator(
+    control_plane: Cluster, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[OperatorProcess]:
+    install(control_plane)
+    directory = tmp_path_factory.mktemp("operator")
+    process = OperatorProcess(
+        kubeconfig(control_plane, directory / "kubeconfig"), directory / "log"
+    )
+    process.start()
+    yield process
+    assert process.stop() == 0
+    print(process.log.read_text())
+
+
+@pytest.fixture
+def world(control_plane: Cluster, operator: OperatorProcess) -> Iterator[World]:
+    with control_plane.namespace("operator") as namespace:
+        yield World(control_plane, namespace)
+
+
+def test_a_run_goes_through_its_stages_to_success(world: World) -> None:
+    world.apply("demo")
+    world.finish("demo-prepare-1", message="1800 examples of 2000 rows.", totalSteps=200)
+    world.run("demo-train-1")
+    world.finish("demo-train-1", message="Loss 1.93 after 200 steps.", steps=200, loss=1.93)
+    world.finish("demo-merge-1", message="Merged 210 tensors.", merged="/workspace/merged")
+    world.finish(
+        "demo-upload-1", message="Published acme/tuned.", repository="acme/tuned", commit="abc123"
+    )
+    world.cluster.kubectl(
+        *("wait", "-n", world.namespace, "--for=condition=Succeeded", "ftj/demo", "--timeout=20s")
+    )
+    status = world.wait_for_phase("demo", "Succeeded")
+    assert [stage["state"] for stage in status["stages"]] == ["Succeeded"] * 4
+    assert status["artifacts"]["commit"] == "abc123"
+    assert world.condition("demo", "Ready")["status"] == "True"
+    assert world.condition("demo", "Stalled")["status"] == "False"
+    assert all(c["observedGeneration"] == 1 for c in status["conditions"])
+    assert world.jobs() == ["demo-merge-1", "demo-prepare-1", "demo-train-1", "demo-upload-1"]
+
+
+def test_a_users_error_reaches_status_condition_and_event_word_for_word(world: World) -> None:
+    sentence = 'dataset.format.questionAnswer.question names column "q", which the data lacks.'
+    world.apply("typo")
+    world.finish("typo-prepare-1", code=10, message=sentence)
+    status = world.wait_for_phase("typo", "Failed")
+    assert sentence in status["message"]
+    failed = world.condition("typo", "Failed")
+    assert (failed["status"], failed["reason"], failed["message"]) == (
+        "True",
+        "UserError",
+        status["message"],
+    )
+    assert world.condition("typo", "Stalled")["status"] == "True"
+    told = until(
+        lambda: [e for e in world.events("typo") if e["type"] == "Warning"], "a Warning event"
+    )
+    assert sentence in told[-1]["message"]
+    described = world.cluster.kubectl("describe", "-n", world.namespace, "ftj/typo")
+    assert described.count(sentence) >= 3
+    assert world.jobs() == ["typo-prepare-1"]
+
+
+def test_a_failure_that_may_pass_is_tried_again(world: World) -> None:
+    world.apply("flaky")
+    world.finish("flaky-prepare-1", code=11, message="The Hub did not answer.")
+    world.wait_for_job("flaky-prepare-2", seconds=30)
+    [attempt] = world.status("flaky")["attempts"]
+    assert (attempt["job"], attempt["exitCode"]) == ("flaky-prepare-1", 11)
+    world.finish("flaky-prepare-2", message="Done.")
+    world.wait_for_job("flaky-train-1")
+
+
+def test_a_job_deleted_by_hand_is_made_again_under_another_number(world: World) -> None:
+    world.apply("lost")
+    world.wait_for_pod("lost-prepare-1")
+    world.delete_job("lost-prepare-1")
+    world.wait_for_job("lost-prepare-2", seconds=30)
+    assert world.status("lost")["attempts"][0]["reason"] == "JobDeleted"
+
+
+def test_suspending_stops_the_stage_and_resuming_goes_on_with_it(world: World) -> None:
+    world.apply("paused")
+    world.finish("paused-prepare-1", message="Done.")
+    world.run("paused-train-1")
+    world.change("paused", suspend=True)
+    world.wait_for_end_of("paused-train-1")
+    world.wait_for_phase("paused", "Suspended")
+    assert world.condition("paused", "Suspended")["status"] == "True"
+    world.change("paused", suspend=False)
+    world.wait_for_job("paused-train-2")
+    assert world.status("paused").get("attempts", []) == [] or all(
+        attempt["reason"] == "Suspended" for attempt in world.status("paused")["attempts"]
+    )
+
+
+def test_suspended_from_the_start_nothing_is_made(world: World) -> None:
+    world.apply("later", suspend=True)
+    world.wait_for_phase("later", "Suspended")
+    assert world.jobs() == []
+    world.change("later", suspend=False)
+    world.wait_for_job("later-prepare-1")
+
+
+def test_a_new_rerun_token_tries_a_failed_stage_again(world: World) -> None:
+    world.apply("again")
+    world.finish("again-prepare-1", code=10, message="The token may not read acme/base.")
+    world.wait_for_phase("again", "Failed")
+    world.change("again", rerunToken="2")
+    world.finish("again-prepare-2", message="Done.")
+    world.wait_for_job("again-train-1")
+    assert world.condition("again", "Failed")["status"] == "False"
+
+
+def test_a_new_rerun_token_with_another_spec_starts_over(world: World) -> None:
+    world.apply("other")
+    world.finish("other-prepare-1", message="Done.")
+    world.wait_for_pod("other-train-1")
+    before = world.status("other")["planHash"]
+    world.change("other", rerunToken="2", method={"lora": {"rank": 8}})
+    world.wait_for_end_of("other-train-1")
+    world.wait_for_job("other-prepare-2")
+    assert until(lambda: world.status("other")["planHash"], "a plan") != before
+
+
+def test_a_job_of_somebody_else_under_our_name_ends_the_run(world: World) -> None:
+    world.create_job("taken-prepare-1")
+    world.apply("taken")
+    status = world.wait_for_phase("taken", "Failed")
+    assert "Job taken-prepare-1 exists and does not belong to this FineTuneJob" in status["message"]
+    assert world.condition("taken", "Stalled")["status"] == "True"
+    assert world.jobs() == ["taken-prepare-1"]
+
+
+def test_what_a_pod_waits_for_is_told(world: World) -> None:
+    world.apply("big", resources={"gpusPerNode": 3})
+    message = world.wait_for_message("big", "no nodes available")
+    assert message.startswith("prepare waits: ")
+
+
+def test_what_only_an_event_tells_is_told_too(world: World) -> None:
+    quota = {
+        "apiVersion": "v1",
+        "kind": "ResourceQuota",
+        "metadata": {"name": "none"},
+        "spec": {"hard": {"pods": "0"}},
+    }
+    world.cluster.kubectl("apply", "-n", world.namespace, "-f", "-", input=json.dumps(quota))
+    world.apply("poor")
+    world.wait_for_message("poor", "exceeded quota")
+
+
+def test_a_refused_job_waits_until_it_may_be_made(world: World) -> None:
+    quota = {
+        "apiVersion": "v1",
+        "kind": "ResourceQuota",
+        "metadata": {"name": "none"},
+        "spec": {"hard": {"count/jobs.batch": "0"}},
+    }
+    world.cluster.kubectl("apply", "-n", world.namespace, "-f", "-", input=json.dumps(quota))
+    world.apply("denied")
+    message = world.wait_for_message("denied", "exceeded quota")
+    assert "denied-prepare-1" in message
+    assert world.condition("denied", "Failed").get("status") != "True"
+    world.cluster.kubectl("delete", "-n", world.namespace, "quota/none")
+    world.wait_for_job("denied-prepare-1", seconds=30)
+
+
+def test_nodes_find_each_other_through_a_service(world: World) -> None:
+    world.apply("wide", resources={"nodes": 2})
+    world.finish("wide-prepare-1", message="Done.")
+    job = world.wait_for_job("wide-train-1")
+    assert job["spec"]["parallelism"] == 2
+    subdomain = job["spec"]["template"]["spec"]["subdomain"]
+    assert world.cluster.kubectl("get", "-n", world.namespace, f"service/{subdomain}", "-o", "name")
+
+
+def test_deleting_a_run_leaves_nothing(world: World) -> None:
+    world.apply("brief")
+    world.wait_for_pod("brief-prepare-1")
+    world.delete("brief")
+    world.stop_pods("brief-prepare-1")
+    kinds = "jobs,pods,configmaps,persistentvolumeclaims"
+    selector = ("-l", "app.kubernetes.io/managed-by=finetune-operator", "-o", "name")
+    until(
+        lambda: not world.cluster.kubectl("get", kinds, "-n", world.namespace, *selector),
+        "everything is collected",
+        seconds=40,
+    )
+
+
+def test_the_operator_is_healthy_and_was_never_refused(
+    operator: OperatorProcess, control_plane: Cluster
+) -> None:
+    with urlopen(f"http://127.0.0.1:{operator.health_port}/healthz") as answer:
+        assert answer.status == 200
+    log = operator.log.read_text()
+    assert "Traceback" not in log
+    assert "is forbidden: User" not in log
+    if control_plane.audit_log is not None:
+        refused = [
+            entry["requestURI"]
+            for entry in _audited(control_plane.audit_log)
+            if entry["user"]["username"].endswith(":finetune-operator")
+            and entry.get("annotations", {}).get("authorization.k8s.io/decision") == "forbid"
+        ]
+        assert refused == []
+
+
+def _audited(log: Path) -> list[dict[str, dict[str, str]]]:
+    return [json.loads(line) for line in log.read_text().splitlines()]

@@ -1,0 +1,218 @@
+"""A namespace in which a test is the user and plays the nodes: the control plane has none.
+
+Everything else is real: API server, Job controller, scheduler, garbage collector.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import time
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from kubernetes.client import BatchV1Api, CoreV1Api, CustomObjectsApi
+from kubernetes.client.exceptions import NotFoundException
+from kubernetes.config import new_client_from_config
+
+from cluster.handle import Cluster
+from finetune_operator.vocabulary import API_VERSION, GROUP, KIND, PLURAL, VERSION
+from unit.operator.builders import MINIMAL, merged
+
+Json = dict[str, Any]
+T = TypeVar("T")
+PATIENCE = 20.0
+
+
+def until(condition: Callable[[], T | None], what: str, seconds: float = PATIENCE) -> T:
+    """What the condition returns as soon as that is something."""
+    deadline = time.monotonic() + seconds
+    while True:
+        found = condition()
+        if found:
+            return found
+        assert time.monotonic() < deadline, f"not within {seconds:.0f} s: {what}"
+        time.sleep(0.05)
+
+
+class World:
+    """FineTuneJobs, their Jobs and pods in one namespace."""
+
+    def __init__(self, cluster: Cluster, namespace: str) -> None:
+        client = new_client_from_config(config_file=str(cluster.kubeconfig))
+        self.cluster = cluster
+        self.namespace = namespace
+        self._core, self._batch, self._custom = (
+            CoreV1Api(client),
+            BatchV1Api(client),
+            CustomObjectsApi(client),
+        )
+        self._client = client
+
+    # The user.
+
+    def apply(self, name: str, **changes: Any) -> Json:
+        """Create a FineTuneJob: the shortest spec with these changes."""
+        body = {
+            "apiVersion": API_VERSION,
+            "kind": KIND,
+            "metadata": {"name": name},
+            "spec": merged(MINIMAL, changes),
+        }
+        created: Json = self._custom.create_namespaced_custom_object(
+            GROUP, VERSION, self.namespace, PLURAL, body
+        )
+        return created
+
+    def change(self, name: str, **spec: Any) -> None:
+        """Merge into the spec."""
+        self._custom.patch_namespaced_custom_object(
+            GROUP, VERSION, self.namespace, PLURAL, name, {"spec": spec}
+        )
+
+    def delete(self, name: str) -> None:
+        self._custom.delete_namespaced_custom_object(GROUP, VERSION, self.namespace, PLURAL, name)
+
+    def status(self, name: str) -> Json:
+        found: Json = self._custom.get_namespaced_custom_object(
+            GROUP, VERSION, self.namespace, PLURAL, name
+        )
+        return dict(found.get("status", {}))
+
+    def condition(self, name: str, kind: str) -> Json:
+        """A condition of the FineTuneJob, {} when it has none of this type."""
+        for condition in self.status(name).get("conditions", []):
+            if condition["type"] == kind:
+                return dict(condition)
+        return {}
+
+    def wait_for_phase(self, name: str, phase: str, seconds: float = PATIENCE) -> Json:
+        """The status once the run is in this phase."""
+
+        def reached() -> Json | None:
+            status = self.status(name)
+            return status if status.get("phase") == phase else None
+
+        return until(reached, f"{name} is {phase}, not {self.status(name)}", seconds)
+
+    def wait_for_message(self, name: str, part: str, seconds: float = PATIENCE) -> str:
+        """The run's message once it contains this."""
+
+        def told() -> str | None:
+            message = str(self.status(name).get("message"))
+            return message if part in message else None
+
+        return until(told, f"{part!r} in {self.status(name).get('message')!r}", seconds)
+
+    def events(self, name: str) -> list[Json]:
+        """Events about the FineTuneJob, oldest first."""
+        found = self._json(
+            self._core.list_namespaced_event(
+                self.namespace, field_selector=f"involvedObject.name={name}"
+            )
+        )
+        return sorted(found["items"], key=lambda event: str(event["firstTimestamp"]))
+
+    # The cluster.
+
+    def jobs(self) -> list[str]:
+        found = self._json(self._batch.list_namespaced_job(self.namespace))
+        return sorted(job["metadata"]["name"] for job in found["items"])
+
+    def job(self, name: str) -> Json | None:
+        try:
+            return self._json(self._batch.read_namespaced_job(name, self.namespace))
+        except NotFoundException:
+            return None
+
+    def wait_for_job(self, name: str, seconds: float = PATIENCE) -> Json:
+        return until(lambda: self.job(name), f"there is a Job {name}, only {self.jobs()}", seconds)
+
+    def create_job(self, name: str) -> None:
+        """A Job of somebody else's."""
+        container = {"name": "x", "image": "x"}
+        pod = {"restartPolicy": "Never", "containers": [container]}
+        body = {"metadata": {"name": name}, "spec": {"suspend": True, "template": {"spec": pod}}}
+        self._batch.create_namespaced_job(self.namespace, body)
+
+    def delete_job(self, name: str) -> None:
+        self._batch.delete_namespaced_job(name, self.namespace, propagation_policy="Background")
+
+    # The nodes.
+
+    def pods(self, job: str) -> list[Json]:
+        """The pods that the Job controller has made."""
+        found = self._json(
+            self._core.list_namespaced_pod(
+                self.namespace, label_selector=f"batch.kubernetes.io/job-name={job}"
+            )
+        )
+        return list(found["items"])
+
+    def wait_for_pod(self, job: str) -> str:
+        self.wait_for_job(job)
+        pods = until(lambda: self.pods(job), f"there is a pod of {job}")
+        return str(pods[0]["metadata"]["name"])
+
+    def run(self, job: str) -> str:
+        """Let the Job's first pod run; its name."""
+        pod = self.wait_for_pod(job)
+        ready = {"type": "Ready", "status": "True"}
+        self._set_status(pod, {"phase": "Running", "conditions": [ready]})
+        return pod
+
+    def finish(self, job: str, code: int = 0, message: str = "", **result: Any) -> None:
+        """Let the Job's first pod end as the stage contract says."""
+        pod = self.wait_for_pod(job)
+        document = json.dumps({"message": message, "result": result}) if message else ""
+        terminated = {
+            "exitCode": code,
+            "reason": "Error" if code else "Completed",
+            "message": document,
+            "finishedAt": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        }
+        container = {
+            "name": self._container(job),
+            "image": "x",
+            "imageID": "",
+            "ready": False,
+            "restartCount": 0,
+            "state": {"terminated": terminated},
+        }
+        self._set_status(
+            pod,
+            {
+                "phase": "Failed" if code else "Succeeded",
+                "conditions": [{"type": "Ready", "status": "False"}],
+                "containerStatuses": [container],
+            },
+        )
+
+    def wait_for_end_of(self, job: str) -> None:
+        """Stop the pods of a Job that is being deleted, and wait until it is gone."""
+
+        def gone() -> bool:
+            found = self.job(job)
+            if found is not None and "deletionTimestamp" in found["metadata"]:
+                self.stop_pods(job)
+            return found is None
+
+        until(gone, f"{job} is gone")
+
+    def stop_pods(self, job: str) -> None:
+        """What a kubelet does with pods that are being deleted."""
+        for pod in self.pods(job):
+            name = pod["metadata"]["name"]
+            with contextlib.suppress(NotFoundException):
+                self._core.delete_namespaced_pod(name, self.namespace, grace_period_seconds=0)
+
+    def _container(self, job: str) -> str:
+        found = self.job(job)
+        assert found is not None
+        return str(found["spec"]["template"]["spec"]["containers"][0]["name"])
+
+    def _set_status(self, pod: str, status: Json) -> None:
+        self._core.patch_namespaced_pod_status(pod, self.namespace, {"status": status})
+
+    def _json(self, typed: Any) -> Json:
+        return dict(self._client.sanitize_for_serialization(typed))
