@@ -1,4 +1,5 @@
 import json
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +51,26 @@ def test_the_documented_example_is_the_plan_of_the_spec_that_it_shows() -> None:
 def test_the_trainer_reads_what_the_operator_plans(changes: dict[str, Any]) -> None:
     run = Run.model_validate(plan(**changes).run)
     assert run.plan_hash == plan(**changes).hash
+
+
+@pytest.mark.parametrize("changes", [{}, EXAMPLE, {"method": {"lora": None, "full": {}}}])
+def test_no_word_of_the_plan_is_unknown_to_the_contracts_schema(changes: dict[str, Any]) -> None:
+    schema = json.loads((DOCS / "run.schema.json").read_text())
+    assert set(schema["required"]) <= set(plan(**changes).run)
+    assert list(unknown(plan(**changes).run, schema, schema["$defs"])) == []
+
+
+def unknown(value: Any, schema: dict[str, Any], types: dict[str, Any]) -> Iterator[str]:
+    """The keys of this value that the schema does not name."""
+    for member in schema.get("anyOf", [schema]):
+        if "$ref" in member:
+            schema = types[member["$ref"].rpartition("/")[2]]
+    if isinstance(value, Mapping) and "properties" in schema:
+        for key, inner in value.items():
+            if key not in schema["properties"]:
+                yield key
+            else:
+                yield from unknown(inner, schema["properties"][key], types)
 
 
 @pytest.mark.parametrize(
