@@ -202,7 +202,7 @@ def test_deleting_a_run_leaves_nothing(world: World) -> None:
     until(
         lambda: not world.cluster.kubectl("get", kinds, "-n", world.namespace, *selector),
         "everything is collected",
-        seconds=40,
+        seconds=60,
     )
 
 

@@ -188,7 +188,7 @@ class World:
             },
         )
 
-    def wait_for_end_of(self, job: str) -> None:
+    def wait_for_end_of(self, job: str, seconds: float = PATIENCE) -> None:
         """Stop the pods of a Job that is being deleted, and wait until it is gone."""
 
         def gone() -> bool:
@@ -197,7 +197,7 @@ class World:
                 self.stop_pods(job)
             return found is None
 
-        until(gone, f"{job} is gone")
+        until(gone, f"{job} is gone", seconds)
 
     def stop_pods(self, job: str) -> None:
         """What a kubelet does with pods that are being deleted."""

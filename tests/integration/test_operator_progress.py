@@ -1,0 +1,133 @@
+"""Progress reports on the real endpoint, with real tokens judged by the real API server."""
+
+from __future__ import annotations
+
+import json
+import ssl
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.error import HTTPError
+from urllib.request import Request, urlopen
+
+import pytest
+
+from cluster.handle import Cluster
+from finetune_operator.core.naming import progress_audience, progress_path
+from integration.operator_process import OperatorProcess, free_port, install, kubeconfig
+from integration.world import World, until
+
+
+class Endpoint:
+    """The operator and its progress endpoint, in a namespace of its own."""
+
+    def __init__(self, world: World, directory: Path) -> None:
+        port = free_port()
+        self.world = world
+        self.url = f"https://localhost:{port}"
+        self.tls = directory / "tls"
+        self.operator = OperatorProcess(
+            kubeconfig(world.cluster, directory / "kubeconfig"),
+            directory / "log",
+            {
+                "FINETUNE_WATCH_NAMESPACES": world.namespace,
+                "FINETUNE_PROGRESS_URL": self.url,
+                "FINETUNE_PROGRESS_PORT": str(port),
+                "FINETUNE_TLS_DIR": str(self.tls),
+            },
+        )
+
+    def token(self, audience: str, *pod: str) -> str:
+        bound = ("--bound-object-kind=Pod", f"--bound-object-name={pod[0]}") if pod else ()
+        arguments = ("create", "token", "default", "-n", self.world.namespace)
+        return self.world.cluster.kubectl(*arguments, f"--audience={audience}", *bound).strip()
+
+    def report(self, run: str, token: str, **status: Any) -> int:
+        """Send a report as transformers does; the answer's status."""
+        request = Request(
+            self.url + progress_path(self.world.namespace, run),
+            data=json.dumps({"trainerStatus": status}).encode(),
+            headers={"Authorization": f"Bearer {token}", "Content-Type": "application/json"},
+        )
+        trusted = ssl.create_default_context(cafile=str(self.tls / "ca.crt"))
+        try:
+            with urlopen(request, timeout=5, context=trusted) as answer:
+                return int(answer.status)
+        except HTTPError as error:
+            return error.code
+
+
+@pytest.fixture
+def endpoint(control_plane: Cluster, tmp_path: Path) -> Iterator[Endpoint]:
+    install(control_plane)
+    with control_plane.namespace("progress") as namespace:
+        made = Endpoint(World(control_plane, namespace), tmp_path)
+        made.operator.start()
+        yield made
+        made.operator.kill()
+
+
+def test_reports_of_the_training_pod_reach_status(endpoint: Endpoint) -> None:
+    world = endpoint.world
+    world.apply("demo")
+    world.finish("demo-prepare-1", message="Done.", totalSteps=200)
+    pod = world.run("demo-train-1")
+    token = endpoint.token(progress_audience(world.namespace, "demo"), pod)
+    metrics = [
+        {"name": "current_step", "value": "84"},
+        {"name": "total_steps", "value": "200"},
+        {"name": "loss", "value": "1.93"},
+    ]
+
+    def send() -> bool:
+        # The operator may not have seen the Job yet that it has just made.
+        sent = endpoint.report("demo", token, progressPercentage=42, metrics=metrics)
+        return sent == 200
+
+    until(send, "a report is taken")
+    status = until(
+        lambda: (s := world.status("demo")).get("progress", {}).get("step") and s, "step in status"
+    )
+    assert (status["progress"]["step"], status["progress"]["percent"]) == (84, 42)
+    assert status["metrics"]["loss"] == "1.93"
+    columns = world.cluster.kubectl("get", "-n", world.namespace, "ftj", "demo")
+    assert "42%" in columns
+    assert "84/200" in columns
+
+
+def test_the_pinned_plan_carries_the_authority_for_the_pods(endpoint: Endpoint) -> None:
+    world = endpoint.world
+    world.apply("demo")
+    world.finish("demo-prepare-1", message="Done.")
+    job = world.wait_for_job("demo-train-1")
+    [container] = job["spec"]["template"]["spec"]["containers"]
+    environment = {entry["name"]: entry.get("value") for entry in container["env"]}
+    assert environment["KUBEFLOW_TRAINER_SERVER_URL"] == endpoint.url + progress_path(
+        world.namespace, "demo"
+    )
+    found = world.cluster.kubectl(
+        *("get", "configmaps", "-n", world.namespace, "-o", "jsonpath={.items[*].data.ca\\.crt}")
+    )
+    assert (endpoint.tls / "ca.crt").read_text().strip() in found
+
+
+def test_nobody_else_may_report(endpoint: Endpoint) -> None:
+    world = endpoint.world
+    for run in ("demo", "other"):
+        world.apply(run)
+    world.finish("demo-prepare-1", message="Done.")
+    prepare, train = world.wait_for_pod("other-prepare-1"), world.run("demo-train-1")
+    audience = progress_audience(world.namespace, "demo")
+    until(
+        lambda: endpoint.report("demo", endpoint.token(audience, train)) == 200,
+        "the training pod may",
+    )
+    for name, run, token, status in (
+        ("for another audience", "demo", endpoint.token("kubernetes", train), 401),
+        ("no token at all", "demo", "x", 401),
+        ("for another run", "other", endpoint.token(audience, train), 401),
+        ("of a pod of another run", "demo", endpoint.token(audience, prepare), 403),
+        ("of no pod", "demo", endpoint.token(audience), 403),
+        ("for a run that is not there", "nobody", endpoint.token(audience, train), 404),
+    ):
+        assert endpoint.report(run, token) == status, name
