@@ -81,6 +81,12 @@ integration: $(READY) ## Tests against a real API server
 e2e: $(READY) ## Tests on a real node
 	@$(BIN)/pytest tests/e2e
 
+# --- figures -------------------------------------------------------------------------------------
+
+.PHONY: bench-operator
+bench-operator: $(READY) ## Latency, API writes and memory of the operator, on a control plane of its own
+	@$(BIN)/python benchmarks/operator_latency.py
+
 # --- generated files -----------------------------------------------------------------------------
 
 .PHONY: crd

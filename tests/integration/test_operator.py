@@ -192,6 +192,17 @@ def test_nodes_find_each_other_through_a_service(world: World) -> None:
     assert world.cluster.kubectl("get", "-n", world.namespace, f"service/{subdomain}", "-o", "name")
 
 
+def test_many_at_once_each_get_their_first_job_once(world: World) -> None:
+    names = [f"many-{number}" for number in range(30)]
+    for name in names:
+        world.apply(name)
+    for name in names:
+        world.wait_for_phase(name, "Preparing")
+    assert world.jobs() == sorted(f"{name}-prepare-1" for name in names)
+    told = [[event["reason"] for event in world.events(name)] for name in names]
+    assert told == [["Started"]] * len(names)
+
+
 def test_deleting_a_run_leaves_nothing(world: World) -> None:
     world.apply("brief")
     world.wait_for_pod("brief-prepare-1")

@@ -10,6 +10,7 @@ import asyncio
 import dataclasses
 import logging
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from pydantic import ValidationError
@@ -36,6 +37,16 @@ log = logging.getLogger(__name__)
 
 Decide = Callable[[Observed, datetime], Decision]
 
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """A decision that was carried out, and what it was made on."""
+
+    resource: FineTuneJob
+    entry: RunEntry
+    decision: Decision
+
+
 # What was refused (a quota, a right) changes by someone's hand: looking often does not help.
 REFUSED_EVERY = 15.0
 
@@ -61,6 +72,7 @@ class Reconciler:
         self._actions = actions
         self._writer = writer
         self._decide = decide
+        self._unwritten: dict[Key, Outcome] = {}
 
     async def work(self) -> None:
         """A worker: takes keys from the queue until it is cancelled."""
@@ -81,6 +93,9 @@ class Reconciler:
 
     async def reconcile(self, key: Key) -> float | None:
         """One look; in how many seconds to look again at the latest, if at all."""
+        unwritten = self._unwritten.pop(key, None)
+        if unwritten is not None:
+            await self._write(unwritten)
         entry = self._store.run(key)
         if entry is None:
             return None
@@ -103,8 +118,13 @@ class Reconciler:
         except Refused as refused:
             decision, refusal = self._after_refusal(observed, refused)
             again = _earliest(again, refusal)
+        outcome = Outcome(resource, entry, decision)
+        if decision.actions and self._queue.urgent_waiting():
+            # Other runs wait for their first Job: what became of this one is told after that.
+            self._unwritten[key] = outcome
+            return 0.0
         again = _earliest(again, decision.requeue_after)
-        return _earliest(again, await self._write(resource, entry, decision, memory))
+        return _earliest(again, await self._write(outcome))
 
     async def _carry_out(self, action: Action, resource: FineTuneJob, memory: Memory) -> None:
         await self._actions.carry_out(action, resource)
@@ -126,10 +146,10 @@ class Reconciler:
         decision = self._decide(facts, datetime.now(UTC))
         return decision, None if refusal.final else REFUSED_EVERY
 
-    async def _write(
-        self, resource: FineTuneJob, entry: RunEntry, decision: Decision, memory: Memory
-    ) -> float | None:
-        written, due = await self._writer.write(resource, entry, decision, memory)
+    async def _write(self, outcome: Outcome) -> float | None:
+        resource, decision = outcome.resource, outcome.decision
+        memory = self._memories.of(outcome.entry.uid)
+        written, due = await self._writer.write(resource, outcome.entry, decision, memory)
         if written and decision.status.phase != resource.status.phase:
             log.info(
                 "%s/%s: phase %s: %s",

@@ -1,4 +1,7 @@
-"""When a changed status is written: transitions at once, mere progress every ten seconds. Pure."""
+"""When a changed status is written: transitions at once, mere progress every ten seconds. Pure.
+
+Progress is also what a stage waits for: the words of a message change more often than its meaning.
+"""
 
 from __future__ import annotations
 
@@ -7,12 +10,24 @@ from typing import Any
 Json = dict[str, Any]
 
 PROGRESS_SECONDS = 10.0
-PROGRESS_FIELDS = frozenset({"progress", "metrics", "memory"})
+PROGRESS_FIELDS = ("progress", "metrics", "memory", "message")
+LISTS_WITH_MESSAGES = ("conditions", "stages")
+WORDS = ("message", "reason")
 
 
 def delay_of_write(old: Json, new: Json, since_last: float | None) -> float:
     """Seconds to wait before `new` replaces `old`; `since_last` is the age of the last write."""
-    changed = {field for field in old.keys() | new.keys() if old.get(field) != new.get(field)}
-    if since_last is None or not changed <= PROGRESS_FIELDS:
+    if since_last is None or _essence(old) != _essence(new):
         return 0.0
     return max(0.0, PROGRESS_SECONDS - since_last)
+
+
+def _essence(status: Json) -> Json:
+    """The status without what may change without a transition."""
+    essence = {field: value for field, value in status.items() if field not in PROGRESS_FIELDS}
+    for field in LISTS_WITH_MESSAGES:
+        entries = status.get(field, [])
+        essence[field] = [
+            {name: value for name, value in entry.items() if name not in WORDS} for entry in entries
+        ]
+    return essence

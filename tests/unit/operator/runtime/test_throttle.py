@@ -6,7 +6,13 @@ import pytest
 
 from finetune_operator.runtime.throttle import delay_of_write
 
-OLD = {"phase": "Training", "progress": {"step": 1}, "metrics": {"loss": "2"}}
+READY = {"type": "Ready", "status": "False", "reason": "Training", "message": "train runs"}
+OLD = {
+    "conditions": [READY],
+    "phase": "Training",
+    "progress": {"step": 1},
+    "metrics": {"loss": "2"},
+}
 
 
 @pytest.mark.parametrize(
@@ -17,6 +23,19 @@ OLD = {"phase": "Training", "progress": {"step": 1}, "metrics": {"loss": "2"}}
         ("the first progress does not wait", {**OLD, "progress": {"step": 2}}, None, 0.0),
         ("metrics are progress", {**OLD, "metrics": {"loss": "1"}}, 1.0, 9.0),
         ("so are metrics that appear", {**OLD, "memory": {"measured": "1Gi"}}, 1.0, 9.0),
+        ("what it waits for is progress", {**OLD, "message": "no node"}, 1.0, 9.0),
+        (
+            "so are the words of a condition",
+            {**OLD, "conditions": [{**READY, "reason": "Unschedulable", "message": "no node"}]},
+            1.0,
+            9.0,
+        ),
+        (
+            "a condition that changes is a transition",
+            {**OLD, "conditions": [{**READY, "status": "True"}]},
+            1.0,
+            0.0,
+        ),
         ("a transition does not wait", {**OLD, "phase": "Merging"}, 0.0, 0.0),
         (
             "progress goes with a transition",
