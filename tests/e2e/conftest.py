@@ -11,6 +11,16 @@ from e2e.bench import Bench, Stack
 from stack import hub, operator
 
 
+# Pods start, load torch and run one after the other; each wait has a limit and a message of its own.
+TEST_SECONDS = 600
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if "bench" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.timeout(TEST_SECONDS))
+
+
 @pytest.fixture(scope="session")
 def stack(cluster: Cluster) -> Stack:
     hub.install(cluster)

@@ -73,9 +73,7 @@ def test_columns_of_kubectl_get_and_events_tell_the_story(bench: Bench) -> None:
 
 
 def test_two_training_pods_meet_through_the_headless_service(bench: Bench) -> None:
-    name = bench.apply(
-        tiny_job("two", upload=None, resources={"nodes": 2, "gpusPerNode": 1, "cpu": "1"})
-    )
+    name = bench.apply(tiny_job("two", upload=None, resources={"nodes": 2, "gpusPerNode": 1}))
 
     resource = bench.wait_for_phase(name, "Succeeded")
 
