@@ -10,8 +10,7 @@ from cluster.handle import Cluster
 from e2e.bench import Bench, Stack
 from stack import hub, operator
 
-
-# Pods start, load torch and run one after the other; each wait has a limit and a message of its own.
+# Pods start and load torch one after the other; each wait has a limit and message of its own.
 TEST_SECONDS = 600
 
 
