@@ -82,7 +82,7 @@ def test_two_training_pods_meet_through_the_headless_service(bench: Bench) -> No
     assert all(pod["status"]["phase"] == "Succeeded" for pod in pods)
     assert stage(resource, "train")["attempt"] == 1
     log = bench.kubectl("logs", "-l", f"batch.kubernetes.io/job-name={name}-train-1", "--tail=-1")
-    assert "world size 2" in log
+    assert "2 process(es)" in log
 
 
 def test_suspending_saves_a_checkpoint_and_resuming_goes_on_from_it(bench: Bench) -> None:

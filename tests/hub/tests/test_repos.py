@@ -51,11 +51,13 @@ def test_info_shows_card_files_and_commit(writer: HfApi, repo: str) -> None:
     sha = put(writer, repo, "deep/er/weights.bin", b"\0" * 1000)
     info = writer.model_info(repo, files_metadata=True)
     assert (info.sha, info.private, info.id) == (sha, False, repo)
-    assert info.card_data is not None and info.card_data.license == "mit"
+    assert info.card_data is not None
+    assert info.card_data.license == "mit"
     assert {"one", "license:mit", "base_model:a/b"} <= set(info.tags or [])
     files = {file.rfilename: file for file in info.siblings or []}
     assert set(files) == {".gitattributes", "README.md", "deep/er/weights.bin"}
-    assert files["deep/er/weights.bin"].lfs is not None and files["README.md"].lfs is None
+    assert files["deep/er/weights.bin"].lfs is not None
+    assert files["README.md"].lfs is None
 
 
 def test_a_card_that_is_not_yaml_is_refused(writer: HfApi, repo: str) -> None:
@@ -72,7 +74,8 @@ def test_tree_and_paths(writer: HfApi, repo: str) -> None:
     assert deep == {".gitattributes", "a", "a/b", "a/b/c.txt", "a/d.txt"}
     found = writer.get_paths_info(repo, ["a/d.txt", "a/b", "missing"], expand=True)
     assert [item.path for item in found] == ["a/d.txt", "a/b"]
-    assert found[0].last_commit is not None and found[0].last_commit.oid == sha
+    assert found[0].last_commit is not None
+    assert found[0].last_commit.oid == sha
 
 
 def test_long_trees_come_in_pages(writer: HfApi, repo: str) -> None:
@@ -158,7 +161,8 @@ def test_names_outside_the_folder_are_refused(hub_server: HubServer) -> None:
 
 def test_listing(writer: HfApi, repo: str) -> None:
     assert repo in [model.id for model in writer.list_models(author="acme")]
-    assert writer.repo_exists(repo) and not writer.repo_exists("acme/none")
+    assert writer.repo_exists(repo)
+    assert not writer.repo_exists("acme/none")
 
 
 def test_commits_at_the_same_time_all_arrive(writer: HfApi, repo: str) -> None:
