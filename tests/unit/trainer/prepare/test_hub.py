@@ -96,29 +96,29 @@ def repositories(hub_server: HubServer, tmp_path_factory: pytest.TempPathFactory
     (root / "model" / "original").mkdir()
     (root / "model" / "original" / "consolidated.pth").write_bytes(b"0" * 1000)
     (root / "model" / "README.md").write_text("---\nlicense: apache-2.0\n---\n")
-    for name, private in (("acme/tiny", False), ("acme/secret", True)):
+    for name, private in (("initech/tiny", False), ("initech/secret", True)):
         api.create_repo(name, private=private, exist_ok=True)
         api.upload_folder(repo_id=name, folder_path=root / "model")
-    api.create_repo("acme/bert", exist_ok=True)
+    api.create_repo("initech/bert", exist_ok=True)
     config = json.dumps({"model_type": "bert", "architectures": ["BertForMaskedLM"]})
     for name, content in (("config.json", config), ("model.safetensors", "x")):
-        api.upload_file(repo_id="acme/bert", path_in_repo=name, path_or_fileobj=content.encode())
-    api.create_repo("acme/old", exist_ok=True)
+        api.upload_file(repo_id="initech/bert", path_in_repo=name, path_or_fileobj=content.encode())
+    api.create_repo("initech/old", exist_ok=True)
     for name in ("config.json", "pytorch_model.bin"):
-        api.upload_file(repo_id="acme/old", path_in_repo=name, path_or_fileobj=b"{}")
-    api.create_repo("acme/rows", repo_type="dataset", exist_ok=True)
+        api.upload_file(repo_id="initech/old", path_in_repo=name, path_or_fileobj=b"{}")
+    api.create_repo("initech/rows", repo_type="dataset", exist_ok=True)
     write_rows(root / "data" / "train.jsonl", questions(20))
     write_rows(root / "data" / "test.jsonl", questions(6))
-    api.upload_folder(repo_id="acme/rows", repo_type="dataset", folder_path=root / "data")
-    api.create_tag("acme/rows", tag="first", repo_type="dataset")
+    api.upload_folder(repo_id="initech/rows", repo_type="dataset", folder_path=root / "data")
+    api.create_tag("initech/rows", tag="first", repo_type="dataset")
     write_rows(root / "data" / "train.jsonl", questions(30))
-    api.upload_folder(repo_id="acme/rows", repo_type="dataset", folder_path=root / "data")
+    api.upload_folder(repo_id="initech/rows", repo_type="dataset", folder_path=root / "data")
 
 
 pytestmark = pytest.mark.usefixtures("repositories")
 
 
-def hub_plan(model: str = "acme/tiny", data: str = "acme/rows", **dataset: Any) -> Run:
+def hub_plan(model: str = "initech/tiny", data: str = "initech/rows", **dataset: Any) -> Run:
     return plan(model={"source": f"hf://{model}"}, dataset={"source": f"hf://{data}", **dataset})
 
 
@@ -126,8 +126,8 @@ def test_model_and_data_arrive_at_the_commit_that_the_revision_named(pod: Pod) -
     code, document = pod.run_alone(hub_plan(validation={"split": "test"}))
     assert code == 0, document
     api = pod.hub.api()
-    assert document["result"]["modelCommit"] == api.model_info("acme/tiny").sha
-    assert document["result"]["datasetCommit"] == api.dataset_info("acme/rows").sha
+    assert document["result"]["modelCommit"] == api.model_info("initech/tiny").sha
+    assert document["result"]["datasetCommit"] == api.dataset_info("initech/rows").sha
     assert len(Examples(pod.workspace.data / "train")) == 30
     assert len(Examples(pod.workspace.data / "validation")) == 6
     assert load_file(pod.workspace.model / "model.safetensors")
@@ -153,17 +153,17 @@ def test_a_model_that_is_there_is_not_fetched_again(pod: Pod) -> None:
 
 def test_a_private_model_is_read_with_its_token(pod: Pod) -> None:
     pod.token("model", pod.hub.read_token)
-    assert pod.run(hub_plan("acme/secret"))[0] == 0
+    assert pod.run(hub_plan("initech/secret"))[0] == 0
 
 
 @pytest.mark.parametrize(
     ("run", "sentence"),
     [
-        (hub_plan("acme/none"), "Model hf://acme/none was not found on "),
-        (hub_plan("acme/secret"), "set spec.model.tokenSecretRef"),
-        (hub_plan("acme/bert"), "not a causal language model (BertForMaskedLM)"),
-        (hub_plan("acme/old"), "has only pytorch_model.bin"),
-        (hub_plan(data="acme/none"), "Data set hf://acme/none was not found on "),
+        (hub_plan("initech/none"), "Model hf://initech/none was not found on "),
+        (hub_plan("initech/secret"), "set spec.model.tokenSecretRef"),
+        (hub_plan("initech/bert"), "not a causal language model (BertForMaskedLM)"),
+        (hub_plan("initech/old"), "has only pytorch_model.bin"),
+        (hub_plan(data="initech/none"), "Data set hf://initech/none was not found on "),
         (hub_plan(revision="gone"), 'spec.dataset.revision names "gone"'),
         (hub_plan(split="trian"), 'names "trian"; the data set has: '),
         (hub_plan(subset="nosuch"), "spec.dataset.subset"),
@@ -188,13 +188,13 @@ def test_a_hub_that_cannot_be_reached_can_be_tried_again(
     monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
     code, document = pod.run(hub_plan())
     assert code == 11
-    assert "could not be reached for Model hf://acme/tiny" in document["message"]
+    assert "could not be reached for Model hf://initech/tiny" in document["message"]
 
 
 def test_a_busy_hub_can_be_tried_again(pod: Pod, monkeypatch: pytest.MonkeyPatch) -> None:
     # The client waits and tries again by itself; here it need not wait.
     monkeypatch.setattr("huggingface_hub.utils._http.time.sleep", lambda seconds: None)
-    fault = {"prefix": "/api/models/acme/tiny", "status": 503, "times": 50}
+    fault = {"prefix": "/api/models/initech/tiny", "status": 503, "times": 50}
     headers = {"Authorization": f"Bearer {pod.hub.write_token}"}
     url = f"{pod.hub.endpoint}/admin/faults"
     with httpx.Client(headers=headers) as client:
@@ -204,18 +204,18 @@ def test_a_busy_hub_can_be_tried_again(pod: Pod, monkeypatch: pytest.MonkeyPatch
         finally:
             client.delete(url)
     assert code == 11
-    assert "answered 503 for Model hf://acme/tiny" in document["message"]
+    assert "answered 503 for Model hf://initech/tiny" in document["message"]
 
 
 def test_a_gated_model_names_what_to_accept(pod: Pod) -> None:
     api = pod.hub.api(pod.hub.write_token)
-    api.update_repo_settings("acme/tiny", gated="manual")
+    api.update_repo_settings("initech/tiny", gated="manual")
     try:
         code, document = pod.run(hub_plan())
     finally:
-        api.update_repo_settings("acme/tiny", gated=False)
+        api.update_repo_settings("initech/tiny", gated=False)
     assert code == 10
-    assert "Model hf://acme/tiny is gated" in document["message"]
+    assert "Model hf://initech/tiny is gated" in document["message"]
     assert "spec.model.tokenSecretRef" in document["message"]
 
 
