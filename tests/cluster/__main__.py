@@ -51,7 +51,7 @@ def _image(arguments: argparse.Namespace) -> int:
 
 def _kubectl(arguments: argparse.Namespace) -> int:
     command = [str(binaries.ensure(["kubectl"])["kubectl"])]
-    command += ["--kubeconfig", str(paths.kubeconfig()), *arguments.arguments]
+    command += ["--kubeconfig", str(paths.kubeconfig()), *arguments.rest]
     return subprocess.run(command).returncode
 
 
@@ -69,10 +69,12 @@ def main() -> int:
     image = verbs.add_parser("image", help="build and push images; print their references")
     image.add_argument("names", nargs="+", metavar="NAME", choices=sorted(images.RECIPES))
     image.set_defaults(action=_image)
-    kubectl = verbs.add_parser("kubectl", help="run kubectl against it")
-    kubectl.add_argument("arguments", nargs=argparse.REMAINDER)
+    kubectl = verbs.add_parser("kubectl", help="run kubectl against it", add_help=False)
     kubectl.set_defaults(action=_kubectl)
-    arguments = parser.parse_args()
+    arguments, rest = parser.parse_known_args()
+    if rest and arguments.action is not _kubectl:
+        parser.error(f"unknown: {' '.join(rest)}")
+    arguments.rest = rest
     try:
         return int(arguments.action(arguments))
     except ClusterError as error:

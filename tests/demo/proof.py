@@ -51,7 +51,9 @@ def download(endpoint: str, repository: str, commit: str, folder: Path) -> list[
         ProofError: the tree is not what a user of the model needs.
     """
     from huggingface_hub import snapshot_download
+    from huggingface_hub.utils.tqdm import disable_progress_bars
 
+    disable_progress_bars()
     snapshot_download(repository, revision=commit, local_dir=folder, endpoint=endpoint, token=False)
     names = sorted(
         str(path.relative_to(folder))
@@ -69,7 +71,9 @@ def answers(model: Path, questions: tuple[str, ...] = QUESTIONS) -> list[str]:
     """Greedy answers of the model in `model` to each question, through its own chat template."""
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers.utils import logging
 
+    logging.disable_progress_bar()
     tokenizer = AutoTokenizer.from_pretrained(model)
     network = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32)
     found = []

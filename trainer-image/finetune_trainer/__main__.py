@@ -7,6 +7,7 @@ does not pay for torch.
 from __future__ import annotations
 
 import sys
+import warnings
 from importlib import import_module
 
 from finetune_trainer.outcome import run_stage
@@ -27,6 +28,8 @@ def main(arguments: list[str]) -> int:
         print(f"usage: finetune-trainer {{{','.join(VERBS)}}}", file=sys.stderr)
         return 2
     verb = arguments[0]
+    # What libraries tell their developers would bury the stage's own words in the pod's log.
+    warnings.filterwarnings("ignore", category=FutureWarning)
     workspace = Workspace.from_environment()
     # Every package has `stage(run, workspace) -> (message, result)`.
     return run_stage(

@@ -6,6 +6,7 @@ Belongs here: names and the chat template, needed by more than one stage. Does n
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 _WEIGHT_SUFFIXES = frozenset(
@@ -36,6 +37,15 @@ def companions(directory: Path) -> list[Path]:
         and not file.name.startswith(".")
         and not file.name.endswith((".index.json", "README.md"))
     ]
+
+
+def write_companions(base: Path, target: Path, chat_template: str | None) -> None:
+    """Copy the base's companions; a template of the run's replaces the base's."""
+    for file in companions(base):
+        shutil.copyfile(file, target / file.name)
+    if chat_template is not None:
+        for name, content in chat_template_files(target, chat_template).items():
+            (target / name).write_bytes(content)
 
 
 def is_tokenizer(file: Path) -> bool:

@@ -22,6 +22,8 @@ from finetune_trainer.workspace import Workspace, write_json
 TERMINATION_LOG = "/dev/termination-log"
 TERMINATION_LIMIT = 4096
 
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+
 
 class Outcome(IntEnum):
     """A stage's outcome; the value is the exit code."""
@@ -105,16 +107,24 @@ def classify(error: BaseException) -> Outcome:
         return error.outcome
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return Outcome.OUT_OF_MEMORY
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+    if _volume_is_full(error):
         return Outcome.USER_ERROR
     return Outcome.RETRYABLE
+
+
+def _volume_is_full(error: BaseException) -> bool:
+    """Whether a write failed for want of space, also where a library hides that in its text."""
+    if isinstance(error, OSError):
+        return error.errno in _FULL
+    # safetensors and tokenizers write by themselves, in Rust.
+    return any(f"(os error {number})" in str(error) for number in _FULL)
 
 
 def describe(error: BaseException) -> str:
     """One sentence for a person."""
     if isinstance(error, StageError):
         return str(error)
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+    if _volume_is_full(error):
         return "The workspace volume is full: set spec.storage.size to a larger size."
     text = " ".join(str(error).split())
     return f"{type(error).__name__}: {text}" if text else type(error).__name__

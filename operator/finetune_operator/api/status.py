@@ -18,6 +18,10 @@ Short = Annotated[str, Field(max_length=256)]
 Time = Annotated[str, Field(max_length=32, json_schema_extra={"format": "date-time"})]
 
 
+def _is_zero(count: int) -> bool:
+    return count == 0
+
+
 class Condition(ApiModel):
     """As metav1.Condition."""
 
@@ -47,6 +51,7 @@ class StageStatus(ApiModel):
         default=0,
         ge=0,
         le=9999,
+        exclude_if=_is_zero,
         description="Attempts that count as failed since the start or the last rerun, without "
         "those that ran out of memory.",
     )
@@ -54,6 +59,7 @@ class StageStatus(ApiModel):
         default=0,
         ge=0,
         le=9999,
+        exclude_if=_is_zero,
         description="Attempts that ran out of memory since the start or the last rerun.",
     )
     job: Short | None = Field(default=None, description="Job of the latest attempt.")
@@ -103,7 +109,7 @@ class Artifacts(ApiModel):
     merged: Short | None = Field(default=None, description="Path of the whole model in it.")
     repository: Short | None = Field(default=None, description="Repository on the Hub.")
     commit: Short | None = Field(default=None, description="Commit in that repository.")
-    url: Short | None = Field(default=None, description="Address of that commit.")
+    url: Short | None = Field(default=None, description="Address of that repository.")
 
 
 class Resolved(ApiModel):

@@ -47,6 +47,7 @@ class OutOfMemoryError(RuntimeError):
         (PreemptedError("x"), 13, "Preempted"),
         (NonFiniteLossError("x"), 14, "NonFiniteLoss"),
         (OSError(errno.ENOSPC, "No space left on device"), 10, "UserError"),
+        (ValueError("I/O error: No space left on device (os error 28)"), 10, "UserError"),
         (ZeroDivisionError("division by zero"), 11, "Retryable"),
     ],
 )

@@ -16,7 +16,8 @@ from transformers.pytorch_utils import Conv1D
 from transformers.utils import logging
 
 from finetune_trainer.data.examples import Examples
-from finetune_trainer.merge.files import write_config, write_surroundings
+from finetune_trainer.layout import write_companions
+from finetune_trainer.merge.files import write_config
 from finetune_trainer.merge.lora import Base, plan, require_mergeable
 from finetune_trainer.merge.shards import Stored, read_checkpoint, read_header, write_merged
 from finetune_trainer.merge.verify import TOLERANCE, Difference, compare, fixed_sequences
@@ -56,7 +57,7 @@ def stage(run: Run, workspace: Workspace) -> tuple[str, dict[str, Any]]:
     todo = plan(config, shapes, base)
     precision = _DTYPES[run.merge.precision if run.merge else Precision.AUTO]
     with atomic_directory(workspace.merged) as target:
-        write_surroundings(workspace.model, target, run.model.chat_template)
+        write_companions(workspace.model, target, run.model.chat_template)
         written = write_merged(checkpoint, todo, weights, target, precision)
         if not written.changed:
             raise RuntimeError("The merged model equals the base: the adapter changes no weight.")
@@ -67,15 +68,15 @@ def stage(run: Run, workspace: Workspace) -> tuple[str, dict[str, Any]]:
         _require_equal(difference, TOLERANCE.get(written.dtype, TOLERANCE[torch.float32]))
     lost = written.unchanged_elements / written.elements
     print(
-        f"merge: logits differ by {difference.error:.3g} from base + adapter (largest logit "
-        f"{difference.scale:.3g}, the adapter's effect {difference.effect:.3g}); rounding left "
-        f"{lost:.1%} of the adapted weights as they were",
+        f"merge: logits within {difference.error:.2g} of base + adapter's, relative (the adapter "
+        f"changed them by {difference.effect:.2g}); rounding left {lost:.1%} of the adapted "
+        "weights as they were",
         flush=True,
     )
     result = {
         "merged": workspace.merged.name,
         "tensorsMerged": written.changed,
-        "maxAbsLogitDifference": difference.error,
+        "relativeLogitDifference": difference.error,
     }
     return _message(result), result
 
@@ -120,13 +121,13 @@ def _require_equal(difference: Difference, tolerance: float) -> None:
     if not difference.within(tolerance):
         raise RuntimeError(
             "The merged model is not what was trained: its logits differ by "
-            f"{difference.error:.3g} from base and adapter, and at most "
-            f"{tolerance * difference.scale:.3g} is allowed."
+            f"{difference.error:.1%} from those of base and adapter, and at most {tolerance:.1%} "
+            "is allowed."
         )
 
 
 def _message(result: dict[str, Any]) -> str:
     return (
-        f"Merged the adapter into {result['tensorsMerged']} tensors; logits differ by at most "
-        f"{result['maxAbsLogitDifference']:.3g} from base and adapter."
+        f"Merged the adapter into {result['tensorsMerged']} tensors; its logits are within "
+        f"{100 * result['relativeLogitDifference']:.2g} % of those of base and adapter."
     )

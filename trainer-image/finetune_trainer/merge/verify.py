@@ -15,26 +15,26 @@ import torch
 from peft import PeftModel
 from transformers import AutoModelForCausalLM
 
-# Share of the largest logit by which a logit may differ. The arithmetic is float32 on both sides,
+# How much the logits may differ, as a share of their size. The arithmetic is float32 on both sides,
 # so what is left is the order of sums (float32) or one rounding of each merged weight: measured on
-# a trained model of 30 layers in bfloat16, 0.5 to 1 %, and it grows with depth.
-TOLERANCE = {torch.float32: 1e-3, torch.float16: 5e-3, torch.bfloat16: 3e-2}
+# a trained model of 135 million weights and 30 layers in bfloat16, 1.2 %, and less where layers are
+# wider. The adapter itself changed those logits by 41 %.
+TOLERANCE = {torch.float32: 1e-3, torch.float16: 1e-2, torch.bfloat16: 5e-2}
 
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """Largest absolute differences of logits from those of base + adapter.
+    """Root mean square difference of logits from those of base + adapter, as a share of theirs.
 
-    `error` is the merged model's, `effect` the base's; `scale` is the largest absolute logit.
+    `error` is the merged model's, `effect` the base's: what the adapter does.
     """
 
     error: float
     effect: float
-    scale: float
 
     def within(self, tolerance: float) -> bool:
         """Whether the merged model's logits are those of base + adapter; never true for NaN."""
-        return self.error <= tolerance * self.scale
+        return self.error <= tolerance
 
 
 def compare(
@@ -46,19 +46,13 @@ def compare(
     computes.
     """
     tuned = PeftModel.from_pretrained(_load(base), str(adapter)).eval()
-    expected = [_logits(tuned, ids) for ids in sequences]
+    expected = torch.cat([_logits(tuned, ids) for ids in sequences])
     with tuned.disable_adapter():
-        effect = max(
-            _distance(_logits(tuned, ids), logits)
-            for ids, logits in zip(sequences, expected, strict=True)
-        )
+        untuned = torch.cat([_logits(tuned, ids) for ids in sequences])
     del tuned
     model = _load(merged)
-    error = max(
-        _distance(_logits(model, ids), logits)
-        for ids, logits in zip(sequences, expected, strict=True)
-    )
-    return Difference(error, effect, max(float(logits.abs().max()) for logits in expected))
+    found = torch.cat([_logits(model, ids) for ids in sequences])
+    return Difference(error=_distance(found, expected), effect=_distance(untuned, expected))
 
 
 def fixed_sequences(vocabulary: int, count: int = 4, length: int = 32) -> list[list[int]]:
@@ -73,8 +67,8 @@ def _load(directory: Path) -> Any:
 
 
 def _distance(one: torch.Tensor, other: torch.Tensor) -> float:
-    # max() would drop a NaN that is not first; abs().max() of torch keeps it.
-    return float((one - other).abs().nan_to_num(nan=torch.inf).max())
+    """Root mean square of the difference over that of `other`."""
+    return float((one - other).norm() / other.norm())
 
 
 def _logits(model: Any, ids: Sequence[int]) -> torch.Tensor:

@@ -5,7 +5,6 @@ Whatever would waste an accelerator later fails here. `stage` is all that others
 
 from __future__ import annotations
 
-import warnings
 from typing import Any
 
 from finetune_trainer.run import Run
@@ -19,8 +18,6 @@ def stage(run: Run, workspace: Workspace) -> tuple[str, dict[str, Any]]:
         UserError: spec, model, data or token is wrong.
         RetryableError: the Hub failed.
     """
-    # What libraries tell their developers would bury the report in the pod's log.
-    warnings.filterwarnings("ignore", category=FutureWarning)
     # Imported late: threads are sized before the tokenizer's pool exists.
     from finetune_trainer.prepare.threads import size_threads
 

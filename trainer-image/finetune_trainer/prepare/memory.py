@@ -5,7 +5,7 @@ An estimate to refuse or warn by, not a measurement; `train` reports what it rea
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 
 import torch
 from transformers import AutoModelForCausalLM, PretrainedConfig
@@ -15,6 +15,10 @@ from finetune_trainer.train.loss import CHUNK_ROWS
 from finetune_trainer.train.model import add_lora
 
 FLOAT32, BFLOAT16 = 4, 2
+
+# What a process holds before it has a model: Python, torch and transformers, or the accelerator's
+# context and libraries. Measured: 0.8 GiB on a CPU.
+RUNTIME_BYTES = 2**30
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,10 +38,12 @@ class Memory:
     optimizer: int
     activations: int
     logits: int
+    runtime: int = RUNTIME_BYTES
 
     @property
     def total(self) -> int:
-        return self.weights + self.gradients + self.optimizer + self.activations + self.logits
+        """All of it together."""
+        return sum(astuple(self))
 
 
 def count_parameters(config: PretrainedConfig, run: Run) -> Sizes:
@@ -70,6 +76,7 @@ def estimate_memory(config: PretrainedConfig, sizes: Sizes, run: Run) -> Memory:
       checkpointing only the borders of all layers and the inside of one.
       After Korthikanti et al. (2022), arXiv:2205.05198, counted for a gated feed-forward block.
     * Logits: one chunk of the loss and its gradient, in float32.
+    * What the process holds without any model.
     """
     text = config.get_text_config()
     compute = _compute_bytes(run)

@@ -136,10 +136,11 @@ def report(prepared: Prepared) -> dict[str, Any]:
 
 def message(values: dict[str, Any]) -> str:
     """One sentence for status."""
-    dropped = f" ({values['rowsDropped']} dropped)" if values["rowsDropped"] else ""
+    dropped = f" ({values['rowsDropped']:,} dropped)" if values["rowsDropped"] else ""
     return (
-        f"Prepared {values['rowsKept']} of {values['rows']} rows{dropped}: {values['tokens']} "
-        f"tokens in {values['trainSequences']} sequences, {values['totalSteps']} steps."
+        f"Prepared {values['rowsKept']:,} of {values['rows']:,} rows{dropped}: "
+        f"{values['tokens']:,} tokens in {values['trainSequences']:,} sequences, "
+        f"{values['totalSteps']:,} steps."
     )
 
 

@@ -248,11 +248,12 @@ def _reproduce(facts: Facts) -> str:
         "[`finetune/run.json`](finetune/run.json), the stages' reports in "
         "[`finetune/report.json`](finetune/report.json)."
     ]
-    difference = _number(facts.merge, "maxAbsLogitDifference")
+    difference = _number(facts.merge, "relativeLogitDifference")
     if facts.has_model and difference is not None:
         parts.append(
             "The adapter was merged in float32 and rounded once; the merged model was then loaded "
-            f"from disk and its logits differ by at most {difference:.2g} from base and adapter."
+            f"from disk and its logits differ by {100 * difference:.2g} % from those of base and "
+            "adapter."
         )
     parts.append(
         table(

@@ -6,22 +6,17 @@ Merging an adapter into its base is a stage of its own and not here.
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 import torch
 from peft import PeftModel
 from transformers import AutoConfig, PreTrainedModel
 
+from finetune_trainer.layout import write_companions
 from finetune_trainer.run import ModelSource
 from finetune_trainer.workspace import Workspace, atomic_directory
 
 HUB = "hf://"
-
-# Weights in any format; everything else beside them (tokenizer, chat template, licence) goes along.
-WEIGHT_SUFFIXES = frozenset(
-    {".safetensors", ".bin", ".pt", ".pth", ".gguf", ".h5", ".msgpack", ".onnx"}
-)
 
 
 def save_adapter(model: PeftModel, source: ModelSource, workspace: Workspace) -> Path:
@@ -40,21 +35,15 @@ def save_adapter(model: PeftModel, source: ModelSource, workspace: Workspace) ->
     return workspace.adapter
 
 
-def save_model(model: PreTrainedModel, workspace: Workspace) -> Path:
-    """Write `workspace.merged` in the base's own number format, with all that came beside the
-    base's weights.
+def save_model(model: PreTrainedModel, workspace: Workspace, chat_template: str | None) -> Path:
+    """Write `workspace.merged` in the base's own number format, with what belongs beside weights.
+
+    A `chat_template` of the run replaces the base's, as it does in a merged model.
     """
     dtype = AutoConfig.from_pretrained(workspace.model, local_files_only=True).dtype
     model.to(dtype if isinstance(dtype, torch.dtype) else torch.float32)
     with atomic_directory(workspace.merged) as directory:
+        write_companions(workspace.model, directory, chat_template)
+        # Last, because it knows best what config and generation config belong to these weights.
         model.save_pretrained(directory)
-        for file in sorted(workspace.model.iterdir()):
-            target = directory / file.name
-            if file.is_file() and not is_weight(file) and not target.exists():
-                shutil.copyfile(file, target)
     return workspace.merged
-
-
-def is_weight(path: Path) -> bool:
-    """Whether a model directory's file holds weights or the index of their shards."""
-    return path.suffix in WEIGHT_SUFFIXES or path.name.endswith(".index.json")

@@ -5,7 +5,6 @@ Read this file for the algorithm. Every idea it uses has a file of its own besid
 
 from __future__ import annotations
 
-import errno
 import json
 import math
 import time
@@ -14,7 +13,6 @@ from typing import Any
 
 import torch
 from peft import PeftModel
-from safetensors import SafetensorError
 from torch import nn
 from transformers import PreTrainedModel
 from transformers.utils import logging
@@ -88,11 +86,6 @@ def train(run: Run, workspace: Workspace, stop: Stop) -> tuple[str, dict[str, An
         ):
             journal = Journal(workspace.history, reporter, active=group.is_main)
             return _Training(run, workspace, stop, group, device, journal).run()
-    except SafetensorError as error:
-        # The library writes files itself and hides the operating system's error in its text.
-        if f"os error {errno.ENOSPC}" in str(error):
-            raise OSError(errno.ENOSPC, str(error)) from error
-        raise
     except RuntimeError as error:
         if "DefaultCPUAllocator" in str(error):
             raise MemoryError(str(error)) from error
@@ -372,7 +365,7 @@ class _Training:
             if self.adapter:
                 export.save_adapter(self.adapter, self.plan.model, self.workspace)
             else:
-                export.save_model(self.model, self.workspace)
+                export.save_model(self.model, self.workspace, self.plan.model.chat_template)
         self.group.barrier()
         metrics = position.metrics
         result: dict[str, Any] = {
@@ -394,7 +387,7 @@ class _Training:
 
 
 def summary(position: Position, pace: Pace) -> str:
-    """One sentence: `120 steps, validation loss 2.91 → 2.13 (base → tuned), 2,310 tokens/s`."""
+    """One sentence: `120 steps, validation loss 2.91 → 2.13 (base → tuned), 2,310 tokens/s.`"""
     metrics = position.metrics
     parts = [f"{position.step} steps"]
     if "validation_loss" in metrics:
@@ -405,7 +398,7 @@ def summary(position: Position, pace: Pace) -> str:
         parts.append(f"loss {first:.2f} → {last:.2f} (first → last step)")
     if pace.tokens_per_second:
         parts.append(f"{pace.tokens_per_second:,.0f} tokens/s")
-    return ", ".join(parts)
+    return ", ".join(parts) + "."
 
 
 def _weighted_mean(values: list[tuple[float, int]]) -> float:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import sys
 import traceback
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from finetune_trainer.workspace import Workspace, write_json
 def main() -> int:
     """Train as the rank that the environment names; the exit code is the contract's."""
     result: dict[str, Any] = {}
+    warnings.filterwarnings("ignore", category=FutureWarning)  # as in the process that starts this
     try:
         stop = Stop().install()
         from finetune_trainer.train.recipe import train  # after the signal handler: torch is slow

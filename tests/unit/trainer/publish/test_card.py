@@ -43,7 +43,7 @@ def facts(**changes: Any) -> Facts:
         revision="main",
         report=REPORT,
         train=TRAIN,
-        merge={"maxAbsLogitDifference": 0.031},
+        merge={"relativeLogitDifference": 0.012},
         versions={"torch": "2.15.0"},
         has_model=True,
         adapter_folder="adapter",
