@@ -26,7 +26,7 @@ class Cluster:
     provider: str
     kubectl_binary: Path
     image: Callable[[str], str]
-    """The reference of the image "operator", "trainer" or "hub", built when first asked for."""
+    """The reference of an image of `images.RECIPES` ("operator", …), built when first asked for."""
     audit_log: Path | None = None
     """The API server's audit log, where it is ours: one JSON object a line, level Metadata."""
 

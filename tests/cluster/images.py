@@ -42,6 +42,7 @@ RECIPES = {
     "operator": Recipe(paths.REPOSITORY),
     "trainer": Recipe(paths.REPOSITORY / "trainer-image"),
     "hub": Recipe(paths.REPOSITORY / "tests" / "hub", base="operator"),
+    "foreign": Recipe(paths.REPOSITORY / "tests" / "foreign"),
 }
 
 
