@@ -29,7 +29,7 @@ $(UV):
 $(READY): | $(UV)
 	@echo "==> Python environment $(VENV) (about 3 GB to download when nothing is cached)"
 	@$(UV) venv --quiet --allow-existing --python $(PYTHON) $(VENV)
-	@$(UV) pip install --python $(BIN)/python --require-hashes -r tests/requirements.lock
+	@$(UV) pip install --python $(BIN)/python --require-hashes -r tests/requirements.lock 2>&1 | { grep -v '^ [+-] ' || true; }
 	@touch $@
 
 .PHONY: venv

@@ -28,10 +28,14 @@ ROOM_GIB = 30
 
 @dataclass(frozen=True)
 class Recipe:
-    """Where an image's Dockerfile and context are; on which other image of ours it builds."""
+    """Where an image's Dockerfile and context are; on which other image of ours it builds.
+
+    `room_gib` is what the disk needs to have free while it is built: layers are copied around.
+    """
 
     context: Path
     base: str | None = None
+    room_gib: int = 2
 
     @property
     def dockerfile(self) -> Path:
@@ -40,7 +44,7 @@ class Recipe:
 
 RECIPES = {
     "operator": Recipe(paths.REPOSITORY),
-    "trainer": Recipe(paths.REPOSITORY / "trainer-image"),
+    "trainer": Recipe(paths.REPOSITORY / "trainer-image", room_gib=20),
     "hub": Recipe(paths.REPOSITORY / "tests" / "hub", base="operator"),
     "foreign": Recipe(paths.REPOSITORY / "tests" / "foreign"),
 }
@@ -51,11 +55,17 @@ def reference(name: str) -> str:
     recipe = RECIPES[name]
     require_dockerfile(recipe)
     base = reference(recipe.base) if recipe.base else podman.base_image()
-    return build_image(name, recipe.dockerfile, recipe.context, {"BASE_IMAGE": base})
+    return build_image(
+        name, recipe.dockerfile, recipe.context, {"BASE_IMAGE": base}, recipe.room_gib
+    )
 
 
 def build_image(
-    name: str, dockerfile: Path, context: Path, build_arguments: Mapping[str, str]
+    name: str,
+    dockerfile: Path,
+    context: Path,
+    build_arguments: Mapping[str, str],
+    room_gib: int = 0,
 ) -> str:
     """Build, push and pull what is not there yet; the reference for pods to use."""
     files = content.context_files(context)
@@ -64,6 +74,9 @@ def build_image(
     full = f"{registry.address()}/{repository}:{key}"
     with locks.exclusive(paths.images() / f"{name}.lock", f"building image {name}"):
         if registry.digest(repository, key) is None:
+            # With an older version at hand, the large layers are there already.
+            if not (paths.images() / name).exists():
+                _require_room(name, room_gib)
             _build(full, dockerfile, context, files, build_arguments)
             _push(full)
         _pull(full)
@@ -146,6 +159,15 @@ def _build(
     with progress.step(f"build image {full}"), folder as staged:
         content.stage(context, files, Path(staged))
         podman.build(full, dockerfile, Path(staged), arguments)
+
+
+def _require_room(name: str, gib: int) -> None:
+    free = shutil.disk_usage(paths.images()).free // 2**30
+    if free < gib:
+        raise ClusterError(
+            f"Building the {name} image takes about {gib} GiB and {free} GiB are free in "
+            f"{paths.cache()}: free some, or set XDG_CACHE_HOME to a folder on a larger disk."
+        )
 
 
 def _push(full: str) -> None:

@@ -21,6 +21,7 @@ from cluster import (
     preflight,
     progress,
     provider,
+    registry,
     volumes,
 )
 from cluster.control_plane import Ports
@@ -132,6 +133,16 @@ def test_the_key_follows_content_and_nothing_else(context: Path) -> None:
 
 
 # --- images of other clusters --------------------------------------------------------------------
+
+
+def test_too_small_a_disk_is_told_before_anything_is_built(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(registry, "digest", lambda *_: None)
+    (tmp_path / "Dockerfile").write_text("FROM scratch")
+    with pytest.raises(ClusterError, match=r"takes about 1000000 GiB and .* set XDG_CACHE_HOME"):
+        images.build_image("large", tmp_path / "Dockerfile", tmp_path, {}, room_gib=10**6)
 
 
 def test_an_existing_cluster_is_told_where_images_are(monkeypatch: pytest.MonkeyPatch) -> None:
