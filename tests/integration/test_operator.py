@@ -140,6 +140,26 @@ def test_a_new_rerun_token_with_another_spec_starts_over(world: World) -> None:
     assert until(lambda: world.status("other")["planHash"], "a plan") != before
 
 
+def test_a_corrected_secret_reaches_the_stage_that_waits_for_it(world: World) -> None:
+    world.apply("mistyped", model={"tokenSecretRef": {"name": "hf-raed"}})
+    world.wait_for_pod("mistyped-prepare-1")
+    world.change("mistyped", rerunToken="2", model={"tokenSecretRef": {"name": "hf-read"}})
+    job = world.wait_for_job("mistyped-prepare-2")
+    volumes = job["spec"]["template"]["spec"]["volumes"]
+    assert [v["secret"]["secretName"] for v in volumes if "secret" in v] == ["hf-read"]
+    assert "attempts" not in world.status("mistyped")
+    assert world.job("mistyped-prepare-1") is None
+
+
+def test_corrected_nodes_reach_the_stage_that_cannot_be_scheduled(world: World) -> None:
+    world.apply("nowhere", scheduling={"nodeSelector": {"pool": "gqu"}})
+    world.wait_for_message("nowhere", "prepare waits: ")
+    world.change("nowhere", scheduling={"nodeSelector": {"pool": "gpu"}})
+    job = world.wait_for_job("nowhere-prepare-2")
+    assert job["spec"]["template"]["spec"]["nodeSelector"] == {"pool": "gpu"}
+    assert "attempts" not in world.status("nowhere")
+
+
 def test_a_job_of_somebody_else_under_our_name_ends_the_run(world: World) -> None:
     world.create_job("taken-prepare-1")
     world.apply("taken")

@@ -17,6 +17,7 @@ from finetune_operator.core import (
     progress,
     record,
     refusal,
+    renewal,
     stages,
     suspend,
     waiting,
@@ -91,21 +92,29 @@ def _step(observed: Observed, ground: Footing, now: datetime) -> _Step:
     entry = stages.current(status)
     if entry is None:
         return _Step(status, _succeeded(status), _stop(_live(observed)))
-    return _in_stage(observed, status, plan, entry, now)
+    return _in_stage(observed, ground, status, plan, entry, now)
 
 
 def _in_stage(
-    observed: Observed, status: Status, plan: Plan, entry: StageStatus, now: datetime
+    observed: Observed,
+    ground: Footing,
+    status: Status,
+    plan: Plan,
+    entry: StageStatus,
+    now: datetime,
 ) -> _Step:
     live = _live(observed)
     running = entry.state is StageState.RUNNING
     own = next((job for job in live if running and job.name == entry.job), None)
+    renewed = own and renewal.is_due(own, observed.resource, asked=ground.renews)
     strays = [job for job in live if job is not own]
     if entry.state is StageState.FAILED:
         return _Step(status, _failed(status, entry), _stop(live))
     if observed.resource.spec.suspend:
         status = suspend.suspended(status)
         return _Step(status, suspend.situation(status), _stop(live))
+    if own is not None and renewed:
+        return _Step(renewal.begun(status, entry), _waits_for(entry, own), _stop(live))
     if own is not None:
         return _running(observed, status, own, strays, now)
     if strays:

@@ -58,6 +58,7 @@ class JobRecord:
     stage: Stage
     attempt: int
     plan_hash: str
+    template_hash: str  # core/template.py
     state: JobState
     reason: str = ""  # of the terminal condition
     message: str = ""

@@ -32,13 +32,15 @@ class Footing:
     """What a decision starts from.
 
     `plan` is None before the start of a suspended run. `pins`: the run starts, or starts over, now.
-    `ended`: there is nothing left to do. `lost`: the pinned plan cannot be had any more.
+    `renews`: also pods that work are to have the spec's present settings. `ended`: there is nothing
+    left to do. `lost`: the pinned plan cannot be had any more.
     """
 
     status: Status
     plan: Plan | None = None
     actions: tuple[Action, ...] = ()
     pins: bool = False
+    renews: bool = False
     ended: bool = False
     lost: Refusal | None = None
 
@@ -61,9 +63,9 @@ def footing(observed: Observed, settings: Settings, now: datetime) -> Footing:
         return Footing(status, lost=_lost(observed, status.plan_hash))
     if asked is Rerun.GO_ON:
         status = rerun.reopened(status, resource.spec.rerun_token)
-    elif asked is Rerun.NOTE:
+    elif asked in (Rerun.NOTE, Rerun.RENEW):
         status = status.model_copy(update={"rerun_token": resource.spec.rerun_token})
-    return Footing(status, pinned, repair)
+    return Footing(status, pinned, repair, renews=asked is Rerun.RENEW)
 
 
 def _start(observed: Observed, settings: Settings, now: datetime) -> Footing:

@@ -1,4 +1,4 @@
-"""What a changed `spec.rerunToken` means: go on, start over, or nothing but a note.
+"""What a changed `spec.rerunToken` means: go on, start over, renew what runs, or just a note.
 
 The token in status always follows the one in the spec, also when that is removed: so a token that
 comes back is a new one, as the CRD's rules take it.
@@ -18,10 +18,11 @@ from finetune_operator.vocabulary import Phase, StageState
 
 
 class Rerun(Enum):
-    """What to do."""
+    """What to do. RENEW: a Job that runs with other settings than the spec's makes way."""
 
     NOTHING = auto()
     NOTE = auto()
+    RENEW = auto()
     GO_ON = auto()
     START_OVER = auto()
 
@@ -35,7 +36,7 @@ def verdict(resource: FineTuneJob, pinned: Plan | None, settings: Settings) -> R
         return Rerun.NOTE
     if pinned is None or status.phase is Phase.SUCCEEDED or not _same(resource, pinned, settings):
         return Rerun.START_OVER
-    return Rerun.GO_ON if status.phase is Phase.FAILED else Rerun.NOTE
+    return Rerun.GO_ON if status.phase is Phase.FAILED else Rerun.RENEW
 
 
 def reopened(status: Status, token: str | None) -> Status:

@@ -34,6 +34,7 @@ from finetune_operator.core.model import (
 )
 from finetune_operator.core.moments import to_text
 from finetune_operator.core.naming import job_name
+from finetune_operator.core.template import template_hash
 from finetune_operator.vocabulary import Stage
 from unit.operator.builders import RUN, SETTINGS, UID, later, resource
 
@@ -178,6 +179,7 @@ class World:
             stage=stage,
             attempt=attempt,
             plan_hash=plan.hash,
+            template_hash=template_hash(self.resource(), stage),
             state=JobState.WAITING,
             start_time=to_text(self.now),
         )

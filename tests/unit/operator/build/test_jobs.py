@@ -6,6 +6,7 @@ import pytest
 
 from finetune_operator.build.manifests import manifest
 from finetune_operator.core.model import CreateJob, Settings
+from finetune_operator.core.template import template_hash
 from finetune_operator.vocabulary import Stage
 from unit.operator.builders import RUN, SETTINGS, UID, plan, resource
 
@@ -78,7 +79,10 @@ def test_every_stage_is_owned_and_found_by_its_labels(stage: Stage) -> None:
     }
     assert job["metadata"]["labels"] == labels
     assert job["spec"]["template"]["metadata"]["labels"] == labels
-    assert job["metadata"]["annotations"] == {"finetune.dev/plan-hash": plan().hash}
+    assert job["metadata"]["annotations"] == {
+        "finetune.dev/plan-hash": plan().hash,
+        "finetune.dev/template-hash": template_hash(resource(), stage),
+    }
 
 
 @pytest.mark.parametrize("stage", list(Stage))

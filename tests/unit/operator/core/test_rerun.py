@@ -29,7 +29,10 @@ OTHER_CLAIM = {"storage": {"claimName": "other"}}
         (Phase.FAILED, {"rerunToken": "new", "trainer": {"image": "x"}}, Rerun.START_OVER),
         (Phase.SUCCEEDED, {"rerunToken": "new"}, Rerun.START_OVER),
         (Phase.SUCCEEDED, {"rerunToken": "new", **SEED}, Rerun.START_OVER),
-        (Phase.TRAINING, {"rerunToken": "new"}, Rerun.NOTE),
+        (Phase.TRAINING, {}, Rerun.NOTE),
+        (Phase.TRAINING, {"rerunToken": "new"}, Rerun.RENEW),
+        (Phase.TRAINING, {"rerunToken": "new", **MEMORY}, Rerun.RENEW),
+        (Phase.PREPARING, {"rerunToken": "new", "scheduling": {}}, Rerun.RENEW),
         (Phase.TRAINING, {"rerunToken": "new", **SEED}, Rerun.START_OVER),
     ],
 )
