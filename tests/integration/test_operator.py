@@ -160,6 +160,37 @@ def test_corrected_nodes_reach_the_stage_that_cannot_be_scheduled(world: World) 
     assert "attempts" not in world.status("nowhere")
 
 
+def failed_on(world: World, name: str, claim: str, *, grows: bool) -> None:
+    """A run that failed, on a bound claim that can grow or cannot."""
+    kind = world.storage_class(grows=grows)
+    world.volume(kind, claim)
+    world.apply(name, storage={"size": "50Gi", "storageClassName": kind})
+    world.finish(f"{name}-prepare-1", code=10, message="The workspace volume is full.")
+    world.wait_for_phase(name, "Failed")
+    until(lambda: world.claim(claim)["status"]["phase"] == "Bound", "the claim is bound")
+
+
+def test_a_larger_volume_makes_a_full_run_go_on(world: World) -> None:
+    failed_on(world, "full", "full-workspace", grows=True)
+    world.change("full", rerunToken="2", storage={"size": "100Gi"})
+    world.wait_for_job("full-prepare-2")
+    requests = world.claim("full-workspace")["spec"]["resources"]["requests"]
+    assert requests == {"storage": "100Gi"}
+
+
+def test_a_volume_that_cannot_grow_is_told_with_the_remedy(world: World) -> None:
+    failed_on(world, "fixed", "fixed-workspace", grows=False)
+    world.change("fixed", rerunToken="2", storage={"size": "100Gi"})
+    message = world.wait_for_message("fixed", "fixed-workspace cannot grow to 100Gi: set spec.")
+    assert "volume expansion" in message
+    assert world.status("fixed")["rerunToken"] == "2"
+    # And the remedy works: without the claim nothing is left to go on with.
+    world.delete_claim("fixed-workspace")
+    world.change("fixed", rerunToken="3")
+    world.wait_for_job("fixed-prepare-2")
+    assert world.claim("fixed-workspace")["spec"]["resources"]["requests"] == {"storage": "100Gi"}
+
+
 def test_a_job_of_somebody_else_under_our_name_ends_the_run(world: World) -> None:
     world.create_job("taken-prepare-1")
     world.apply("taken")
@@ -235,6 +266,26 @@ def test_deleting_a_run_leaves_nothing(world: World) -> None:
         "everything is collected",
         seconds=60,
     )
+
+
+def test_a_run_that_is_deleted_and_made_again_at_once_comes_to_run(world: World) -> None:
+    world.apply("twice")
+    world.wait_for_pod("twice-prepare-1")
+    before = world.claim("twice-workspace")["metadata"]["uid"]
+    # As on a node: the claim stays for a while after the FineTuneJob.
+    with world.held("pvc/twice-workspace"):
+        world.delete("twice")
+        world.apply("twice")
+        world.wait_for_message("twice", "is still being deleted")
+        assert world.condition("twice", "Failed")["status"] == "False"
+    uid = world.uid("twice")
+
+    def started() -> bool:
+        job = world.job("twice-prepare-1")
+        return job is not None and job["metadata"]["ownerReferences"][0]["uid"] == uid
+
+    until(started, f"prepare of the second run: {world.status('twice')}", seconds=60)
+    assert world.claim("twice-workspace")["metadata"]["uid"] != before
 
 
 def test_the_operator_is_healthy_and_was_never_refused(

@@ -76,7 +76,7 @@ def decide(observed: Observed, settings: Settings, now: datetime) -> Decision:
 
 def _step(observed: Observed, ground: Footing, now: datetime) -> _Step:
     status, plan = ground.status, ground.plan
-    if observed.refusal is not None and ground.pins:
+    if observed.refusal is not None and ground.begins:
         # The start itself was refused: nothing of it may be in status before it has come about.
         status, plan = observed.resource.status, None
     if plan is not None:
@@ -84,7 +84,7 @@ def _step(observed: Observed, ground: Footing, now: datetime) -> _Step:
     if observed.refusal is not None:
         if observed.refusal.final:
             return _Step(*refusal.failed(observed.resource, status, observed.refusal))
-        return _Step(*refusal.waits(status, observed.refusal, starts=ground.pins))
+        return _Step(*refusal.waits(status, observed.refusal, starts=ground.begins))
     if ground.lost is not None:
         return _Step(*refusal.failed(observed.resource, status, ground.lost))
     if plan is None:

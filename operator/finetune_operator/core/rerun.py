@@ -27,14 +27,21 @@ class Rerun(Enum):
     START_OVER = auto()
 
 
-def verdict(resource: FineTuneJob, pinned: Plan | None, settings: Settings) -> Rerun:
-    """What the token asks for, in the state that the run is in; `pinned` is None if it is lost."""
+def verdict(
+    resource: FineTuneJob, pinned: Plan | None, settings: Settings, *, claim_lost: bool = False
+) -> Rerun:
+    """What the token asks for, in the state that the run is in.
+
+    `pinned` is None if it is lost; with the claim everything that was made is lost.
+    """
     status, token = resource.status, resource.spec.rerun_token
     if token == status.rerun_token:
         return Rerun.NOTHING
     if token is None:
         return Rerun.NOTE
-    if pinned is None or status.phase is Phase.SUCCEEDED or not _same(resource, pinned, settings):
+    if pinned is None or claim_lost or status.phase is Phase.SUCCEEDED:
+        return Rerun.START_OVER
+    if not _same(resource, pinned, settings):
         return Rerun.START_OVER
     return Rerun.GO_ON if status.phase is Phase.FAILED else Rerun.RENEW
 

@@ -49,6 +49,8 @@ class Outcome:
 
 # What was refused (a quota, a right) changes by someone's hand: looking often does not help.
 REFUSED_EVERY = 15.0
+# What is on its way out is gone within seconds most of the time.
+PASSING_EVERY = 2.0
 
 
 class Reconciler:
@@ -144,7 +146,9 @@ class Reconciler:
         jobs = self._store.jobs_of(metadata.uid)
         facts = dataclasses.replace(observed, jobs=jobs, refusal=refusal)
         decision = self._decide(facts, datetime.now(UTC))
-        return decision, None if refusal.final else REFUSED_EVERY
+        if refusal.final:
+            return decision, None
+        return decision, PASSING_EVERY if refusal.passes else REFUSED_EVERY
 
     async def _write(self, outcome: Outcome) -> float | None:
         resource, decision = outcome.resource, outcome.decision

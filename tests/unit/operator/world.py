@@ -52,6 +52,7 @@ class World:
         self.jobs: dict[str, JobRecord] = {}
         self.plans: dict[str, Plan] = {}
         self.claims = self.services = 0
+        self.claim_lost = False
         self.terminations: dict[str, Termination] = {}
         self.waiting: dict[str, Waiting] = {}
         self.report: Report | None = None
@@ -111,6 +112,7 @@ class World:
             terminations=self.terminations,
             waiting=self.waiting,
             plan=self.plans.get(self.status.plan_hash or ""),
+            claim_lost=self.claim_lost,
             report=self.report,
         )
 
@@ -158,6 +160,7 @@ class World:
                 self.plans[plan.hash] = plan
             case CreateClaim():
                 self.claims += 1
+                self.claim_lost = False
             case CreateService():
                 self.services += 1
             case CreateJob(stage, attempt, plan):

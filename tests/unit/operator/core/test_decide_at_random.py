@@ -94,6 +94,10 @@ def lose_the_plan(world: World, chance: Chance) -> None:
     world.plans.clear()
 
 
+def lose_the_claim(world: World, chance: Chance) -> None:
+    world.claim_lost = True
+
+
 def refuse(world: World, chance: Chance) -> None:
     kind = chance.choice([CreatePlan, CreateClaim, CreateJob])
     world.refuse = {kind: Refusal("Denied", "No.", final=chance.random() < 0.3)}
@@ -113,8 +117,8 @@ def stoppable(world: World) -> bool:
 
 EVERYTHING: list[Callable[[World, Chance], None]] = [
     *[end_well] * 4, *[end_badly] * 3, be_deleted, be_asked_to_go, *[go] * 3, wait, run,
-    *[let_time_pass] * 3, suspend, rerun, replan, move, begin, change_stages, lose_the_plan, refuse,
-    allow, *[die] * 4,
+    *[let_time_pass] * 3, suspend, rerun, replan, move, begin, change_stages, lose_the_plan,
+    lose_the_claim, refuse, allow, *[die] * 4,
 ]  # fmt: skip
 
 
