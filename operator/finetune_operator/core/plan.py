@@ -55,7 +55,7 @@ def same_run(new: Plan, pinned: Plan) -> bool:
     The image is compared by the caller's spec, not here: a newer operator brings a newer default,
     and that alone must not throw away what has been trained.
     """
-    return _comparable(new.run) == _comparable(pinned.run)
+    return _says(_comparable(pinned.run), _comparable(new.run))
 
 
 def stages_of(run: Mapping[str, Any]) -> tuple[Stage, ...]:

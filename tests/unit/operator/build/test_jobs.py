@@ -178,11 +178,6 @@ def test_claims_named_as_sources_are_mounted_read_only_in_prepare_alone() -> Non
     assert "/sources/model" not in mounts(built("train", **changes))
 
 
-def test_a_source_on_the_workspaces_own_claim_is_the_same_volume() -> None:
-    job = built("prepare", model={"source": "pvc://shared/base"}, storage={"claimName": "shared"})
-    assert mounts(job)["/sources/model"] == "workspace"
-
-
 def test_training_pods_start_together_and_find_pod_0_by_name() -> None:
     job = built("train", 4, resources={"nodes": 3, "gpusPerNode": 8})
     assert job["spec"]["completionMode"] == "Indexed"
