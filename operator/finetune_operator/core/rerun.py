@@ -13,7 +13,7 @@ from finetune_operator.api.status import Status
 from finetune_operator.core import stages
 from finetune_operator.core.model import Plan, Settings
 from finetune_operator.core.naming import claim_of
-from finetune_operator.core.plan import make_plan, same_run
+from finetune_operator.core.sameness import same_run
 from finetune_operator.vocabulary import Phase, StageState
 
 
@@ -71,4 +71,4 @@ def _same(resource: FineTuneJob, pinned: Plan, settings: Settings) -> bool:
     artifacts = resource.status.artifacts
     used = artifacts.claim_name if artifacts else None
     same_claim = used in (None, claim_of(resource.metadata.name, spec.storage.claim_name))
-    return same_image and same_claim and same_run(make_plan(resource, settings), pinned)
+    return same_image and same_claim and same_run(resource, pinned, settings)
