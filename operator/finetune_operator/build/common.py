@@ -1,6 +1,8 @@
 """What all stages have in common: labels, owner, the restricted pod, the contract's mounts.
 
 What only one stage has stands in that stage's file. Plain dicts, as the API server takes them.
+What the pinned plan holds is taken from there, never from the spec, which may have moved on; the
+rest of what a Job takes from the spec is what core/template.py hashes.
 """
 
 from __future__ import annotations

@@ -16,12 +16,12 @@ from finetune_operator.core.model import CreateJob, Settings
 
 def prepare_job(resource: FineTuneJob, action: CreateJob, settings: Settings) -> Json:
     """The Job that downloads, checks and tokenizes."""
-    model, dataset = resource.spec.model, resource.spec.dataset
+    spec, run = resource.spec, action.plan.run
     volumes: list[Json] = []
     mounts: list[Json] = []
     for use, source, secret in (
-        ("model", model.source, model.token_secret_ref),
-        ("dataset", dataset.source, dataset.token_secret_ref),
+        ("model", run["model"]["source"], spec.model.token_secret_ref),
+        ("dataset", run["dataset"]["source"], spec.dataset.token_secret_ref),
     ):
         for more_volumes, more_mounts in (
             token_volume(use, secret),

@@ -132,7 +132,7 @@ def _create(
     stage, attempt = entry.name, entry.attempt + 1
     name = job_name(observed.resource.metadata.name, stage, attempt)
     actions: list[Action] = [CreateJob(stage, attempt, plan)]
-    if stage is Stage.TRAIN and observed.resource.spec.resources.nodes > 1:
+    if stage is Stage.TRAIN and plan.run["resources"]["nodes"] > 1:
         # First the names, then the pods that look each other up; again for every attempt, so that
         # a Service that was lost comes back.
         actions.insert(0, CreateService())

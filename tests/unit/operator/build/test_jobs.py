@@ -187,6 +187,21 @@ def test_training_pods_start_together_and_find_pod_0_by_name() -> None:
     assert environment(job)["FINETUNE_PROCESSES_PER_NODE"] == "8"
 
 
+def test_what_the_plan_holds_comes_from_there_whatever_the_spec_says_now() -> None:
+    pinned: dict[str, Any] = {
+        "model": {"source": "pvc://models/base"},
+        "resources": {"nodes": 2, "gpusPerNode": 4},
+    }
+    moved_on = resource(model={"source": "pvc://other/base"}, resources={"nodes": 8})
+    train = manifest(CreateJob(Stage.TRAIN, 1, plan(**pinned)), moved_on, SETTINGS)
+    assert train["spec"]["completions"] == 2
+    assert environment(train)["FINETUNE_NODES"] == "2"
+    assert environment(train)["FINETUNE_PROCESSES_PER_NODE"] == "4"
+    assert container(train)["resources"]["limits"] == {"nvidia.com/gpu": "4"}
+    prepare = manifest(CreateJob(Stage.PREPARE, 1, plan(**pinned)), moved_on, SETTINGS)
+    assert volume(prepare, "model-source")["persistentVolumeClaim"]["claimName"] == "models"
+
+
 def test_a_job_ends_with_its_first_bad_pod() -> None:
     rules = built("train")["spec"]["podFailurePolicy"]["rules"]
     assert [rule["action"] for rule in rules] == ["FailJob", "FailJob"]
@@ -249,6 +264,7 @@ def test_progress_is_reported_with_a_token_for_this_run_only() -> None:
     sources = volume(built("train", settings=PROGRESS), "progress")["projected"]["sources"]
     assert sources[0]["serviceAccountToken"]["audience"] == "finetune.dev/team-a/demo"
     assert sources[1]["configMap"]["items"] == [{"key": "ca.crt", "path": "ca.crt"}]
+    assert sources[1]["configMap"]["optional"] is True
 
 
 def test_without_an_endpoint_nothing_is_reported() -> None:
