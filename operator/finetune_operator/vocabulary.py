@@ -102,7 +102,6 @@ class FailureReason(StrEnum):
     IMAGE_PULL = "ImagePull"
     JOB_DELETED = "JobDeleted"
     CRASHED = "Crashed"
-    SUSPENDED = "Suspended"
 
 
 class ExitCode:

@@ -27,7 +27,7 @@ def _fixed_after_start(field: str) -> Cel:
     return Cel(
         f"!({started}) || {same} || ({token})",
         f"spec.{field} may not change after the run has started: create a FineTuneJob with a new "
-        "name, or change spec.rerunToken together with it to start over",
+        "name, or change spec.rerunToken together with it; the run starts over where it has to",
         field_path=f".spec.{field}",
         forbidden=True,
     )

@@ -184,10 +184,15 @@ def test_a_run_that_goes_on_has_its_claim_looked_after(storage: dict[str, Any]) 
 @pytest.mark.parametrize("final", [True, False])
 def test_a_run_whose_claim_cannot_grow_has_not_gone_on(final: bool) -> None:
     world = failed_in_training()
-    world.refuse[CreateClaim] = Refusal("ClaimCannotGrow", "It cannot grow.", final)
+    world.refuse[CreateClaim] = Refusal(
+        "ClaimCannotGrow", "It cannot grow. Undo it, then change spec.rerunToken.", final
+    )
     world.edit(rerunToken="again")
     world.settle()
-    assert (world.status.phase, world.status.message) == (Phase.FAILED, "It cannot grow.")
+    assert (world.status.phase, world.status.message) == (
+        Phase.FAILED,
+        "It cannot grow. Undo it, then change spec.rerunToken.",
+    )
     assert world.status.rerun_token == ("again" if final else None)
     world.refuse.clear()
     world.edit(rerunToken="once more")
