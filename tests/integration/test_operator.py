@@ -241,6 +241,18 @@ def test_nodes_find_each_other_through_a_service(world: World) -> None:
     assert world.cluster.kubectl("get", "-n", world.namespace, f"service/{subdomain}", "-o", "name")
 
 
+def test_a_claim_that_nodes_cannot_share_is_refused_before_anything_is_made(world: World) -> None:
+    world.make_claim("mine")
+    world.apply("narrow", resources={"nodes": 2}, storage={"claimName": "mine"})
+    status = world.wait_for_phase("narrow", "Failed")
+    assert status["message"].startswith(
+        "spec.storage.claimName is mine, which is ReadWriteOnce, but spec.resources.nodes is 2: "
+    )
+    assert world.jobs() == []
+    world.change("narrow", resources={"nodes": 1}, rerunToken="2")
+    world.wait_for_job("narrow-prepare-1")
+
+
 def test_many_at_once_each_get_their_first_job_once(world: World) -> None:
     names = [f"many-{number}" for number in range(30)]
     for name in names:

@@ -184,6 +184,12 @@ class World:
         freed = json.dumps({"metadata": {"finalizers": None}})
         self.cluster.kubectl("patch", "-n", self.namespace, what, "--type=merge", "-p", freed)
 
+    def make_claim(self, name: str) -> None:
+        """A claim of the user's."""
+        spec = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}
+        body = {"metadata": {"name": name}, "spec": spec}
+        self._core.create_namespaced_persistent_volume_claim(self.namespace, body)
+
     def delete_claim(self, name: str) -> None:
         self._core.delete_namespaced_persistent_volume_claim(name, self.namespace)
 

@@ -42,6 +42,17 @@ def fit(name: str, wanted: Mapping[str, Any], found: Mapping[str, Any]) -> Fit:
     return Fit(grows_to=size) if parse_quantity(size) > parse_quantity(room) else Fit()
 
 
+def unshared(name: str, nodes: int, found: Mapping[str, Any]) -> str | None:
+    """Why a claim of the user's with this `spec` cannot serve so many nodes; None if it can."""
+    if nodes == 1 or SHARED in found["accessModes"]:
+        return None
+    return (
+        f"spec.storage.claimName is {name}, which is {', '.join(found['accessModes'])}, but "
+        f"spec.resources.nodes is {nodes}: name a claim that is {SHARED}, or set nodes to 1; "
+        "change spec.rerunToken with it."
+    )
+
+
 def cannot_grow(name: str, grows_to: str, said: str) -> str:
     """What to tell when the API server does not let the claim grow."""
     return (

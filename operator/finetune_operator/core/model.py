@@ -148,6 +148,14 @@ class CreateClaim:
 
 
 @dataclass(frozen=True, slots=True)
+class CheckClaim:
+    """See that a claim of the user's (storage.claimName) can be mounted on so many nodes."""
+
+    name: str
+    nodes: int
+
+
+@dataclass(frozen=True, slots=True)
 class CreateService:
     """Make the headless Service of the training pods."""
 
@@ -173,7 +181,7 @@ class DeleteJob:
     uid: str
 
 
-Action = CreatePlan | CreateClaim | CreateService | CreateJob | DeleteJob
+Action = CreatePlan | CreateClaim | CheckClaim | CreateService | CreateJob | DeleteJob
 
 
 @dataclass(frozen=True, slots=True)

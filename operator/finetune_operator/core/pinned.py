@@ -15,6 +15,7 @@ from finetune_operator.api.status import Status
 from finetune_operator.core import rerun
 from finetune_operator.core.model import (
     Action,
+    CheckClaim,
     CreateClaim,
     CreatePlan,
     Observed,
@@ -79,11 +80,14 @@ def _start(observed: Observed, settings: Settings, now: datetime) -> Footing:
     resource = observed.resource
     plan = make_plan(resource, settings)
     status = begun(resource, plan, observed.jobs, now)
-    return Footing(status, plan, (CreatePlan(plan), *_claim(resource)), begins=True)
+    return Footing(status, plan, (*_claim(resource), CreatePlan(plan)), begins=True)
 
 
 def _claim(resource: FineTuneJob) -> tuple[Action, ...]:
-    return (CreateClaim(),) if resource.spec.storage.claim_name is None else ()
+    name, nodes = resource.spec.storage.claim_name, resource.spec.resources.nodes
+    if name is None:
+        return (CreateClaim(),)
+    return (CheckClaim(name, nodes),) if nodes > 1 else ()
 
 
 def _pinned(observed: Observed, settings: Settings) -> tuple[Plan | None, tuple[Action, ...]]:

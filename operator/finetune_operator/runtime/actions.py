@@ -13,6 +13,7 @@ from finetune_operator.build.manifests import Creation, manifest
 from finetune_operator.core import claim
 from finetune_operator.core.model import (
     Action,
+    CheckClaim,
     CreateClaim,
     CreateJob,
     CreatePlan,
@@ -57,6 +58,8 @@ class Actions:
         """Do it; the object that now exists. Refused, or an ApiError that is worth a later try."""
         if isinstance(action, DeleteJob):
             return await self._delete(action, resource)
+        if isinstance(action, CheckClaim):
+            return await self._check(action, resource)
         body = manifest(action, resource, self._settings)
         try:
             created = await self._create(action, resource, body)
@@ -78,6 +81,17 @@ class Actions:
         if taken is not None:
             raise Refused(taken)
         return await self._serving(found, body) if isinstance(action, CreateClaim) else found
+
+    async def _check(self, action: CheckClaim, resource: FineTuneJob) -> Json:
+        try:
+            found = await self._client.get(CLAIMS, resource.metadata.namespace, action.name)
+        except NotFound as error:
+            message = f"spec.storage.claimName is {action.name}, which does not exist: create it."
+            raise Refused(Refusal("ClaimNotFound", message, final=False)) from error
+        obstacle = claim.unshared(action.name, action.nodes, found["spec"])
+        if obstacle is not None:
+            raise Refused(Refusal("ClaimUnfit", obstacle, final=True))
+        return found
 
     async def _serving(self, found: Json, wanted: Json) -> Json:
         """The claim that exists already, as large as the wanted one."""

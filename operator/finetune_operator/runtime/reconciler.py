@@ -18,6 +18,7 @@ from pydantic import ValidationError
 from finetune_operator.api.resource import FineTuneJob
 from finetune_operator.core.model import (
     Action,
+    CheckClaim,
     CreateJob,
     CreatePlan,
     Decision,
@@ -184,6 +185,8 @@ def _said(action: Action, run: str) -> str:
         return f"created Job {job_name(run, action.stage, action.attempt)}"
     if isinstance(action, DeleteJob):
         return f"deleted Job {action.name}"
+    if isinstance(action, CheckClaim):
+        return f"checked claim {action.name}"
     if isinstance(action, CreatePlan):
         return f"pinned plan {action.plan.hash}"
     return f"created {type(action).__name__.removeprefix('Create').lower()}"

@@ -2,7 +2,7 @@ from typing import Any
 
 import pytest
 
-from finetune_operator.core.claim import Fit, cannot_grow, fit
+from finetune_operator.core.claim import Fit, cannot_grow, fit, unshared
 
 
 def spec(size: str = "50Gi", mode: str = "ReadWriteOnce", storage: str | None = None) -> Any:
@@ -54,3 +54,19 @@ def test_who_may_not_grow_is_told_what_to_do() -> None:
     told = cannot_grow("demo-workspace", "100Gi", "only dynamically provisioned pvc can be resized")
     assert "let its storage class allow volume expansion" in told
     assert told.endswith("said: only dynamically provisioned pvc can be resized")
+
+
+@pytest.mark.parametrize(
+    ("nodes", "mode", "serves"),
+    [
+        (1, "ReadWriteOnce", True),
+        (2, "ReadWriteMany", True),
+        (2, "ReadWriteOnce", False),
+        (2, "ReadWriteOncePod", False),
+    ],
+)
+def test_a_claim_of_the_users_must_serve_all_nodes(nodes: int, mode: str, serves: bool) -> None:
+    told = unshared("mine", nodes, spec(mode=mode))
+    assert (told is None) is serves
+    if told is not None:
+        assert told.startswith(f"spec.storage.claimName is mine, which is {mode}, but spec.resour")

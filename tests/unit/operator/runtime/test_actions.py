@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from finetune_operator.build.manifests import manifest
-from finetune_operator.core.model import CreateClaim
+from finetune_operator.core.model import CheckClaim, CreateClaim
 from finetune_operator.kube.client import Client
 from finetune_operator.kube.errors import AlreadyExists, ApiError, Denied, Invalid
 from finetune_operator.kube.resources import Resource
@@ -63,6 +63,19 @@ async def test_a_claim_that_is_too_small_grows() -> None:
 async def test_a_claim_that_may_not_grow_ends_the_run(error: ApiError) -> None:
     with pytest.raises(Refused, match="cannot grow to 100Gi") as caught:
         await make(OneClaim(claim(), error), size="100Gi")
+    assert caught.value.refusal.final
+
+
+@pytest.mark.parametrize(("nodes", "refused"), [(1, False), (2, True)])
+async def test_a_claim_of_the_users_is_checked_before_anything_is_made(
+    nodes: int, refused: bool
+) -> None:
+    actions = Actions(OneClaim(claim()), Store(), SETTINGS)
+    if not refused:
+        await actions.carry_out(CheckClaim("mine", nodes), resource())
+        return
+    with pytest.raises(Refused, match=r"spec\.resources\.nodes is 2") as caught:
+        await actions.carry_out(CheckClaim("mine", nodes), resource())
     assert caught.value.refusal.final
 
 
