@@ -12,16 +12,18 @@ from finetune_operator.core.model import JobRecord, JobState
 from finetune_operator.core.template import template_hash
 from finetune_operator.vocabulary import StageState
 
+_IDLE = frozenset({JobState.WAITING, JobState.SUSPENDED, JobState.DELETING})
+
 
 def is_due(job: JobRecord, resource: FineTuneJob, *, asked: bool) -> bool:
     """Whether this live Job is to be replaced; `asked` by a new spec.rerunToken.
 
-    Pods that work are disturbed only on request. A Job without any cannot lose anything, and often
-    waits for just this change. One that is being deleted was told so by an earlier look.
+    Pods that work are disturbed only on request. A Job that has not begun cannot lose anything, and
+    often waits for just this change. One that is being deleted was told so by an earlier look.
     """
     if job.template_hash == template_hash(resource, job.stage):
         return False
-    return asked or job.state is not JobState.RUNNING
+    return asked or job.state in _IDLE
 
 
 def begun(status: Status, entry: StageStatus) -> Status:
