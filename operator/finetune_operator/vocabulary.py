@@ -22,6 +22,7 @@ LABEL_RUN = f"{GROUP}/run"
 LABEL_STAGE = f"{GROUP}/stage"
 LABEL_ATTEMPT = f"{GROUP}/attempt"
 ANNOTATION_PLAN_HASH = f"{GROUP}/plan-hash"
+ANNOTATION_TEMPLATE_HASH = f"{GROUP}/template-hash"
 
 CONTRACT_VERSION = "v1alpha1"
 
@@ -101,7 +102,6 @@ class FailureReason(StrEnum):
     IMAGE_PULL = "ImagePull"
     JOB_DELETED = "JobDeleted"
     CRASHED = "Crashed"
-    SUSPENDED = "Suspended"
 
 
 class ExitCode:

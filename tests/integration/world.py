@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
 from kubernetes.client import BatchV1Api, CoreV1Api, CustomObjectsApi
@@ -79,6 +79,12 @@ class World:
         )
         return dict(found.get("status", {}))
 
+    def uid(self, name: str) -> str:
+        found = self._custom.get_namespaced_custom_object(
+            GROUP, VERSION, self.namespace, PLURAL, name
+        )
+        return str(found["metadata"]["uid"])
+
     def condition(self, name: str, kind: str) -> Json:
         """A condition of the FineTuneJob, {} when it has none of this type."""
         for condition in self.status(name).get("conditions", []):
@@ -137,6 +143,55 @@ class World:
 
     def delete_job(self, name: str) -> None:
         self._batch.delete_namespaced_job(name, self.namespace, propagation_policy="Background")
+
+    def storage_class(self, *, grows: bool) -> str:
+        """A storage class of this namespace's own; its name."""
+        name = f"{self.namespace}-{'growing' if grows else 'fixed'}"
+        self._apply(
+            {
+                "apiVersion": "storage.k8s.io/v1",
+                "kind": "StorageClass",
+                "metadata": {"name": name},
+                "provisioner": "kubernetes.io/no-provisioner",
+                "allowVolumeExpansion": grows,
+            }
+        )
+        return name
+
+    def volume(self, storage_class: str, claim: str) -> None:
+        """A volume of 50Gi for this claim."""
+        spec = {
+            "capacity": {"storage": "50Gi"},
+            "accessModes": ["ReadWriteOnce"],
+            "storageClassName": storage_class,
+            "claimRef": {"namespace": self.namespace, "name": claim},
+            "hostPath": {"path": "/nowhere"},
+        }
+        metadata = {"name": f"{self.namespace}-{claim}"}
+        self._apply(
+            {"apiVersion": "v1", "kind": "PersistentVolume", "metadata": metadata, "spec": spec}
+        )
+
+    def claim(self, name: str) -> Json:
+        return self._json(self._core.read_namespaced_persistent_volume_claim(name, self.namespace))
+
+    @contextlib.contextmanager
+    def held(self, what: str) -> Iterator[None]:
+        """Meanwhile an object that is deleted stays, as a claim does that pods use."""
+        finalizers = json.dumps({"metadata": {"finalizers": ["example.com/held"]}})
+        self.cluster.kubectl("patch", "-n", self.namespace, what, "--type=merge", "-p", finalizers)
+        yield
+        freed = json.dumps({"metadata": {"finalizers": None}})
+        self.cluster.kubectl("patch", "-n", self.namespace, what, "--type=merge", "-p", freed)
+
+    def make_claim(self, name: str) -> None:
+        """A claim of the user's."""
+        spec = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}
+        body = {"metadata": {"name": name}, "spec": spec}
+        self._core.create_namespaced_persistent_volume_claim(self.namespace, body)
+
+    def delete_claim(self, name: str) -> None:
+        self._core.delete_namespaced_persistent_volume_claim(name, self.namespace)
 
     # The nodes.
 
@@ -213,6 +268,9 @@ class World:
 
     def _set_status(self, pod: str, status: Json) -> None:
         self._core.patch_namespaced_pod_status(pod, self.namespace, {"status": status})
+
+    def _apply(self, manifest: Json) -> None:
+        self.cluster.kubectl("apply", "-f", "-", input=json.dumps(manifest))
 
     def _json(self, typed: Any) -> Json:
         return dict(self._client.sanitize_for_serialization(typed))

@@ -27,9 +27,22 @@ def _fixed_after_start(field: str) -> Cel:
     return Cel(
         f"!({started}) || {same} || ({token})",
         f"spec.{field} may not change after the run has started: create a FineTuneJob with a new "
-        "name, or change spec.rerunToken together with it to start over",
+        "name, or change spec.rerunToken together with it; the run starts over where it has to",
         field_path=f".spec.{field}",
         forbidden=True,
+    )
+
+
+def _not_on_the_workspace(use: str) -> Cel:
+    workspace = (
+        "(has(self.spec.storage.claimName) ? self.spec.storage.claimName : "
+        "self.metadata.name + '-workspace')"
+    )
+    return Cel(
+        f"!(self.spec.{use}.source + '/').startsWith('pvc://' + {workspace} + '/')",
+        f"spec.{use}.source is on the claim that is the run's workspace, which prepare clears: use "
+        "an empty claim as spec.storage.claimName, or move the source to another claim",
+        field_path=f".spec.{use}.source",
     )
 
 
@@ -57,6 +70,8 @@ class FineTuneJob(ApiModel):
             field_path=".metadata.name",
             create_only=True,
         ),
+        _not_on_the_workspace("model"),
+        _not_on_the_workspace("dataset"),
         *(_fixed_after_start(field) for field in RUN_DEFINING),
     )
 

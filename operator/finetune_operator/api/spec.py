@@ -131,8 +131,10 @@ class Spec(ApiModel):
         min_length=1,
         max_length=64,
         description="A new value makes a failed run go on from the stage that failed, and a "
-        "finished one start over. Fields that are fixed after start may change together with it; "
-        "then the run starts over.",
+        "finished one start over. Fields that are fixed after start may change together with it: "
+        "if that changes what is trained or published, the image or the claim, the run starts "
+        "over; Secrets, CPU, memory and the like make only the present stage begin again; a "
+        "larger storage.size lets the claim grow.",
     )
     model: Model = Field(description="The base model.")
     dataset: Dataset = Field(description="The training data.")
@@ -148,7 +150,11 @@ class Spec(ApiModel):
         default=None, description="Publish the result on the Hugging Face Hub."
     )
     storage: Storage = Field(default=Storage(), description="The workspace that all stages share.")
-    scheduling: Scheduling = Field(default=Scheduling(), description="Where the pods may run.")
+    scheduling: Scheduling = Field(
+        default=Scheduling(),
+        description="Where the pods may run. May change at any time, for stages that start later "
+        "or still wait; with a new rerunToken also for the one that runs.",
+    )
     trainer: Trainer = Field(default=Trainer(), description="The image that runs the stages.")
 
 

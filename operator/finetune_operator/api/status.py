@@ -16,6 +16,7 @@ from finetune_operator.vocabulary import Phase, Stage, StageState
 Sentence = Annotated[str, Field(max_length=4096)]
 Short = Annotated[str, Field(max_length=256)]
 Time = Annotated[str, Field(max_length=32, json_schema_extra={"format": "date-time"})]
+METRICS_LIMIT = 16
 
 
 def _is_zero(count: int) -> bool:
@@ -167,7 +168,7 @@ class Status(ApiModel):
     )
     progress: Progress | None = Field(default=None, description="How far training is.")
     metrics: dict[str, Annotated[str, Field(max_length=64)]] = Field(
-        default={}, max_length=16, description="Latest metrics: loss, validationLoss, …"
+        default={}, max_length=METRICS_LIMIT, description="Latest metrics: loss, validationLoss, …"
     )
     memory: Memory | None = Field(default=None, description="Estimated and measured memory.")
     attempts: list[Attempt] = Field(

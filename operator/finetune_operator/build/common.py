@@ -1,6 +1,8 @@
 """What all stages have in common: labels, owner, the restricted pod, the contract's mounts.
 
 What only one stage has stands in that stage's file. Plain dicts, as the API server takes them.
+What the pinned plan holds is taken from there, never from the spec, which may have moved on; the
+rest of what a Job takes from the spec is what core/template.py hashes.
 """
 
 from __future__ import annotations
@@ -13,8 +15,10 @@ from finetune_operator.api.resource import FineTuneJob
 from finetune_operator.api.spec import SecretKeyRef
 from finetune_operator.core.model import CreateJob, Settings
 from finetune_operator.core.naming import claim_of, job_name, plan_name
+from finetune_operator.core.template import template_hash
 from finetune_operator.vocabulary import (
     ANNOTATION_PLAN_HASH,
+    ANNOTATION_TEMPLATE_HASH,
     API_VERSION,
     KIND,
     LABEL_ATTEMPT,
@@ -75,7 +79,10 @@ def stage_job(resource: FineTuneJob, action: CreateJob, parts: Parts) -> Json:
     name = job_name(resource.metadata.name, action.stage, action.attempt)
     metadata = owned_metadata(resource, name)
     metadata["labels"] |= {LABEL_STAGE: str(action.stage), LABEL_ATTEMPT: str(action.attempt)}
-    metadata["annotations"] = {ANNOTATION_PLAN_HASH: action.plan.hash}
+    metadata["annotations"] = {
+        ANNOTATION_PLAN_HASH: action.plan.hash,
+        ANNOTATION_TEMPLATE_HASH: template_hash(resource, action.stage),
+    }
     template = {
         "metadata": {
             "labels": dict(metadata["labels"]),

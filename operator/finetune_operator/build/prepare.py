@@ -5,7 +5,6 @@ from __future__ import annotations
 from finetune_operator.api.resource import FineTuneJob
 from finetune_operator.build.common import (
     HELPER_RESOURCES,
-    WORKSPACE,
     Json,
     Parts,
     hub_env,
@@ -13,21 +12,20 @@ from finetune_operator.build.common import (
     token_volume,
 )
 from finetune_operator.core.model import CreateJob, Settings
-from finetune_operator.core.naming import claim_of
 
 
 def prepare_job(resource: FineTuneJob, action: CreateJob, settings: Settings) -> Json:
     """The Job that downloads, checks and tokenizes."""
-    model, dataset = resource.spec.model, resource.spec.dataset
+    spec, run = resource.spec, action.plan.run
     volumes: list[Json] = []
     mounts: list[Json] = []
     for use, source, secret in (
-        ("model", model.source, model.token_secret_ref),
-        ("dataset", dataset.source, dataset.token_secret_ref),
+        ("model", run["model"]["source"], spec.model.token_secret_ref),
+        ("dataset", run["dataset"]["source"], spec.dataset.token_secret_ref),
     ):
         for more_volumes, more_mounts in (
             token_volume(use, secret),
-            _claim_volume(resource, use, source),
+            _claim_volume(use, source),
         ):
             volumes += more_volumes
             mounts += more_mounts
@@ -38,16 +36,12 @@ def prepare_job(resource: FineTuneJob, action: CreateJob, settings: Settings) ->
     )
 
 
-def _claim_volume(resource: FineTuneJob, use: str, source: str) -> tuple[list[Json], list[Json]]:
+def _claim_volume(use: str, source: str) -> tuple[list[Json], list[Json]]:
     if not source.startswith("pvc://"):
         return [], []
     claim = source.removeprefix("pvc://").partition("/")[0]
-    path = f"/sources/{use}"
-    if claim == claim_of(resource.metadata.name, resource.spec.storage.claim_name):
-        # The same claim twice in a pod, once writable, is refused by some volume drivers.
-        return [], [{"name": WORKSPACE, "mountPath": path, "readOnly": True}]
     volume = {
         "name": f"{use}-source",
         "persistentVolumeClaim": {"claimName": claim, "readOnly": True},
     }
-    return [volume], [{"name": f"{use}-source", "mountPath": path, "readOnly": True}]
+    return [volume], [{"name": f"{use}-source", "mountPath": f"/sources/{use}", "readOnly": True}]

@@ -25,7 +25,7 @@ COMPLETION_INDEX = "metadata.annotations['batch.kubernetes.io/job-completion-ind
 
 def train_job(resource: FineTuneJob, action: CreateJob, settings: Settings) -> Json:
     """The Indexed Job of one training attempt."""
-    nodes = resource.spec.resources.nodes
+    nodes = action.plan.run["resources"]["nodes"]
     pod: Json = {}
     if nodes > 1:
         pod["subdomain"] = service_name(resource.metadata.name)
@@ -43,7 +43,7 @@ def train_job(resource: FineTuneJob, action: CreateJob, settings: Settings) -> J
                 *progress_volumes,
             ],
             mounts=[{"name": "shm", "mountPath": "/dev/shm"}, *progress_mounts],
-            resources=_resources(resource),
+            resources=_resources(resource, action),
             pod=pod,
             job={"completionMode": "Indexed", "completions": nodes, "parallelism": nodes},
             grace_seconds=GRACE_SECONDS,
@@ -52,28 +52,28 @@ def train_job(resource: FineTuneJob, action: CreateJob, settings: Settings) -> J
 
 
 def _ranks(resource: FineTuneJob, action: CreateJob) -> list[Json]:
-    asked = resource.spec.resources
-    host = leader_host(resource.metadata.name, action.attempt, asked.nodes)
+    planned, cpu = action.plan.run["resources"], resource.spec.resources.cpu
+    host = leader_host(resource.metadata.name, action.attempt, planned["nodes"])
     variables = [
-        env("FINETUNE_NODES", str(asked.nodes)),
+        env("FINETUNE_NODES", str(planned["nodes"])),
         {
             "name": "FINETUNE_NODE_RANK",
             "valueFrom": {"fieldRef": {"fieldPath": COMPLETION_INDEX}},
         },
-        env("FINETUNE_PROCESSES_PER_NODE", str(max(1, asked.gpus_per_node))),
+        env("FINETUNE_PROCESSES_PER_NODE", str(max(1, planned["gpusPerNode"]))),
         env("FINETUNE_MASTER_ADDR", host),
         env("FINETUNE_MASTER_PORT", str(MASTER_PORT)),
     ]
-    if asked.cpu:
-        variables.append(env("FINETUNE_CPUS", str(max(1, int(parse_quantity(asked.cpu))))))
+    if cpu:
+        variables.append(env("FINETUNE_CPUS", str(max(1, int(parse_quantity(cpu))))))
     return variables
 
 
-def _resources(resource: FineTuneJob) -> Json:
-    asked = resource.spec.resources
+def _resources(resource: FineTuneJob, action: CreateJob) -> Json:
+    asked, gpus = resource.spec.resources, action.plan.run["resources"]["gpusPerNode"]
     limits: dict[str, str] = {}
-    if asked.gpus_per_node:
-        limits[asked.gpu_resource_name] = str(asked.gpus_per_node)
+    if gpus:
+        limits[asked.gpu_resource_name] = str(gpus)
     if asked.cpu:
         limits["cpu"] = asked.cpu
     if asked.memory:
@@ -108,6 +108,8 @@ def _progress(
                 "configMap": {
                     "name": plan_name(name, action.plan.hash),
                     "items": [{"key": "ca.crt", "path": "ca.crt"}],
+                    # A plan that was pinned while there was no endpoint does not have it.
+                    "optional": True,
                 }
             }
         )

@@ -16,7 +16,7 @@ from finetune_operator.vocabulary import FailureReason
 # The same input fails again, and what has been paid for must not be paid twice.
 NEVER_AGAIN = frozenset({FailureReason.USER_ERROR, FailureReason.NON_FINITE_LOSS})
 # The state was saved on request: nothing failed.
-NOT_COUNTED = frozenset({FailureReason.PREEMPTED, FailureReason.SUSPENDED})
+NOT_COUNTED = frozenset({FailureReason.PREEMPTED})
 
 # Attempts in all, the first included. A broken node or Hub is worth two more; memory that did not
 # suffice once may have been a neighbour's fault, twice it is the run's own.

@@ -17,6 +17,7 @@ from finetune_operator.core import (
     progress,
     record,
     refusal,
+    renewal,
     stages,
     suspend,
     waiting,
@@ -75,7 +76,7 @@ def decide(observed: Observed, settings: Settings, now: datetime) -> Decision:
 
 def _step(observed: Observed, ground: Footing, now: datetime) -> _Step:
     status, plan = ground.status, ground.plan
-    if observed.refusal is not None and ground.pins:
+    if observed.refusal is not None and ground.begins:
         # The start itself was refused: nothing of it may be in status before it has come about.
         status, plan = observed.resource.status, None
     if plan is not None:
@@ -83,7 +84,7 @@ def _step(observed: Observed, ground: Footing, now: datetime) -> _Step:
     if observed.refusal is not None:
         if observed.refusal.final:
             return _Step(*refusal.failed(observed.resource, status, observed.refusal))
-        return _Step(*refusal.waits(status, observed.refusal, starts=ground.pins))
+        return _Step(*refusal.waits(status, observed.refusal, starts=ground.begins))
     if ground.lost is not None:
         return _Step(*refusal.failed(observed.resource, status, ground.lost))
     if plan is None:
@@ -91,21 +92,29 @@ def _step(observed: Observed, ground: Footing, now: datetime) -> _Step:
     entry = stages.current(status)
     if entry is None:
         return _Step(status, _succeeded(status), _stop(_live(observed)))
-    return _in_stage(observed, status, plan, entry, now)
+    return _in_stage(observed, ground, status, plan, entry, now)
 
 
 def _in_stage(
-    observed: Observed, status: Status, plan: Plan, entry: StageStatus, now: datetime
+    observed: Observed,
+    ground: Footing,
+    status: Status,
+    plan: Plan,
+    entry: StageStatus,
+    now: datetime,
 ) -> _Step:
     live = _live(observed)
     running = entry.state is StageState.RUNNING
     own = next((job for job in live if running and job.name == entry.job), None)
+    renewed = own and renewal.is_due(own, observed.resource, asked=ground.renews)
     strays = [job for job in live if job is not own]
     if entry.state is StageState.FAILED:
         return _Step(status, _failed(status, entry), _stop(live))
     if observed.resource.spec.suspend:
         status = suspend.suspended(status)
         return _Step(status, suspend.situation(status), _stop(live))
+    if own is not None and renewed:
+        return _Step(renewal.begun(status, entry), _waits_for(entry, own), _stop(live))
     if own is not None:
         return _running(observed, status, own, strays, now)
     if strays:
@@ -123,7 +132,7 @@ def _create(
     stage, attempt = entry.name, entry.attempt + 1
     name = job_name(observed.resource.metadata.name, stage, attempt)
     actions: list[Action] = [CreateJob(stage, attempt, plan)]
-    if stage is Stage.TRAIN and observed.resource.spec.resources.nodes > 1:
+    if stage is Stage.TRAIN and plan.run["resources"]["nodes"] > 1:
         # First the names, then the pods that look each other up; again for every attempt, so that
         # a Service that was lost comes back.
         actions.insert(0, CreateService())

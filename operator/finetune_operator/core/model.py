@@ -58,6 +58,7 @@ class JobRecord:
     stage: Stage
     attempt: int
     plan_hash: str
+    template_hash: str  # core/template.py
     state: JobState
     reason: str = ""  # of the terminal condition
     message: str = ""
@@ -104,12 +105,13 @@ class Refusal:
     """The API server refused an action of the last decision, or the name was taken by someone else.
 
     `final`: the same action fails again, so the run has failed. Otherwise it is tried again later
-    and the message only tells what the run waits for.
+    and the message only tells what the run waits for. `passes`: by itself, and soon.
     """
 
-    reason: str  # NameCollision, Invalid, Denied
+    reason: str  # NameCollision, Invalid, Denied, …
     message: str
     final: bool
+    passes: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,9 +119,10 @@ class Observed:
     """All facts that a decision depends on.
 
     `jobs` are those owned by this resource (by uid). `terminations` and `waiting` are by Job name;
-    the runtime reads pods only for Jobs that ended and are not recorded yet
-    (`core.record.unrecorded`), or that wait. `plan` is the pinned plan that `status.planHash`
-    names, read back from its ConfigMap; None before it was pinned, or when the ConfigMap is gone.
+    the runtime reads pods only for Jobs that ended and are not recorded in status yet, or that
+    wait. `plan` is the pinned plan that `status.planHash` names, read back from its ConfigMap; None
+    before it was pinned, or when the ConfigMap is gone. `claim_lost`: a rerun is asked for, and the
+    claim with what was made so far is gone.
     """
 
     resource: FineTuneJob
@@ -127,6 +130,7 @@ class Observed:
     terminations: Mapping[str, Termination] = field(default_factory=dict)
     waiting: Mapping[str, Waiting] = field(default_factory=dict)
     plan: Plan | None = None
+    claim_lost: bool = False
     report: Report | None = None
     refusal: Refusal | None = None
 
@@ -140,7 +144,15 @@ class CreatePlan:
 
 @dataclass(frozen=True, slots=True)
 class CreateClaim:
-    """Make the workspace's claim (not for storage.claimName)."""
+    """Make the workspace's claim (not for storage.claimName), or let the one there is grow."""
+
+
+@dataclass(frozen=True, slots=True)
+class CheckClaim:
+    """See that a claim of the user's (storage.claimName) can be mounted on so many nodes."""
+
+    name: str
+    nodes: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,7 +181,7 @@ class DeleteJob:
     uid: str
 
 
-Action = CreatePlan | CreateClaim | CreateService | CreateJob | DeleteJob
+Action = CreatePlan | CreateClaim | CheckClaim | CreateService | CreateJob | DeleteJob
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,10 +10,12 @@ import dataclasses
 from dataclasses import dataclass
 from datetime import datetime
 
+from finetune_operator.api.resource import FineTuneJob
 from finetune_operator.api.status import Status
 from finetune_operator.core import rerun
 from finetune_operator.core.model import (
     Action,
+    CheckClaim,
     CreateClaim,
     CreatePlan,
     Observed,
@@ -31,14 +33,17 @@ from finetune_operator.core.status import FINAL, begun
 class Footing:
     """What a decision starts from.
 
-    `plan` is None before the start of a suspended run. `pins`: the run starts, or starts over, now.
-    `ended`: there is nothing left to do. `lost`: the pinned plan cannot be had any more.
+    `plan` is None before the start of a suspended run. `begins`: the run starts, starts over or
+    goes on by a token now; nothing of that may be in status before it has come about. `renews`:
+    also pods that work are to have the spec's present settings. `ended`: there is nothing left to
+    do. `lost`: the pinned plan cannot be had any more.
     """
 
     status: Status
     plan: Plan | None = None
     actions: tuple[Action, ...] = ()
-    pins: bool = False
+    begins: bool = False
+    renews: bool = False
     ended: bool = False
     lost: Refusal | None = None
 
@@ -49,7 +54,9 @@ def footing(observed: Observed, settings: Settings, now: datetime) -> Footing:
     suspended = bool(resource.spec.suspend)
     pinned, repair = _pinned(observed, settings)
     # A rerun that is asked for in a suspended run is looked at when it goes on.
-    asked = Rerun.NOTHING if suspended else rerun.verdict(resource, pinned, settings)
+    asked = Rerun.NOTHING
+    if not suspended:
+        asked = rerun.verdict(resource, pinned, settings, claim_lost=observed.claim_lost)
     if status.phase in FINAL and asked in (Rerun.NOTHING, Rerun.NOTE):
         token = resource.spec.rerun_token if asked is Rerun.NOTE else status.rerun_token
         return Footing(status.model_copy(update={"rerun_token": token}), ended=True)
@@ -61,19 +68,26 @@ def footing(observed: Observed, settings: Settings, now: datetime) -> Footing:
         return Footing(status, lost=_lost(observed, status.plan_hash))
     if asked is Rerun.GO_ON:
         status = rerun.reopened(status, resource.spec.rerun_token)
-    elif asked is Rerun.NOTE:
+    elif asked in (Rerun.NOTE, Rerun.RENEW):
         status = status.model_copy(update={"rerun_token": resource.spec.rerun_token})
+    if asked in (Rerun.GO_ON, Rerun.RENEW):
+        actions = (*repair, *_claim(resource))
+        return Footing(status, pinned, actions, begins=True, renews=asked is Rerun.RENEW)
     return Footing(status, pinned, repair)
 
 
 def _start(observed: Observed, settings: Settings, now: datetime) -> Footing:
     resource = observed.resource
     plan = make_plan(resource, settings)
-    actions: list[Action] = [CreatePlan(plan)]
-    if resource.spec.storage.claim_name is None:
-        actions.append(CreateClaim())
     status = begun(resource, plan, observed.jobs, now)
-    return Footing(status, plan, tuple(actions), pins=True)
+    return Footing(status, plan, (*_claim(resource), CreatePlan(plan)), begins=True)
+
+
+def _claim(resource: FineTuneJob) -> tuple[Action, ...]:
+    name, nodes = resource.spec.storage.claim_name, resource.spec.resources.nodes
+    if name is None:
+        return (CreateClaim(),)
+    return (CheckClaim(name, nodes),) if nodes > 1 else ()
 
 
 def _pinned(observed: Observed, settings: Settings) -> tuple[Plan | None, tuple[Action, ...]]:

@@ -32,8 +32,6 @@ LEARNING_RATE_LORA = "2e-4"
 LEARNING_RATE_FULL = "2e-5"
 # PEFT's word for every linear layer but the head.
 ALL_LINEAR = "all-linear"
-# What a rerun does not compare: the name of the plan itself, and the token that asked for it.
-NOT_COMPARED = ("planHash", "rerunToken")
 
 
 def make_plan(resource: FineTuneJob, settings: Settings) -> Plan:
@@ -47,15 +45,6 @@ def make_plan(resource: FineTuneJob, settings: Settings) -> Plan:
         stages=stages_of(run),
         trainer_image=image,
     )
-
-
-def same_run(new: Plan, pinned: Plan) -> bool:
-    """Whether the pinned plan still says what the spec asks for.
-
-    The image is compared by the caller's spec, not here: a newer operator brings a newer default,
-    and that alone must not throw away what has been trained.
-    """
-    return _comparable(new.run) == _comparable(pinned.run)
 
 
 def stages_of(run: Mapping[str, Any]) -> tuple[Stage, ...]:
@@ -159,10 +148,6 @@ def _merge(spec: Spec) -> Merge | None:
 
 def _json(model: ApiModel, without: set[str] | None = None) -> dict[str, Any]:
     return model.model_dump(mode="json", by_alias=True, exclude_none=True, exclude=without)
-
-
-def _comparable(run: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in run.items() if key not in NOT_COMPARED}
 
 
 def _hash(run: Mapping[str, Any], image: str) -> str:

@@ -6,11 +6,12 @@ resume, and its numbers may be anything.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from pydantic.alias_generators import to_camel
 
-from finetune_operator.api.status import Progress, ProgressDisplay, Status
+from finetune_operator.api.status import METRICS_LIMIT, Progress, ProgressDisplay, Status
 from finetune_operator.core.model import JobRecord, Report
 from finetune_operator.core.moments import seconds_since, to_text
 from finetune_operator.core.text import metric, whole
@@ -18,7 +19,6 @@ from finetune_operator.core.text import metric, whole
 # Names of the protocol that go into `progress`, not into `metrics`.
 _PROGRESS = frozenset({"current_step", "total_steps", "current_epoch", "tokens_per_second"})
 _NAMES = {"eval_loss": "validationLoss", "base_eval_loss": "baseValidationLoss"}
-METRICS = 16
 # How much of the former estimate stays when a new pace was measured: single steps differ.
 INERTIA = 0.5
 
@@ -34,6 +34,15 @@ def applied(status: Status, report: Report | None, job: JobRecord) -> Status:
     return status.model_copy(
         update={"progress": _progress(old, report, job), "metrics": _metrics(status, report)}
     )
+
+
+def merged_metrics(new: Mapping[str, str], known: Mapping[str, str]) -> dict[str, str]:
+    """As many metrics as status may hold: the new ones first, for the former are older news.
+
+    A metric that comes rarely, as the validation loss does, stays until it comes again.
+    """
+    kept = {name: value for name, value in known.items() if name not in new}
+    return dict([*new.items(), *kept.items()][:METRICS_LIMIT])
 
 
 def _progress(old: Progress | None, report: Report, job: JobRecord) -> Progress:
@@ -85,9 +94,7 @@ def _metrics(status: Status, report: Report) -> dict[str, str]:
         for name, value in report.metrics.items()
         if name not in _PROGRESS
     }
-    # A metric that comes rarely, as the validation loss does, stays until it comes again.
-    kept = {name: value for name, value in status.metrics.items() if name not in found}
-    return dict([*found.items(), *kept.items()][:METRICS])
+    return merged_metrics(found, status.metrics)
 
 
 def _optional(value: Any) -> str | None:

@@ -11,17 +11,19 @@ _FACTORS = {
     "G": Decimal(10**9),
     "T": Decimal(10**12),
     "P": Decimal(10**15),
+    "E": Decimal(10**18),
     "Ki": Decimal(2**10),
     "Mi": Decimal(2**20),
     "Gi": Decimal(2**30),
     "Ti": Decimal(2**40),
     "Pi": Decimal(2**50),
+    "Ei": Decimal(2**60),
 }
 
 
 def parse_quantity(text: str) -> Decimal:
-    """The number that a quantity of the spec means."""
-    number = text.rstrip("mkKMGTPi")
+    """The number that a quantity means, as the spec or the API server writes it."""
+    number = text.rstrip("mkKMGTPEi")
     return Decimal(number) * _FACTORS.get(text[len(number) :], Decimal(1))
 
 

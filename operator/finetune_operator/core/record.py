@@ -133,6 +133,7 @@ def _vanished(
         stage=entry.name,
         attempt=entry.attempt,
         plan_hash=plan.hash,
+        template_hash="",
         state=JobState.FAILED,
     )
     return failed(status, gone, deleted(name, entry.name), Termination(), now)

@@ -10,14 +10,17 @@ from finetune_operator.core.model import Refusal
 from finetune_operator.core.text import sentence
 from finetune_operator.vocabulary import PHASE_OF_STAGE, Phase, StageState
 
+TOKEN = "spec.rerunToken"
+AGAIN = f" Nothing is tried again before {TOKEN} changes: correct the cause, then change it."
+
 
 def failed(resource: FineTuneJob, status: Status, refusal: Refusal) -> tuple[Status, Situation]:
     """The run has failed: the same action would be refused again."""
-    message = sentence(refusal.message)
+    # The token has been acted on: only another one asks for another try.
+    message = sentence(refusal.message, "" if TOKEN in refusal.message else AGAIN)
     entry = stages.current(status)
     if entry is not None:
         status = stages.changed(status, entry.name, state=StageState.FAILED, message=message)
-    # The token has been acted on: only another one asks for another try.
     status = status.model_copy(update={"rerun_token": resource.spec.rerun_token})
     return status, Situation(Phase.FAILED, refusal.reason, message)
 

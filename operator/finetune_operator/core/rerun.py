@@ -1,4 +1,4 @@
-"""What a changed `spec.rerunToken` means: go on, start over, or nothing but a note.
+"""What a changed `spec.rerunToken` means: go on, start over, renew what runs, or just a note.
 
 The token in status always follows the one in the spec, also when that is removed: so a token that
 comes back is a new one, as the CRD's rules take it.
@@ -13,29 +13,37 @@ from finetune_operator.api.status import Status
 from finetune_operator.core import stages
 from finetune_operator.core.model import Plan, Settings
 from finetune_operator.core.naming import claim_of
-from finetune_operator.core.plan import make_plan, same_run
+from finetune_operator.core.sameness import same_run
 from finetune_operator.vocabulary import Phase, StageState
 
 
 class Rerun(Enum):
-    """What to do."""
+    """What to do. RENEW: a Job that runs with other settings than the spec's makes way."""
 
     NOTHING = auto()
     NOTE = auto()
+    RENEW = auto()
     GO_ON = auto()
     START_OVER = auto()
 
 
-def verdict(resource: FineTuneJob, pinned: Plan | None, settings: Settings) -> Rerun:
-    """What the token asks for, in the state that the run is in; `pinned` is None if it is lost."""
+def verdict(
+    resource: FineTuneJob, pinned: Plan | None, settings: Settings, *, claim_lost: bool = False
+) -> Rerun:
+    """What the token asks for, in the state that the run is in.
+
+    `pinned` is None if it is lost; with the claim everything that was made is lost.
+    """
     status, token = resource.status, resource.spec.rerun_token
     if token == status.rerun_token:
         return Rerun.NOTHING
     if token is None:
         return Rerun.NOTE
-    if pinned is None or status.phase is Phase.SUCCEEDED or not _same(resource, pinned, settings):
+    if pinned is None or claim_lost or status.phase is Phase.SUCCEEDED:
         return Rerun.START_OVER
-    return Rerun.GO_ON if status.phase is Phase.FAILED else Rerun.NOTE
+    if not _same(resource, pinned, settings):
+        return Rerun.START_OVER
+    return Rerun.GO_ON if status.phase is Phase.FAILED else Rerun.RENEW
 
 
 def reopened(status: Status, token: str | None) -> Status:
@@ -63,4 +71,4 @@ def _same(resource: FineTuneJob, pinned: Plan, settings: Settings) -> bool:
     artifacts = resource.status.artifacts
     used = artifacts.claim_name if artifacts else None
     same_claim = used in (None, claim_of(resource.metadata.name, spec.storage.claim_name))
-    return same_image and same_claim and same_run(make_plan(resource, settings), pinned)
+    return same_image and same_claim and same_run(resource, pinned, settings)

@@ -16,6 +16,7 @@ from finetune_operator.api.status import (
     Resolved,
     Status,
 )
+from finetune_operator.core.progress import merged_metrics
 from finetune_operator.core.quantity import format_bytes
 from finetune_operator.core.text import metric, short, whole
 from finetune_operator.vocabulary import Stage
@@ -65,7 +66,7 @@ def _trained(status: Status, result: Mapping[str, Any], at: str) -> Status:
     return status.model_copy(
         update={
             "progress": _complete(status.progress or Progress(), result, at),
-            "metrics": {**status.metrics, **metrics},
+            "metrics": merged_metrics(metrics, status.metrics),
         }
     )
 

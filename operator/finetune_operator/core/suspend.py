@@ -8,7 +8,7 @@ from __future__ import annotations
 from finetune_operator.api.status import Status
 from finetune_operator.core import stages
 from finetune_operator.core.conditions import Situation
-from finetune_operator.vocabulary import FailureReason, Phase, StageState
+from finetune_operator.vocabulary import Phase, StageState
 
 
 def suspended(status: Status) -> Status:
@@ -27,6 +27,6 @@ def situation(status: Status) -> Situation:
         point = f"in {entry.name}"
     return Situation(
         Phase.SUSPENDED,
-        str(FailureReason.SUSPENDED),
+        str(Phase.SUSPENDED),
         f"Suspended {point}: set spec.suspend to false to go on.",
     )

@@ -17,9 +17,9 @@ METRIC_BYTES = 64
 WHOLE_LIMIT = 2**53
 
 
-def sentence(text: Any) -> str:
-    """One line for people."""
-    return _cut(_one_line(text), SENTENCE_BYTES)
+def sentence(text: Any, ending: str = "") -> str:
+    """One line for people; the ending stays whole, whatever must be cut."""
+    return _cut(_one_line(text), SENTENCE_BYTES - len(ending.encode())) + ending
 
 
 def short(text: Any) -> str | None:

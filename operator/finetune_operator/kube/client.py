@@ -50,6 +50,11 @@ class Client:
         body = {"preconditions": {"uid": uid}, "propagationPolicy": propagation}
         await self._call("DELETE", resource.path(namespace, name), body=body)
 
+    async def patch(self, resource: Resource, namespace: str, name: str, patch: Json) -> Json:
+        """Merge `patch` into the object."""
+        path = resource.path(namespace, name)
+        return await self._call("PATCH", path, body=patch, content_type=MERGE_PATCH)
+
     async def patch_status(
         self, resource: Resource, namespace: str, name: str, patch: Json
     ) -> Json:

@@ -10,8 +10,10 @@ from typing import Any
 
 from finetune_operator.api.resource import FineTuneJob
 from finetune_operator.build.manifests import Creation, manifest
+from finetune_operator.core import claim
 from finetune_operator.core.model import (
     Action,
+    CheckClaim,
     CreateClaim,
     CreateJob,
     CreatePlan,
@@ -23,8 +25,8 @@ from finetune_operator.core.model import (
 from finetune_operator.kube.client import Client
 from finetune_operator.kube.errors import AlreadyExists, Conflict, Denied, Invalid, NotFound
 from finetune_operator.kube.resources import CLAIMS, CONFIG_MAPS, JOBS, SERVICES
+from finetune_operator.runtime import ownership
 from finetune_operator.runtime.store import Store
-from finetune_operator.vocabulary import LABEL_MANAGED_BY, LABEL_RUN, MANAGER
 
 Json = dict[str, Any]
 
@@ -56,6 +58,8 @@ class Actions:
         """Do it; the object that now exists. Refused, or an ApiError that is worth a later try."""
         if isinstance(action, DeleteJob):
             return await self._delete(action, resource)
+        if isinstance(action, CheckClaim):
+            return await self._check(action, resource)
         body = manifest(action, resource, self._settings)
         try:
             created = await self._create(action, resource, body)
@@ -73,17 +77,36 @@ class Actions:
             return await self._client.create(kind, namespace, body)
         except AlreadyExists:
             found = await self._client.get(kind, namespace, body["metadata"]["name"])
-        if not _is_ours(found, body, resource):
-            what = f"{body['kind']} {body['metadata']['name']}"
-            raise Refused(
-                Refusal(
-                    "NameCollision",
-                    f"{what} exists and does not belong to this FineTuneJob: delete or rename it, "
-                    "then change spec.rerunToken, or give the FineTuneJob another name.",
-                    final=True,
-                )
-            )
+        taken = ownership.obstacle(found, body, resource)
+        if taken is not None:
+            raise Refused(taken)
+        return await self._serving(found, body) if isinstance(action, CreateClaim) else found
+
+    async def _check(self, action: CheckClaim, resource: FineTuneJob) -> Json:
+        try:
+            found = await self._client.get(CLAIMS, resource.metadata.namespace, action.name)
+        except NotFound as error:
+            message = f"spec.storage.claimName is {action.name}, which does not exist: create it."
+            raise Refused(Refusal("ClaimNotFound", message, final=False)) from error
+        obstacle = claim.unshared(action.name, action.nodes, found["spec"])
+        if obstacle is not None:
+            raise Refused(Refusal("ClaimUnfit", obstacle, final=True))
         return found
+
+    async def _serving(self, found: Json, wanted: Json) -> Json:
+        """The claim that exists already, as large as the wanted one."""
+        name, namespace = wanted["metadata"]["name"], wanted["metadata"]["namespace"]
+        fit = claim.fit(name, wanted["spec"], found["spec"])
+        if fit.obstacle is not None:
+            raise Refused(Refusal("ClaimUnfit", fit.obstacle, final=True))
+        if fit.grows_to is None:
+            return found
+        patch = {"spec": {"resources": {"requests": {"storage": fit.grows_to}}}}
+        try:
+            return await self._client.patch(CLAIMS, namespace, name, patch)
+        except (Denied, Invalid) as error:
+            message = claim.cannot_grow(name, fit.grows_to, error.message)
+            raise Refused(Refusal("ClaimCannotGrow", message, final=True)) from error
 
     async def _delete(self, action: DeleteJob, resource: FineTuneJob) -> Json:
         # Foreground: the Job is there until its pods are gone and the volume is free.
@@ -97,19 +120,6 @@ class Actions:
                 propagation="Foreground",
             )
         return {}
-
-
-def _is_ours(found: Json, wanted: Json, resource: FineTuneJob) -> bool:
-    owners = found["metadata"].get("ownerReferences", ())
-    if wanted["metadata"].get("ownerReferences"):
-        return any(owner["uid"] == resource.metadata.uid for owner in owners)
-    # A retained claim has no owner on purpose; its labels tell whose it is.
-    labels = found["metadata"].get("labels", {})
-    return (
-        not any(owner.get("controller") for owner in owners)
-        and labels.get(LABEL_MANAGED_BY) == MANAGER
-        and labels.get(LABEL_RUN) == resource.metadata.name
-    )
 
 
 def _refusal(reason: str, body: Json, message: str, *, final: bool) -> Refusal:

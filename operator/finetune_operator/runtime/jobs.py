@@ -7,6 +7,7 @@ from typing import Any
 from finetune_operator.core.model import JobRecord, JobState
 from finetune_operator.vocabulary import (
     ANNOTATION_PLAN_HASH,
+    ANNOTATION_TEMPLATE_HASH,
     KIND,
     LABEL_ATTEMPT,
     LABEL_STAGE,
@@ -44,6 +45,7 @@ def project(job: Json) -> JobRecord | None:
         stage=stage,
         attempt=attempt,
         plan_hash=metadata.get("annotations", {}).get(ANNOTATION_PLAN_HASH, ""),
+        template_hash=metadata.get("annotations", {}).get(ANNOTATION_TEMPLATE_HASH, ""),
         state=state,
         reason=reason,
         message=message,

@@ -13,7 +13,7 @@ from finetune_operator.core.model import JobRecord, JobState, Observed, Plan, Te
 from finetune_operator.core.naming import plan_name
 from finetune_operator.kube.client import Client
 from finetune_operator.kube.errors import NotFound
-from finetune_operator.kube.resources import CONFIG_MAPS
+from finetune_operator.kube.resources import CLAIMS, CONFIG_MAPS
 from finetune_operator.runtime.memory import Memory
 from finetune_operator.runtime.pods import Pods
 from finetune_operator.runtime.reports import Reports
@@ -44,6 +44,7 @@ class Observer:
             terminations=await self._terminations(resource, jobs, memory),
             waiting=waiting,
             plan=await self._plan(resource, memory),
+            claim_lost=await self._claim_lost(resource),
             report=self._reports.get(resource.metadata.uid),
         )
         return observed, again
@@ -60,6 +61,17 @@ class Observer:
                 return None
             memory.plans = {pinned: plan_of(found)}
         return memory.plans[pinned]
+
+    async def _claim_lost(self, resource: FineTuneJob) -> bool:
+        status = resource.status
+        claim = status.artifacts.claim_name if status.artifacts else None
+        if claim is None or resource.spec.rerun_token in (None, status.rerun_token):
+            return False
+        try:
+            found = await self._client.get(CLAIMS, resource.metadata.namespace, claim)
+        except NotFound:
+            return True
+        return "deletionTimestamp" in found["metadata"]
 
     async def _terminations(
         self, resource: FineTuneJob, jobs: tuple[JobRecord, ...], memory: Memory

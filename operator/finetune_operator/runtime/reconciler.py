@@ -18,6 +18,7 @@ from pydantic import ValidationError
 from finetune_operator.api.resource import FineTuneJob
 from finetune_operator.core.model import (
     Action,
+    CheckClaim,
     CreateJob,
     CreatePlan,
     Decision,
@@ -49,6 +50,8 @@ class Outcome:
 
 # What was refused (a quota, a right) changes by someone's hand: looking often does not help.
 REFUSED_EVERY = 15.0
+# What is on its way out is gone within seconds most of the time.
+PASSING_EVERY = 2.0
 
 
 class Reconciler:
@@ -144,7 +147,9 @@ class Reconciler:
         jobs = self._store.jobs_of(metadata.uid)
         facts = dataclasses.replace(observed, jobs=jobs, refusal=refusal)
         decision = self._decide(facts, datetime.now(UTC))
-        return decision, None if refusal.final else REFUSED_EVERY
+        if refusal.final:
+            return decision, None
+        return decision, PASSING_EVERY if refusal.passes else REFUSED_EVERY
 
     async def _write(self, outcome: Outcome) -> float | None:
         resource, decision = outcome.resource, outcome.decision
@@ -180,6 +185,8 @@ def _said(action: Action, run: str) -> str:
         return f"created Job {job_name(run, action.stage, action.attempt)}"
     if isinstance(action, DeleteJob):
         return f"deleted Job {action.name}"
+    if isinstance(action, CheckClaim):
+        return f"checked claim {action.name}"
     if isinstance(action, CreatePlan):
         return f"pinned plan {action.plan.hash}"
     return f"created {type(action).__name__.removeprefix('Create').lower()}"

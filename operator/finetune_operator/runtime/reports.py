@@ -11,9 +11,9 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic.alias_generators import to_camel
 
+from finetune_operator.api.status import METRICS_LIMIT
 from finetune_operator.core.model import Report
 
-METRICS = 16
 NAME_BYTES = 64
 VALUE_BYTES = 64
 
@@ -60,7 +60,7 @@ def parse(body: bytes, *, job: str, now: datetime) -> Report:
         received_at=now,
         percent=status.progress_percentage,
         eta_seconds=status.estimated_remaining_seconds,
-        metrics={metric.name: metric.value for metric in kept[:METRICS]},
+        metrics={metric.name: metric.value for metric in kept[:METRICS_LIMIT]},
     )
 
 

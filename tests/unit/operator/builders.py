@@ -16,6 +16,7 @@ from finetune_operator.api.status import Status
 from finetune_operator.core.model import JobRecord, JobState, Plan, Settings, Termination
 from finetune_operator.core.naming import job_name
 from finetune_operator.core.plan import make_plan
+from finetune_operator.core.template import template_hash
 from finetune_operator.vocabulary import Stage
 
 NOW = datetime(2026, 1, 31, 12, 0, 0, tzinfo=UTC)
@@ -97,6 +98,7 @@ def job(
         stage=stage,
         attempt=attempt,
         plan_hash=(of or plan()).hash,
+        template_hash=template_hash(resource(), stage),
         state=state,
     )
     return dataclasses.replace(record, **fields)

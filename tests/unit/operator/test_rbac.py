@@ -16,7 +16,7 @@ CALLED_ANYWHERE = {
     ("finetune.dev", "finetunejobs/status"): {"patch"},
     ("batch", "jobs"): {"get", "list", "watch", "create", "delete"},
     ("", "configmaps"): {"get", "create"},
-    ("", "persistentvolumeclaims"): {"get", "create"},
+    ("", "persistentvolumeclaims"): {"get", "create", "patch"},
     ("", "services"): {"get", "create"},
     ("", "pods"): {"get", "list"},
     ("", "events"): {"list", "create"},

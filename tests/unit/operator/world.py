@@ -34,6 +34,7 @@ from finetune_operator.core.model import (
 )
 from finetune_operator.core.moments import to_text
 from finetune_operator.core.naming import job_name
+from finetune_operator.core.template import template_hash
 from finetune_operator.vocabulary import Stage
 from unit.operator.builders import RUN, SETTINGS, UID, later, resource
 
@@ -51,6 +52,7 @@ class World:
         self.jobs: dict[str, JobRecord] = {}
         self.plans: dict[str, Plan] = {}
         self.claims = self.services = 0
+        self.claim_lost = False
         self.terminations: dict[str, Termination] = {}
         self.waiting: dict[str, Waiting] = {}
         self.report: Report | None = None
@@ -110,6 +112,7 @@ class World:
             terminations=self.terminations,
             waiting=self.waiting,
             plan=self.plans.get(self.status.plan_hash or ""),
+            claim_lost=self.claim_lost,
             report=self.report,
         )
 
@@ -157,6 +160,7 @@ class World:
                 self.plans[plan.hash] = plan
             case CreateClaim():
                 self.claims += 1
+                self.claim_lost = False
             case CreateService():
                 self.services += 1
             case CreateJob(stage, attempt, plan):
@@ -178,6 +182,7 @@ class World:
             stage=stage,
             attempt=attempt,
             plan_hash=plan.hash,
+            template_hash=template_hash(self.resource(), stage),
             state=JobState.WAITING,
             start_time=to_text(self.now),
         )

@@ -40,6 +40,8 @@ from finetune_trainer.run import Run
 from finetune_trainer.workspace import Workspace, atomic_directory, write_json
 
 STAGE = "prepare"
+# In place of a plan's hash: a run's workspace, whose former files are on their way out.
+CLEARING = "clearing"
 
 
 def prepare(run: Run, workspace: Workspace) -> tuple[str, dict[str, Any]]:
@@ -103,9 +105,7 @@ def _claim_workspace(run: Run, workspace: Workspace) -> None:
     if _holds_plan(run, workspace):
         return
     workspace.root.mkdir(parents=True, exist_ok=True)
-    # First, so that a kill half-way cannot leave another plan's files under this one's name.
-    workspace.plan_hash.unlink(missing_ok=True)
-    for directory in (
+    directories = (
         workspace.data,
         workspace.prepare,
         workspace.checkpoints,
@@ -113,13 +113,38 @@ def _claim_workspace(run: Run, workspace: Workspace) -> None:
         workspace.merged,
         workspace.result(STAGE).parent,
         _scratch(workspace),
-    ):
+    )
+    if not workspace.plan_hash.exists():
+        _require_nobodys(workspace, workspace.model, workspace.history, *directories)
+    # First, so that a kill half-way cannot leave another plan's files under this one's name, and
+    # the next attempt still knows that a run has made them.
+    _write_plan_hash(workspace, CLEARING)
+    for directory in directories:
         for path in (directory, directory.with_name(directory.name + ".tmp")):
             if path.exists():
                 shutil.rmtree(path)
     workspace.history.unlink(missing_ok=True)
+    _write_plan_hash(workspace, run.plan_hash)
+
+
+def _require_nobodys(workspace: Workspace, *paths: Path) -> None:
+    """On a claim that no run has marked as its own, everything belongs to somebody."""
+    # Except what an attempt leaves that ended here.
+    own = workspace.result(STAGE)
+    for path in paths:
+        if path == own.parent and path.is_dir() and list(path.iterdir()) == [own]:
+            continue
+        if path.exists():
+            name = f"{path.name}/" if path.is_dir() else path.name
+            raise UserError(
+                f"The claim in spec.storage.claimName holds {name} that no run made, and it would "
+                f"be removed: use an empty claim, or move {name} elsewhere."
+            )
+
+
+def _write_plan_hash(workspace: Workspace, content: str) -> None:
     temporary = workspace.plan_hash.with_name("plan-hash.tmp")
-    temporary.write_text(run.plan_hash + "\n")
+    temporary.write_text(content + "\n")
     temporary.replace(workspace.plan_hash)
 
 

@@ -42,11 +42,15 @@ class Endpoint:
 
     @classmethod
     def from_environment(cls) -> Endpoint | None:
-        """The endpoint that the environment names, or None: then nothing is reported."""
+        """The endpoint that the environment names; None if nothing can be reported."""
         url = os.environ.get(URL)
         if not url:
             return None
         token, ca = os.environ.get(TOKEN), os.environ.get(CA_CERT)
+        if ca and not Path(ca).exists():
+            # The run was planned before there was an endpoint: its authority is not known here.
+            print(f"progress is not reported: there is no {ca}", file=sys.stderr, flush=True)
+            return None
         return cls(url, Path(token) if token else None, Path(ca) if ca else None)
 
 

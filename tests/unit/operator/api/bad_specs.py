@@ -181,6 +181,22 @@ BAD = (
         "resources.nodes is greater than 1, so storage.accessMode must be ReadWriteMany: set it",
     ),
     Case(
+        "data on the claim that becomes the workspace",
+        {"spec.storage": {"claimName": "mine"}, "spec.dataset.source": "pvc://mine/data/a.jsonl"},
+        "spec.dataset.source is on the claim that is the run's workspace, which prepare clears: "
+        "use an empty claim as spec.storage.claimName",
+    ),
+    Case(
+        "a model at the root of the claim that becomes the workspace",
+        {"spec.storage": {"claimName": "mine"}, "spec.model": {"source": "pvc://mine"}},
+        "spec.model.source is on the claim that is the run's workspace",
+    ),
+    Case(
+        "data on the claim that the operator makes",
+        {"metadata.name": "demo", "spec.dataset.source": "pvc://demo-workspace/a.jsonl"},
+        "spec.dataset.source is on the claim that is the run's workspace",
+    ),
+    Case(
         "a claim of one's own with a size",
         {"spec.storage": {"claimName": "mine", "size": "1Gi"}},
         _CLAIM,

@@ -18,6 +18,10 @@ GOOD = (
     Case("labels and annotations", {"metadata.labels": {"team": "a"}}),
     Case("dots and underscores in a source", {"spec.model.source": "hf://a.b_c/Model-1.5_x"}),
     Case("the root of a claim", {"spec.model.source": "pvc://models"}),
+    Case(
+        "a source's claim whose name only begins like the workspace's",
+        {"spec.model.source": "pvc://mine-too/a", "spec.storage.claimName": "mine"},
+    ),
     Case("a deep path in a claim", {"spec.dataset.source": "pvc://data/a/b.c/d_e/f.jsonl"}),
     Case("a pull request as revision", {"spec.model.revision": "refs/pr/3"}),
     Case("a commit as revision", {"spec.dataset.revision": "0" * 40}),

@@ -45,7 +45,7 @@ def test_the_edge_of_a_bound_is_accepted(case: Case) -> None:
 def test_what_defines_a_started_run_may_not_change(change: started.Change) -> None:
     assert offline.refusals(change.new, old=change.old) == [
         f"spec.{name} may not change after the run has started: create a FineTuneJob with a new "
-        "name, or change spec.rerunToken together with it to start over"
+        "name, or change spec.rerunToken together with it; the run starts over where it has to"
         for name in change.fields
     ]
 

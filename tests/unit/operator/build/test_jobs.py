@@ -6,6 +6,7 @@ import pytest
 
 from finetune_operator.build.manifests import manifest
 from finetune_operator.core.model import CreateJob, Settings
+from finetune_operator.core.template import template_hash
 from finetune_operator.vocabulary import Stage
 from unit.operator.builders import RUN, SETTINGS, UID, plan, resource
 
@@ -78,7 +79,10 @@ def test_every_stage_is_owned_and_found_by_its_labels(stage: Stage) -> None:
     }
     assert job["metadata"]["labels"] == labels
     assert job["spec"]["template"]["metadata"]["labels"] == labels
-    assert job["metadata"]["annotations"] == {"finetune.dev/plan-hash": plan().hash}
+    assert job["metadata"]["annotations"] == {
+        "finetune.dev/plan-hash": plan().hash,
+        "finetune.dev/template-hash": template_hash(resource(), stage),
+    }
 
 
 @pytest.mark.parametrize("stage", list(Stage))
@@ -174,11 +178,6 @@ def test_claims_named_as_sources_are_mounted_read_only_in_prepare_alone() -> Non
     assert "/sources/model" not in mounts(built("train", **changes))
 
 
-def test_a_source_on_the_workspaces_own_claim_is_the_same_volume() -> None:
-    job = built("prepare", model={"source": "pvc://shared/base"}, storage={"claimName": "shared"})
-    assert mounts(job)["/sources/model"] == "workspace"
-
-
 def test_training_pods_start_together_and_find_pod_0_by_name() -> None:
     job = built("train", 4, resources={"nodes": 3, "gpusPerNode": 8})
     assert job["spec"]["completionMode"] == "Indexed"
@@ -186,6 +185,21 @@ def test_training_pods_start_together_and_find_pod_0_by_name() -> None:
     assert pod(job)["subdomain"] == "demo-train"
     assert environment(job)["FINETUNE_MASTER_ADDR"] == "demo-train-4-0.demo-train"
     assert environment(job)["FINETUNE_PROCESSES_PER_NODE"] == "8"
+
+
+def test_what_the_plan_holds_comes_from_there_whatever_the_spec_says_now() -> None:
+    pinned: dict[str, Any] = {
+        "model": {"source": "pvc://models/base"},
+        "resources": {"nodes": 2, "gpusPerNode": 4},
+    }
+    moved_on = resource(model={"source": "pvc://other/base"}, resources={"nodes": 8})
+    train = manifest(CreateJob(Stage.TRAIN, 1, plan(**pinned)), moved_on, SETTINGS)
+    assert train["spec"]["completions"] == 2
+    assert environment(train)["FINETUNE_NODES"] == "2"
+    assert environment(train)["FINETUNE_PROCESSES_PER_NODE"] == "4"
+    assert container(train)["resources"]["limits"] == {"nvidia.com/gpu": "4"}
+    prepare = manifest(CreateJob(Stage.PREPARE, 1, plan(**pinned)), moved_on, SETTINGS)
+    assert volume(prepare, "model-source")["persistentVolumeClaim"]["claimName"] == "models"
 
 
 def test_a_job_ends_with_its_first_bad_pod() -> None:
@@ -250,6 +264,7 @@ def test_progress_is_reported_with_a_token_for_this_run_only() -> None:
     sources = volume(built("train", settings=PROGRESS), "progress")["projected"]["sources"]
     assert sources[0]["serviceAccountToken"]["audience"] == "finetune.dev/team-a/demo"
     assert sources[1]["configMap"]["items"] == [{"key": "ca.crt", "path": "ca.crt"}]
+    assert sources[1]["configMap"]["optional"] is True
 
 
 def test_without_an_endpoint_nothing_is_reported() -> None:

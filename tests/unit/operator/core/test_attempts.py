@@ -44,7 +44,7 @@ def test_memory_is_given_two_attempts() -> None:
     assert not attempts.may_retry(entry(out_of_memory=2), FailureReason.OUT_OF_MEMORY)
 
 
-@pytest.mark.parametrize("reason", [FailureReason.PREEMPTED, FailureReason.SUSPENDED])
+@pytest.mark.parametrize("reason", [FailureReason.PREEMPTED])
 def test_what_saved_its_state_is_tried_again_until_names_run_out(reason: FailureReason) -> None:
     assert attempts.counted(entry(), reason) == {}
     assert attempts.may_retry(entry(attempt=ATTEMPT_LIMIT - 1, failures=2), reason)

@@ -2,8 +2,11 @@
 
 from typing import Any
 
+import pytest
+
 from finetune_operator.core.decide import decide
 from finetune_operator.core.model import (
+    CheckClaim,
     CreateClaim,
     CreateJob,
     CreatePlan,
@@ -48,7 +51,7 @@ def names(world: World) -> list[str]:
 def test_the_first_look_pins_the_plan_and_starts_prepare_at_once() -> None:
     world = World()
     decision = world.look()
-    assert [type(action) for action in decision.actions] == [CreatePlan, CreateClaim, CreateJob]
+    assert [type(action) for action in decision.actions] == [CreateClaim, CreatePlan, CreateJob]
     assert world.status.phase == Phase.PREPARING
     assert world.status.plan_hash == plan().hash
     assert world.status.start_time is not None
@@ -56,8 +59,14 @@ def test_the_first_look_pins_the_plan_and_starts_prepare_at_once() -> None:
     assert world.writes == 1
 
 
-def test_a_claim_of_the_users_is_not_made() -> None:
-    assert running(storage={"claimName": "shared"}).claims == 0
+@pytest.mark.parametrize(("nodes", "checks"), [(1, []), (2, [CheckClaim("shared", 2)])])
+def test_a_claim_of_the_users_is_not_made_but_checked_where_nodes_share_it(
+    nodes: int, checks: list[Any]
+) -> None:
+    world = World(storage={"claimName": "shared"}, resources={"nodes": nodes})
+    actions = world.look().actions
+    assert list(actions[:-2]) == checks
+    assert [type(action) for action in actions[-2:]] == [CreatePlan, CreateJob]
 
 
 def test_a_second_look_changes_nothing() -> None:

@@ -74,6 +74,16 @@ def replan(world: World, chance: Chance) -> None:
     world.edit(rerunToken=chance.choice(["a", "b"]), training={"seed": chance.randrange(3)})
 
 
+def move(world: World, chance: Chance) -> None:
+    world.edit(scheduling={"priorityClassName": chance.choice(["low", "high"])})
+
+
+def begin(world: World, chance: Chance) -> None:
+    for job in world.live():
+        if job.state is JobState.WAITING:
+            world.become(job.name, JobState.RUNNING)
+
+
 def change_stages(world: World, chance: Chance) -> None:
     world.edit(
         rerunToken=chance.choice(["c", "d"]), upload=chance.choice([None, {"branch": "main"}])
@@ -82,6 +92,10 @@ def change_stages(world: World, chance: Chance) -> None:
 
 def lose_the_plan(world: World, chance: Chance) -> None:
     world.plans.clear()
+
+
+def lose_the_claim(world: World, chance: Chance) -> None:
+    world.claim_lost = True
 
 
 def refuse(world: World, chance: Chance) -> None:
@@ -103,8 +117,8 @@ def stoppable(world: World) -> bool:
 
 EVERYTHING: list[Callable[[World, Chance], None]] = [
     *[end_well] * 4, *[end_badly] * 3, be_deleted, be_asked_to_go, *[go] * 3, wait, run,
-    *[let_time_pass] * 3, suspend, rerun, replan, change_stages, lose_the_plan, refuse, allow,
-    *[die] * 4,
+    *[let_time_pass] * 3, suspend, rerun, replan, move, begin, change_stages, lose_the_plan,
+    lose_the_claim, refuse, allow, *[die] * 4,
 ]  # fmt: skip
 
 

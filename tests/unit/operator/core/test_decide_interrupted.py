@@ -31,6 +31,10 @@ def resume(world: World) -> None:
     world.edit(suspend=False)
 
 
+def move(world: World) -> None:
+    world.edit(scheduling={"nodeSelector": {"pool": "gpu"}})
+
+
 def delete(world: World) -> None:
     del world.jobs[world.only_live().name]
 
@@ -49,6 +53,7 @@ STORIES: dict[str, tuple[Story, Phase]] = {
     "with a deleted Job": ([delete, pause, *[World.succeed] * 4], Phase.SUCCEEDED),
     "to a user error": ([World.succeed, wrong], Phase.FAILED),
     "to another plan": ([World.succeed, replan, World.gone, *[World.succeed] * 4], Phase.SUCCEEDED),
+    "to other nodes": ([World.succeed, move, World.gone, *[World.succeed] * 3], Phase.SUCCEEDED),
     "over again": ([*[World.succeed] * 4, again, *[World.succeed] * 4], Phase.SUCCEEDED),
     "on after a failure": ([World.succeed, wrong, again, *[World.succeed] * 3], Phase.SUCCEEDED),
     "through a suspension": (

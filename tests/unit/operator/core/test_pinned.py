@@ -25,6 +25,20 @@ def test_an_edit_after_the_start_changes_nothing_without_a_token() -> None:
     assert list(world.jobs) == ["demo-prepare-1", "demo-train-1"]
 
 
+def test_a_token_that_was_taken_back_leaves_the_plan_as_it_was() -> None:
+    world = in_training()
+    world.edit(suspend=True)
+    world.settle()
+    world.gone()
+    world.edit(rerunToken="2", resources={"nodes": 4})
+    world.settle()
+    world.edit(rerunToken=None, suspend=False)
+    world.settle()
+    assert world.only_live().name == "demo-train-2"
+    assert world.status.plan_hash == plan().hash
+    assert world.services == 0
+
+
 def test_an_edit_while_the_first_status_was_never_written_starts_the_new_plan() -> None:
     world = World()
     world.look(crash_after=3)

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from finetune_operator.core.model import Settings
-from finetune_operator.core.plan import make_plan, same_run
+from finetune_operator.core.plan import make_plan
 from finetune_operator.vocabulary import Stage
 from finetune_trainer.run import Run
 from unit.operator.builders import SETTINGS, plan, resource
@@ -158,17 +158,3 @@ def test_the_operators_image_is_the_default_and_part_of_the_hash() -> None:
     assert plan(newer).trainer_image == "trainer:2"
     assert plan(newer).hash != plan().hash
     assert plan(newer, trainer={"image": "mine:1"}).trainer_image == "mine:1"
-
-
-@pytest.mark.parametrize(
-    ("changes", "same"),
-    [
-        ({}, True),
-        ({"rerunToken": "again"}, True),
-        ({"resources": {"memory": "64Gi"}}, True),
-        ({"training": {"seed": 1}}, False),
-        ({"upload": None}, False),
-    ],
-)
-def test_a_rerun_compares_what_the_stages_are_told(changes: dict[str, Any], same: bool) -> None:
-    assert same_run(plan(**changes), plan()) is same

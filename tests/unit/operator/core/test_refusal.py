@@ -16,7 +16,7 @@ def running() -> World:
 
 
 def test_a_taken_name_fails_the_run_until_a_new_token_asks_again() -> None:
-    said = "Job demo-train-1 exists and does not belong to this FineTuneJob."
+    said = "Job demo-train-1 exists: delete it, then change spec.rerunToken."
     world = running()
     world.succeed()
     world.refuse[CreateJob] = Refusal("NameCollision", said, final=True)
@@ -34,6 +34,10 @@ def test_a_start_that_is_refused_for_good_fails_and_can_be_asked_for_again() -> 
     world.refuse[CreatePlan] = Refusal("Invalid", "No.", final=True)
     world.settle()
     assert (world.status.phase, world.status.plan_hash) == (Phase.FAILED, None)
+    assert world.status.message == (
+        "No. Nothing is tried again before spec.rerunToken changes: correct the cause, then change "
+        "it."
+    )
     world.refuse.clear()
     world.settle()
     assert not world.jobs

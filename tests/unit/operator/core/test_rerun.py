@@ -3,7 +3,7 @@ from typing import Any
 import pytest
 
 from finetune_operator.api.status import Artifacts, Status
-from finetune_operator.core.model import JobState, Settings
+from finetune_operator.core.model import CreateClaim, JobState, Refusal, Settings
 from finetune_operator.core.rerun import Rerun, verdict
 from finetune_operator.vocabulary import Phase
 from unit.operator.builders import SETTINGS, plan, resource
@@ -29,13 +29,23 @@ OTHER_CLAIM = {"storage": {"claimName": "other"}}
         (Phase.FAILED, {"rerunToken": "new", "trainer": {"image": "x"}}, Rerun.START_OVER),
         (Phase.SUCCEEDED, {"rerunToken": "new"}, Rerun.START_OVER),
         (Phase.SUCCEEDED, {"rerunToken": "new", **SEED}, Rerun.START_OVER),
-        (Phase.TRAINING, {"rerunToken": "new"}, Rerun.NOTE),
+        (Phase.TRAINING, {}, Rerun.NOTE),
+        (Phase.TRAINING, {"rerunToken": "new"}, Rerun.RENEW),
+        (Phase.TRAINING, {"rerunToken": "new", **MEMORY}, Rerun.RENEW),
+        (Phase.PREPARING, {"rerunToken": "new", "scheduling": {}}, Rerun.RENEW),
         (Phase.TRAINING, {"rerunToken": "new", **SEED}, Rerun.START_OVER),
     ],
 )
 def test_what_a_token_asks_for(phase: Phase, changes: dict[str, Any], expected: Rerun) -> None:
     status = STATUS.model_copy(update={"phase": phase})
     assert verdict(resource(status=status, **changes), plan(), SETTINGS) is expected
+
+
+@pytest.mark.parametrize("phase", [Phase.FAILED, Phase.TRAINING])
+def test_with_the_claim_everything_is_lost(phase: Phase) -> None:
+    status = STATUS.model_copy(update={"phase": phase})
+    asked = resource(status=status, rerunToken="new")
+    assert verdict(asked, plan(), SETTINGS, claim_lost=True) is Rerun.START_OVER
 
 
 def test_a_newer_default_image_does_not_discard_what_was_trained() -> None:
@@ -156,6 +166,38 @@ def test_a_token_for_a_run_that_goes_as_asked_is_only_noted() -> None:
     world.settle()
     assert world.status.rerun_token == "again"
     assert list(world.jobs) == ["demo-prepare-1"]
+
+
+@pytest.mark.parametrize("storage", [{"size": "100Gi"}, {"claimName": "mine"}])
+def test_a_run_that_goes_on_has_its_claim_looked_after(storage: dict[str, Any]) -> None:
+    world = World(storage={"claimName": "mine"} if "claimName" in storage else {})
+    world.settle()
+    world.fail(10, "The workspace volume is full.")
+    world.settle()
+    before = world.claims
+    world.edit(rerunToken="again", storage=storage)
+    world.settle()
+    assert world.only_live().name == "demo-prepare-2"
+    assert world.claims - before == ("size" in storage)
+
+
+@pytest.mark.parametrize("final", [True, False])
+def test_a_run_whose_claim_cannot_grow_has_not_gone_on(final: bool) -> None:
+    world = failed_in_training()
+    world.refuse[CreateClaim] = Refusal(
+        "ClaimCannotGrow", "It cannot grow. Undo it, then change spec.rerunToken.", final
+    )
+    world.edit(rerunToken="again")
+    world.settle()
+    assert (world.status.phase, world.status.message) == (
+        Phase.FAILED,
+        "It cannot grow. Undo it, then change spec.rerunToken.",
+    )
+    assert world.status.rerun_token == ("again" if final else None)
+    world.refuse.clear()
+    world.edit(rerunToken="once more")
+    world.settle()
+    assert world.only_live().name == "demo-train-2"
 
 
 def test_a_removed_token_is_forgotten_so_that_it_can_come_back() -> None:

@@ -2,7 +2,7 @@ from typing import Any
 
 import pytest
 
-from finetune_operator.api.status import Progress, Resolved, Status
+from finetune_operator.api.status import METRICS_LIMIT, Progress, Resolved, Status
 from finetune_operator.core.results import applied
 from finetune_operator.vocabulary import Stage
 
@@ -76,6 +76,15 @@ def test_train_ends_at_100_percent_with_its_last_metrics() -> None:
         "resolved": {"totalSteps": 200, "trainableParameters": 900_000},
         "memory": {"measured": "1.0Gi"},
     }
+
+
+def test_the_last_metrics_take_their_place_among_as_many_as_fit() -> None:
+    before = Status(metrics={f"own{number}": "1" for number in range(METRICS_LIMIT)})
+    result = {"loss": 1.0, "validationLoss": 2.0, "baseValidationLoss": 3.0}
+    metrics = shown(Stage.TRAIN, result, before)["metrics"]
+    assert len(metrics) == METRICS_LIMIT
+    assert metrics["loss"] == "1"
+    assert metrics["baseValidationLoss"] == "3"
 
 
 def test_a_trainer_that_says_nothing_has_still_trained() -> None:

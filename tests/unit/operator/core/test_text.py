@@ -20,6 +20,13 @@ def test_a_sentence_is_one_printable_line(given: Any, expected: str) -> None:
     assert text.sentence(given) == expected
 
 
+def test_the_ending_of_a_sentence_is_never_cut() -> None:
+    assert text.sentence("As it was.", " Then.") == "As it was. Then."
+    cut = text.sentence("字" * 2000, " Then.")
+    assert cut.endswith("… Then.")
+    assert len(cut.encode()) <= text.SENTENCE_BYTES
+
+
 @pytest.mark.parametrize("letter", ["x", "ß", "字", "🙂"])
 def test_a_sentence_is_cut_between_letters_to_what_an_event_takes(letter: str) -> None:
     cut = text.sentence(letter * 2000)

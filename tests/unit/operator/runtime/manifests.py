@@ -6,6 +6,7 @@ from typing import Any
 
 from finetune_operator.vocabulary import (
     ANNOTATION_PLAN_HASH,
+    ANNOTATION_TEMPLATE_HASH,
     API_VERSION,
     KIND,
     LABEL_ATTEMPT,
@@ -63,7 +64,7 @@ def job(
                 LABEL_STAGE: stage,
                 LABEL_ATTEMPT: str(attempt),
             },
-            "annotations": {ANNOTATION_PLAN_HASH: "0123"},
+            "annotations": {ANNOTATION_PLAN_HASH: "0123", ANNOTATION_TEMPLATE_HASH: "4567"},
             "ownerReferences": [
                 {
                     "apiVersion": API_VERSION,

@@ -134,6 +134,53 @@ def test_another_plan_removes_what_the_last_one_left_but_keeps_the_model(
     assert weights.stat().st_mtime_ns == before
 
 
+@pytest.mark.parametrize("name", ["data/", "model/", "results/", "history.jsonl"])
+def test_what_no_run_has_made_is_not_touched(workspace: Workspace, name: str) -> None:
+    theirs = workspace.root / (f"{name}mine" if name.endswith("/") else name)
+    theirs.parent.mkdir(parents=True, exist_ok=True)
+    theirs.write_text("mine")
+    said = refused(plan(), workspace)
+    assert said.startswith(f"The claim in spec.storage.claimName holds {name} that no run made")
+    assert said.endswith(f"use an empty claim, or move {name} elsewhere.")
+    assert theirs.read_text() == "mine"
+    assert not workspace.plan_hash.exists()
+
+
+def test_once_it_is_moved_away_the_claim_serves(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("FINETUNE_TERMINATION_LOG", str(tmp_path / "log"))
+    workspace.data.mkdir(parents=True)
+    assert run_stage("prepare", lambda: stage(plan(), workspace), workspace) == 10
+    workspace.data.rename(tmp_path / "elsewhere")
+    assert run_stage("prepare", lambda: stage(plan(), workspace), workspace) == 0
+
+
+def test_other_files_beside_the_workspaces_own_do_not_matter(workspace: Workspace) -> None:
+    (workspace.root / "lost+found").mkdir(parents=True)
+    stage(plan(), workspace)
+    assert (workspace.root / "lost+found").exists()
+
+
+def test_clearing_that_was_cut_off_is_taken_up_again(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage(plan(), workspace)
+    workspace.adapter.mkdir()
+
+    def killed(path: Path) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "rmtree", killed)
+        with pytest.raises(KeyboardInterrupt):
+            stage(plan(planHash="2222"), workspace)
+    assert workspace.plan_hash.read_text().strip() not in ("1111", "2222")
+    stage(plan(planHash="2222"), workspace)
+    assert workspace.plan_hash.read_text().strip() == "2222"
+    assert not workspace.adapter.exists()
+
+
 def test_a_damaged_model_is_repaired(workspace: Workspace) -> None:
     stage(plan(), workspace)
     weights = workspace.model / "model.safetensors"

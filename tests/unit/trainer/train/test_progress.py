@@ -145,6 +145,15 @@ def test_without_an_endpoint_nothing_is_sent(monkeypatch: pytest.MonkeyPatch) ->
         reporter.put(report(1, 2, {}, None))
 
 
+def test_without_the_file_of_its_authority_nothing_is_sent(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("KUBEFLOW_TRAINER_SERVER_URL", "https://operator.example:8443")
+    monkeypatch.setenv("KUBEFLOW_TRAINER_SERVER_CA_CERT", str(tmp_path / "ca.crt"))
+    assert Endpoint.from_environment() is None
+    assert "progress is not reported: there is no " in capsys.readouterr().err
+
+
 def test_tls_is_verified_with_the_file_that_the_environment_names(
     server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
