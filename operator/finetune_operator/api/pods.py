@@ -5,11 +5,12 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from finetune_operator.api.schema import OPAQUE, ApiModel, Cel
+from finetune_operator.api.affinity import Affinity
+from finetune_operator.api.schema import ApiModel, Cel
 from finetune_operator.api.values import Cpu, LocalRef, ObjectName, ResourceName, Size
 
 
@@ -110,8 +111,8 @@ class Scheduling(ApiModel):
     tolerations: list[Toleration] | None = Field(
         default=None, max_length=32, description="Taints that are tolerated."
     )
-    affinity: Annotated[dict[str, Any], Field(json_schema_extra={OPAQUE: True})] | None = Field(
-        default=None, max_length=3, description="A pod's affinity, as in v1 PodSpec."
+    affinity: Affinity | None = Field(
+        default=None, description="A pod's affinity, as in v1 PodSpec."
     )
     priority_class_name: ObjectName | None = Field(
         default=None,

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from finetune_operator.api.resource import FineTuneJob
+from finetune_operator.api.resource import FineTuneJob, Metadata
 from finetune_operator.core.model import JobRecord
 from finetune_operator.runtime.jobs import owner_of, project
 
@@ -21,6 +21,7 @@ Key = tuple[str, str]
 """Namespace and name of a FineTuneJob."""
 
 GONE_KEPT = 4096
+METADATA_KEPT = frozenset(field.alias for field in Metadata.model_fields.values())
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,9 +84,7 @@ class Store:
         known = self._runs.get(key)
         if metadata["uid"] in self._gone or (known is not None and known.version >= version):
             return None
-        slim = {name: value for name, value in metadata.items() if name != "managedFields"}
-        document = json.dumps({**manifest, "metadata": slim}, separators=(",", ":")).encode()
-        self._runs[key] = RunEntry(metadata["uid"], version, document)
+        self._runs[key] = RunEntry(metadata["uid"], version, _document(manifest))
         return key
 
     def drop_run(self, manifest: Json) -> Key | None:
@@ -162,3 +161,12 @@ class Store:
         self._gone[uid] = None
         if len(self._gone) > GONE_KEPT:
             self._gone.popitem(last=False)
+
+
+def _document(manifest: Json) -> bytes:
+    """What decisions are made on; annotations alone may be larger than all of it."""
+    metadata = manifest["metadata"]
+    slim = {"metadata": {name: metadata[name] for name in metadata.keys() & METADATA_KEPT}}
+    slim |= {part: manifest[part] for part in ("spec", "status") if part in manifest}
+    text = json.dumps(slim, separators=(",", ":"), ensure_ascii=False)
+    return text.encode(errors="replace")

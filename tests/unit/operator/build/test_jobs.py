@@ -210,11 +210,22 @@ def test_training_gets_what_it_asked_for_and_helpers_no_limits() -> None:
         assert "/dev/shm" not in mounts(built(helper))
 
 
+# Empty selectors mean all: they must arrive as they are.
+AFFINITY = {
+    "nodeAffinity": {},
+    "podAntiAffinity": {
+        "requiredDuringSchedulingIgnoredDuringExecution": [
+            {"topologyKey": "zone", "labelSelector": {}, "namespaceSelector": {}}
+        ]
+    },
+}
+
+
 def test_every_stage_runs_where_training_may_because_the_volume_lives_there() -> None:
     scheduling = {
         "nodeSelector": {"pool": "gpu"},
         "tolerations": [{"key": "gpu", "operator": "Exists"}],
-        "affinity": {"nodeAffinity": {}},
+        "affinity": AFFINITY,
         "priorityClassName": "high",
         "schedulerName": "mine",
         "runtimeClassName": "nvidia",
@@ -223,6 +234,7 @@ def test_every_stage_runs_where_training_may_because_the_volume_lives_there() ->
         spec = pod(built(stage, scheduling=scheduling))
         assert spec["nodeSelector"] == {"pool": "gpu"}
         assert spec["tolerations"] == [{"key": "gpu", "operator": "Exists"}]
+        assert spec["affinity"] == AFFINITY
         assert spec["priorityClassName"] == "high"
         assert spec.get("runtimeClassName") == ("nvidia" if stage is Stage.TRAIN else None)
 

@@ -30,12 +30,32 @@ def test_versions_are_numbers() -> None:
     assert store.put_run(run(version=10)) == KEY
 
 
-def test_fields_of_managers_take_no_memory() -> None:
+def test_metadata_that_no_decision_uses_takes_no_memory() -> None:
     store = Store()
-    store.put_run(run())
+    manifest = run(uid="run-9", version=7)
+    manifest["metadata"] |= {
+        "annotations": {"a": "x" * 200_000},
+        "labels": {"b": "y"},
+        "generation": 3,
+        "deletionTimestamp": "2026-01-31T12:00:00Z",
+    }
+    store.put_run(manifest)
     entry = store.run(KEY)
     assert entry is not None
-    assert b"managedFields" not in entry.document
+    assert len(entry.document) < 2000
+    kept = entry.resource().metadata
+    assert (kept.uid, kept.resource_version, kept.generation) == ("run-9", "7", 3)
+    assert kept.deletion_timestamp == "2026-01-31T12:00:00Z"
+
+
+def test_text_takes_no_more_memory_than_it_has_bytes() -> None:
+    store = Store()
+    manifest = run(status={"message": "😀" * 1000})
+    store.put_run(manifest)
+    entry = store.run(KEY)
+    assert entry is not None
+    assert len(entry.document) < 6000
+    assert entry.status() == manifest["status"]
 
 
 def test_a_late_deletion_does_not_remove_the_next_of_that_name() -> None:
