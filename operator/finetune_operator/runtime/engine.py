@@ -71,7 +71,7 @@ class Engine:
             store=self.store,
             bearers=Bearers(client, self.store, clock),
             latest=reports,
-            changed=self.queue.add,
+            changed=self.queue.add_after,
         )
 
     async def start(self) -> None:
@@ -83,7 +83,7 @@ class Engine:
 
     async def serve_progress(self, port: int, context: ssl.SSLContext) -> None:
         """Take reports, on every address."""
-        await self.progress.start(None, port, context)
+        await self.progress.start(port, context)
 
     async def stop(self) -> None:
         """Stop working, wherever it is: the next start goes on from the facts."""
