@@ -141,7 +141,7 @@ class Reconciler:
         """What follows when an action was refused: only a status, nothing more is tried now."""
         metadata, refusal = observed.resource.metadata, refused.refusal
         log.warning("%s/%s: %s", metadata.namespace, metadata.name, refusal.message)
-        jobs = self._store.jobs_of(metadata.uid)
+        jobs = self._store.jobs_of(metadata.namespace, metadata.uid)
         facts = dataclasses.replace(observed, jobs=jobs, refusal=refusal)
         decision = self._decide(facts, datetime.now(UTC))
         return decision, None if refusal.final else REFUSED_EVERY

@@ -57,7 +57,8 @@ class Store:
     def __init__(self) -> None:
         self._runs: dict[Key, RunEntry] = {}
         self._jobs: dict[Key, JobEntry] = {}
-        self._jobs_of: dict[str, set[Key]] = {}
+        # By namespace and uid: an owner lives in the namespace of what it owns.
+        self._jobs_of: dict[tuple[str, str], set[Key]] = {}
         self._gone: OrderedDict[str, None] = OrderedDict()
 
     def run(self, key: Key) -> RunEntry | None:
@@ -70,9 +71,10 @@ class Store:
         """The uids of the FineTuneJobs."""
         return {entry.uid for entry in self._runs.values()}
 
-    def jobs_of(self, uid: str) -> tuple[JobRecord, ...]:
-        """The Jobs that the FineTuneJob with this uid owns, by name."""
-        return tuple(self._jobs[key].record for key in sorted(self._jobs_of.get(uid, ())))
+    def jobs_of(self, namespace: str, uid: str) -> tuple[JobRecord, ...]:
+        """The Jobs that the FineTuneJob with this uid owns in its namespace, by name."""
+        owned = self._jobs_of.get((namespace, uid), ())
+        return tuple(self._jobs[key].record for key in sorted(owned))
 
     def job(self, namespace: str, name: str) -> JobEntry | None:
         return self._jobs.get((namespace, name))
@@ -112,7 +114,7 @@ class Store:
             self._remove_job(key)
         run = (metadata["namespace"], owner[0])
         self._jobs[key] = JobEntry(record, version, run)
-        self._jobs_of.setdefault(record.owner_uid, set()).add(key)
+        self._jobs_of.setdefault((key[0], record.owner_uid), set()).add(key)
         return run if known is None or known.record != record else None
 
     def drop_job(self, manifest: Json) -> Key | None:
@@ -151,10 +153,11 @@ class Store:
 
     def _remove_job(self, key: Key) -> None:
         entry = self._jobs.pop(key)
-        siblings = self._jobs_of[entry.record.owner_uid]
+        owner = (key[0], entry.record.owner_uid)
+        siblings = self._jobs_of[owner]
         siblings.discard(key)
         if not siblings:
-            del self._jobs_of[entry.record.owner_uid]
+            del self._jobs_of[owner]
 
     def _bury(self, uid: str) -> None:
         # An answer to our own POST may arrive after the watch has told of the deletion.
