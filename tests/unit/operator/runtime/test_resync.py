@@ -35,7 +35,7 @@ async def test_no_failure_ends_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(resync, "SECOND_AFTER", 0.0)
     monkeypatch.setattr(resync, "EVERY", 0.0)
     lists = Lists(Transient("busy"), RecursionError("deep"), KeyError("uid"))
-    queue: Queue[Key] = Queue()
+    queue: Queue[Key] = Queue(group=lambda key: key[0])
     forever = asyncio.create_task(
         resync.Resync(
             cast(Client, lists),
