@@ -102,6 +102,16 @@ class Toleration(ApiModel):
     )
 
 
+PriorityClass = Annotated[
+    ObjectName,
+    Cel(
+        "!self.startsWith('system-')",
+        "priorityClassName may not start with system-, which is for what keeps the cluster itself "
+        "running: name a PriorityClass made for workloads, or remove priorityClassName",
+    ),
+]
+
+
 class Scheduling(ApiModel):
     """Where the pods may run; every stage gets it, because they share a volume."""
 
@@ -114,7 +124,7 @@ class Scheduling(ApiModel):
     affinity: Affinity | None = Field(
         default=None, description="A pod's affinity, as in v1 PodSpec."
     )
-    priority_class_name: ObjectName | None = Field(
+    priority_class_name: PriorityClass | None = Field(
         default=None,
         description="Priority class of the pods.",
     )

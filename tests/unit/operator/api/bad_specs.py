@@ -207,6 +207,11 @@ BAD = (
         {"spec.scheduling.affinity.nodeAffinity": _NODES},
         f"spec.scheduling.affinity.nodeAffinity.{_REQUIRED}.nodeSelectorTerms: Too many",
     ),
+    Case(
+        "a priority above everybody's",
+        {"spec.scheduling.priorityClassName": "system-node-critical"},
+        "priorityClassName may not start with system-, which is for what keeps the cluster itself",
+    ),
     # merge and upload
     Case(
         "an upload without a token",

@@ -253,6 +253,11 @@ def test_the_image_is_the_plans_and_pulled_as_the_spec_says() -> None:
     assert pod(job)["imagePullSecrets"] == [{"name": "registry"}]
 
 
+@pytest.mark.parametrize("stage", Stage)
+def test_scratch_has_an_end(stage: Stage) -> None:
+    assert volume(built(stage), "tmp")["emptyDir"] == {"sizeLimit": "16Gi"}
+
+
 def test_training_has_time_to_save_a_checkpoint_when_it_is_stopped() -> None:
     assert pod(built("train"))["terminationGracePeriodSeconds"] == 120
     assert pod(built("upload"))["terminationGracePeriodSeconds"] == 30
