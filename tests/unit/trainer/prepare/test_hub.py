@@ -258,4 +258,5 @@ def test_a_data_sets_card_may_not_name_files_of_the_pod(pod: Pod) -> None:
         )
     code, document = pod.run(hub_plan(data=name))
     assert code == 10
-    assert "as one of its data files, which is not there" in document["message"]
+    assert "hf_hush" not in document["message"]
+    assert "data_files" in document["message"]
