@@ -137,6 +137,8 @@ class Bearers:
                 and owner["uid"] == entry.record.uid
                 and entry.run == run
                 and entry.record.stage == Stage.TRAIN
+                # A Job's controller names its pods so; owners can be written by anybody.
+                and extra[POD_NAME][0].startswith(f"{entry.record.name}-")
             ):
                 return entry.record.name, entry.record.uid
         return None

@@ -163,6 +163,12 @@ async def test_the_pod_must_belong_to_the_job(
         await bearers.job_of(TOKEN, KEY)
 
 
+async def test_the_pod_must_be_named_after_the_job(bearers: Bearers, answers: Answers) -> None:
+    answers.review["user"]["extra"]["authentication.kubernetes.io/pod-name"] = ["demo-train-10"]
+    with pytest.raises(Forbidden):
+        await bearers.job_of(TOKEN, KEY)
+
+
 async def test_only_training_reports(bearers: Bearers, answers: Answers, store: Store) -> None:
     store.put_job(job(stage="prepare", uid="job-p"))
     answers.owner.update(name="demo-prepare-1", uid="job-p")
