@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from finetune_operator.core.model import JobRecord, JobState
-from finetune_operator.core.naming import job_name
+from finetune_operator.core.naming import ATTEMPT_LIMIT, job_name
 from finetune_operator.vocabulary import (
     ANNOTATION_PLAN_HASH,
     GROUP,
@@ -38,6 +38,8 @@ def project(job: Json) -> JobRecord | None:
         return None
     # Labels and an owner can be written by anybody; the name is taken once in a namespace.
     if owner is None or metadata["name"] != job_name(owner[0], stage, attempt):
+        return None
+    if not 1 <= attempt <= ATTEMPT_LIMIT:
         return None
     status = job.get("status", {})
     state, reason, message = _state(job)
