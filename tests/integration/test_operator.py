@@ -318,3 +318,16 @@ def test_the_operator_is_healthy_and_was_never_refused(
 
 def _audited(log: Path) -> list[dict[str, dict[str, str]]]:
     return [json.loads(line) for line in log.read_text().splitlines()]
+
+
+def test_a_deleted_run_that_a_finalizer_keeps_gives_its_gpus_back(world: World) -> None:
+    world.apply("kept")
+    world.run("kept-prepare-1")
+    kubectl, about = world.cluster.kubectl, ("-n", world.namespace, "ftj", "kept")
+    patch = '{"metadata": {"finalizers": %s}}'
+    kubectl("patch", *about, "--type=merge", "-p", patch % '["acme.example/audit"]')
+    kubectl("delete", *about, "--wait=false")
+    world.stop_pods("kept-prepare-1")
+    until(lambda: world.jobs() == [], "its Job is gone")
+    assert kubectl("get", *about, "-o", "jsonpath={.metadata.deletionTimestamp}")
+    kubectl("patch", *about, "--type=merge", "-p", patch % "null")

@@ -128,6 +128,6 @@ def test_nobody_else_may_report(endpoint: Endpoint) -> None:
         ("for another run", "other", endpoint.token(audience, train), 401),
         ("of a pod of another run", "demo", endpoint.token(audience, prepare), 403),
         ("of no pod", "demo", endpoint.token(audience), 403),
-        ("for a run that is not there", "nobody", endpoint.token(audience, train), 404),
+        ("for a run that is not there", "nobody", endpoint.token(audience, train), 401),
     ):
         assert endpoint.report(run, token) == status, name

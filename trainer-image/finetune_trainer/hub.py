@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 from huggingface_hub import constants
 from huggingface_hub.errors import (
@@ -40,12 +40,27 @@ def endpoint() -> str:
 
 
 def read_token(purpose: Purpose) -> str | None:
-    """The token mounted for `purpose`; None, anonymous, if its file is missing or empty."""
+    """The token mounted for `purpose`; None, anonymous, if its file is missing or empty.
+
+    Raises:
+        UserError: the value is no token. HTTP clients refuse it too, but in words that hold it.
+    """
+    value = _mounted(purpose)
+    if not all(0x21 <= byte <= 0x7E for byte in value):
+        raise UserError(
+            f"The Secret in spec.{purpose}.tokenSecretRef does not hold a token in that key: a "
+            "token is one word of printable ASCII, without spaces or line breaks inside. Set name "
+            "and key to a Secret's key that holds the token and nothing else."
+        )
+    return value.decode() or None
+
+
+def _mounted(purpose: Purpose) -> bytes:
     file = Path(os.environ.get("FINETUNE_SECRETS", SECRETS)) / purpose / "token"
     try:
-        return file.read_text().strip() or None
+        return file.read_bytes().strip()
     except FileNotFoundError:
-        return None
+        return b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,5 +163,9 @@ def _translate_status(error: HfHubHTTPError, subject: Subject) -> StageError:
 
 
 def _words(error: BaseException) -> str:
-    text = " ".join(str(error).split()) or type(error).__name__
-    return text.rstrip(".")[:300]
+    """What the error says, without any token: the sentence goes to status, events and logs."""
+    text = str(error)
+    for purpose in get_args(Purpose):
+        if token := _mounted(purpose).decode(errors="replace"):
+            text = text.replace(token, "[token]")
+    return (" ".join(text.split()) or type(error).__name__).rstrip(".")[:300]

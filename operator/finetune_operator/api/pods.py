@@ -5,11 +5,12 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from finetune_operator.api.schema import OPAQUE, ApiModel, Cel
+from finetune_operator.api.affinity import Affinity
+from finetune_operator.api.schema import ApiModel, Cel
 from finetune_operator.api.values import Cpu, LocalRef, ObjectName, ResourceName, Size
 
 
@@ -101,6 +102,16 @@ class Toleration(ApiModel):
     )
 
 
+PriorityClass = Annotated[
+    ObjectName,
+    Cel(
+        "!self.startsWith('system-')",
+        "priorityClassName may not start with system-, which is for what keeps the cluster itself "
+        "running: name a PriorityClass made for workloads, or remove priorityClassName",
+    ),
+]
+
+
 class Scheduling(ApiModel):
     """Where the pods may run; every stage gets it, because they share a volume."""
 
@@ -110,10 +121,10 @@ class Scheduling(ApiModel):
     tolerations: list[Toleration] | None = Field(
         default=None, max_length=32, description="Taints that are tolerated."
     )
-    affinity: Annotated[dict[str, Any], Field(json_schema_extra={OPAQUE: True})] | None = Field(
-        default=None, max_length=3, description="A pod's affinity, as in v1 PodSpec."
+    affinity: Affinity | None = Field(
+        default=None, description="A pod's affinity, as in v1 PodSpec."
     )
-    priority_class_name: ObjectName | None = Field(
+    priority_class_name: PriorityClass | None = Field(
         default=None,
         description="Priority class of the pods.",
     )

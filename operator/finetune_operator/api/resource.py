@@ -56,6 +56,7 @@ class Metadata(ApiModel):
     resource_version: str = ""
     creation_timestamp: str | None = None
     deletion_timestamp: str | None = None
+    finalizers: tuple[str, ...] = ()
 
 
 class FineTuneJob(ApiModel):

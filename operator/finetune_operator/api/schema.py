@@ -16,7 +16,6 @@ RULES = "x-cel"
 REMEDY = "x-remedy"
 LIST_MAP_KEYS = "x-list-map-keys"
 INT_OR_STRING = "x-kubernetes-int-or-string"
-OPAQUE = "x-kubernetes-preserve-unknown-fields"
 
 
 @dataclass(frozen=True, slots=True)

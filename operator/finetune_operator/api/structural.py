@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from finetune_operator.api.schema import INT_OR_STRING, LIST_MAP_KEYS, OPAQUE, REMEDY, RULES
+from finetune_operator.api.schema import INT_OR_STRING, LIST_MAP_KEYS, REMEDY, RULES
 
 Json = dict[str, Any]
 
@@ -22,7 +22,7 @@ _BY_TYPE = {
     | {"minLength", "maxLength", "pattern", "format", "enum", "const", REMEDY, INT_OR_STRING},
     "array": _COMMON | {"items", "minItems", "maxItems", LIST_MAP_KEYS},
     "object": _COMMON
-    | {"properties", "required", "additionalProperties", "minProperties", "maxProperties", OPAQUE},
+    | {"properties", "required", "additionalProperties", "minProperties", "maxProperties"},
 }
 # Python's and Rust's additions to what RE2, and so the API server, understands.
 _NOT_RE2 = re.compile(r"\(\?[=!<]|\(\?P=|\\[ZzAbB1-9]|'")
@@ -135,10 +135,8 @@ class Converter:
         node: Json = {
             key: schema[key] for key in ("minProperties", "maxProperties") if key in schema
         }
-        if schema.get(OPAQUE):
-            return node | {OPAQUE: True}
         if not isinstance(values, dict):
-            raise self._error("takes any value: say of what, or mark it as opaque")
+            raise self._error("takes any value: say of what")
         inner = replace(self, path=f"{self.path}{{}}", in_list=True)
         return node | {"additionalProperties": inner.convert(values)}
 

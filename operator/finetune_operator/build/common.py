@@ -35,6 +35,8 @@ Json = dict[str, Any]
 USER = 65532
 WORKSPACE = "workspace"
 SECRETS = "/var/run/secrets/finetune"
+# What is large goes to the workspace; without a limit a run could fill its node's disk.
+SCRATCH = "16Gi"
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,7 +184,7 @@ def _pod(resource: FineTuneJob, action: CreateJob, parts: Parts) -> Json:
                 },
             },
             {"name": WORKSPACE, "persistentVolumeClaim": {"claimName": claim}},
-            {"name": "tmp", "emptyDir": {}},
+            {"name": "tmp", "emptyDir": {"sizeLimit": SCRATCH}},
             *parts.volumes,
         ],
         **_scheduling(resource),

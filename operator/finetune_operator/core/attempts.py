@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import Any
 
 from finetune_operator.api.status import Attempt, StageStatus
+from finetune_operator.core.model import Refusal
 from finetune_operator.core.moments import seconds_since
 from finetune_operator.core.naming import ATTEMPT_LIMIT
 from finetune_operator.vocabulary import FailureReason
@@ -45,6 +46,16 @@ def may_retry(entry: StageStatus, reason: FailureReason) -> bool:
         and entry.failures < ATTEMPTS
         and entry.out_of_memory < ATTEMPTS_OUT_OF_MEMORY
         and entry.attempt < ATTEMPT_LIMIT
+    )
+
+
+def used_up(entry: StageStatus) -> Refusal:
+    """Why there is no further attempt at all, not even for a new rerun token."""
+    return Refusal(
+        "AttemptsUsedUp",
+        f"{entry.name} has had {entry.attempt} attempts, and names of Jobs go no further: create a "
+        "FineTuneJob with a new name.",
+        final=True,
     )
 
 

@@ -38,7 +38,7 @@ from finetune_operator.core.model import (
     Termination,
 )
 from finetune_operator.core.moments import to_text
-from finetune_operator.core.naming import job_name
+from finetune_operator.core.naming import ATTEMPT_LIMIT, job_name
 from finetune_operator.core.pinned import Footing, footing
 from finetune_operator.vocabulary import PHASE_OF_STAGE, Phase, Stage, StageState
 
@@ -59,7 +59,10 @@ def decide(observed: Observed, settings: Settings, now: datetime) -> Decision:
     """What brings this run closer to what its spec says."""
     resource = observed.resource
     if resource.metadata.deletion_timestamp is not None:
-        return Decision((), resource.status)
+        # With a finalizer of somebody else's it may stay for ever, and must not keep its GPUs. Who
+        # orphans what it owns wants that to go on.
+        orphaned = "orphan" in resource.metadata.finalizers
+        return Decision(() if orphaned else _stop(_live(observed)), resource.status)
     ground = footing(observed, settings, now)
     if ground.ended:
         status = whole.seen(ground.status, resource.metadata.generation)
@@ -130,6 +133,8 @@ def _create(
     observed: Observed, status: Status, plan: Plan, entry: StageStatus, now: datetime
 ) -> _Step:
     stage, attempt = entry.name, entry.attempt + 1
+    if attempt > ATTEMPT_LIMIT:
+        return _Step(*refusal.failed(observed.resource, status, attempts.used_up(entry)))
     name = job_name(observed.resource.metadata.name, stage, attempt)
     actions: list[Action] = [CreateJob(stage, attempt, plan)]
     if stage is Stage.TRAIN and plan.run["resources"]["nodes"] > 1:

@@ -24,7 +24,8 @@ Json = dict[str, Any]
 
 MERGE_PATCH = "application/merge-patch+json"
 TIMEOUT = aiohttp.ClientTimeout(total=30, sock_connect=10)
-PAGE = 500
+# A page is in memory as a whole, and its objects may be large.
+PAGE = 50
 
 
 class Client:
@@ -149,7 +150,17 @@ class Client:
             raise errors.Transient(f"No answer from the API server: {reason}") from error
         if answer.status >= 400:
             raise errors.from_answer(answer.status, content, answer.getheader("Retry-After"))
+        return _object(content, f"{method} {path}")
+
+
+def _object(content: bytes, call: str) -> Json:
+    try:
         document = json.loads(content)
-        if not isinstance(document, dict):
-            raise errors.Transient(f"{method} {path} was not answered with an object")
-        return document
+    except ValueError as error:
+        raise errors.Transient(f"{call} was answered with no JSON: {error}") from error
+    except RecursionError as error:
+        # Whoever may write an object without a closed schema may have nested it without end.
+        raise errors.ApiError(f"{call} was answered with an object nested too deep") from error
+    if not isinstance(document, dict):
+        raise errors.Transient(f"{call} was not answered with an object")
+    return document

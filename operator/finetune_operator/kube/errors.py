@@ -71,7 +71,7 @@ def from_answer(status: int, body: bytes, retry_after: str | None = None) -> Api
 def _status_object(body: bytes) -> dict[str, Any]:
     try:
         document = json.loads(body)
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return document if isinstance(document, dict) else {}
 

@@ -10,6 +10,7 @@ import contextlib
 import ssl
 from collections.abc import Sequence
 from datetime import datetime
+from operator import itemgetter
 from typing import Any
 
 from finetune_operator.core.decide import decide
@@ -29,8 +30,9 @@ from finetune_operator.runtime.store import Key, Store
 
 Json = dict[str, Any]
 
-# Longer than the client's timeout times its attempts: such a key does not come back by itself.
-OLDEST_KEY = 180.0
+# Longer than the client's timeout times its attempts: such a look does not end by itself. How long
+# keys wait says nothing: many runs are no illness.
+LONGEST_LOOK = 180.0
 
 
 class Unhealthy(Exception):
@@ -47,7 +49,8 @@ class Engine:
         self._workers = workers
         self._tasks: list[asyncio.Task[None]] = []
         self.store = Store()
-        self.queue: Queue[Key] = Queue()
+        # Namespaces take turns: one's flood of runs is not the others' wait.
+        self.queue: Queue[Key] = Queue(group=itemgetter(0))
         memories, reports = Memories(), Reports()
         self.resync = Resync(
             client,
@@ -71,7 +74,7 @@ class Engine:
             store=self.store,
             bearers=Bearers(client, self.store, clock),
             latest=reports,
-            changed=self.queue.add,
+            changed=self.queue.add_after,
         )
 
     async def start(self) -> None:
@@ -83,7 +86,7 @@ class Engine:
 
     async def serve_progress(self, port: int, context: ssl.SSLContext) -> None:
         """Take reports, on every address."""
-        await self.progress.start(None, port, context)
+        await self.progress.start(port, context)
 
     async def stop(self) -> None:
         """Stop working, wherever it is: the next start goes on from the facts."""
@@ -118,9 +121,9 @@ class Engine:
         for task in self._tasks:
             if task.done():
                 raise Unhealthy(f"{task.get_name()} has ended")
-        age = self.queue.age()
-        if age > OLDEST_KEY:
-            raise Unhealthy(f"a run waits since {age:.0f} s")
+        held = self.queue.held()
+        if held > LONGEST_LOOK:
+            raise Unhealthy(f"a worker has been busy with one run for {held:.0f} s")
 
     def _decide(self, observed: Observed, now: datetime) -> Decision:
         return decide(observed, self._settings, now)

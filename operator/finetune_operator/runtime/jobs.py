@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from finetune_operator.core.model import JobRecord, JobState
+from finetune_operator.core.naming import ATTEMPT_LIMIT, job_name
 from finetune_operator.vocabulary import (
     ANNOTATION_PLAN_HASH,
     ANNOTATION_TEMPLATE_HASH,
+    GROUP,
     KIND,
     LABEL_ATTEMPT,
     LABEL_STAGE,
@@ -20,7 +22,8 @@ Json = dict[str, Any]
 def owner_of(manifest: Json) -> tuple[str, str] | None:
     """Name and uid of the FineTuneJob that controls this object, if one does."""
     for reference in manifest["metadata"].get("ownerReferences", ()):
-        if reference.get("controller") and reference.get("kind") == KIND:
+        ours = reference.get("kind") == KIND and reference["apiVersion"].startswith(f"{GROUP}/")
+        if ours and reference.get("controller"):
             return reference["name"], reference["uid"]
     return None
 
@@ -34,7 +37,10 @@ def project(job: Json) -> JobRecord | None:
         stage, attempt = Stage(labels.get(LABEL_STAGE)), int(labels.get(LABEL_ATTEMPT, ""))
     except ValueError:
         return None
-    if owner is None:
+    # Labels and an owner can be written by anybody; the name is taken once in a namespace.
+    if owner is None or metadata["name"] != job_name(owner[0], stage, attempt):
+        return None
+    if not 1 <= attempt <= ATTEMPT_LIMIT:
         return None
     status = job.get("status", {})
     state, reason, message = _state(job)

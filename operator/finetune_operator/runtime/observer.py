@@ -36,7 +36,7 @@ class Observer:
 
     async def observe(self, resource: FineTuneJob, memory: Memory) -> tuple[Observed, float | None]:
         """The facts, and when they should be looked at again though no watch will tell."""
-        jobs = self._store.jobs_of(resource.metadata.uid)
+        jobs = self._store.jobs_of(resource.metadata.namespace, resource.metadata.uid)
         waiting, again = await self._waiting(resource, jobs, memory)
         observed = Observed(
             resource=resource,

@@ -59,4 +59,12 @@ class Pods:
 
     async def _list(self, namespace: str, **query: str) -> list[Json]:
         page = await self._client.list_page(PODS, namespace, **query)
-        return list(page.get("items", []))
+        return [pod for pod in page.get("items", []) if _made_by_its_job(pod)]
+
+
+def _made_by_its_job(pod: Json) -> bool:
+    # The label that pods are selected by can be on anybody's pod; its Job must control it as well.
+    metadata = pod["metadata"]
+    job = metadata.get("labels", {}).get(JOB_UID)
+    owners = metadata.get("ownerReferences", ())
+    return any(owner.get("controller") and owner["uid"] == job for owner in owners)

@@ -1,11 +1,12 @@
 """The progress endpoint: HTTPS, one POST route (docs/stage-contract.md, Progress).
 
 It answers as soon as the report is in memory: the sender's training step may be waiting. When
-status is written is not decided here.
+status is written is not decided here; how many connections there may be, in listener.py.
 """
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import ssl
 from collections.abc import Callable
@@ -17,6 +18,7 @@ from finetune_operator.core.naming import progress_path
 from finetune_operator.kube.errors import ApiError
 from finetune_operator.runtime import reports
 from finetune_operator.runtime.bearer import Bearers, Forbidden, Unauthenticated
+from finetune_operator.runtime.listener import Listener
 from finetune_operator.runtime.store import Key, Store
 
 log = logging.getLogger(__name__)
@@ -26,7 +28,7 @@ ROUTE = progress_path("{namespace}", "{name}")
 
 
 class ProgressServer:
-    """Takes reports in and tells `changed` which run they are about."""
+    """Takes reports in; tells `changed` which run they are about and when to look at it."""
 
     def __init__(
         self,
@@ -34,25 +36,31 @@ class ProgressServer:
         store: Store,
         bearers: Bearers,
         latest: reports.Reports,
-        changed: Callable[[Key], None],
+        changed: Callable[[Key, float], None],
     ) -> None:
         self._store = store
         self._bearers = bearers
         self._latest = latest
         self._changed = changed
         self._runner: web.AppRunner | None = None
+        self._listener: Listener | None = None
 
     def application(self) -> web.Application:
         app = web.Application(client_max_size=BODY_LIMIT)
         app.router.add_post(ROUTE, self._receive)
         return app
 
-    async def start(self, host: str | None, port: int, context: ssl.SSLContext) -> None:
+    async def start(self, port: int, context: ssl.SSLContext) -> None:
+        """Listen on every address."""
         self._runner = web.AppRunner(self.application(), access_log=None, shutdown_timeout=1.0)
         await self._runner.setup()
-        await web.TCPSite(self._runner, host, port, ssl_context=context).start()
+        assert self._runner.server is not None
+        self._listener = Listener(self._runner.server, context)
+        self._listener.start(port)
 
     async def stop(self) -> None:
+        if self._listener is not None:
+            await self._listener.stop()
         if self._runner is not None:
             await self._runner.cleanup()
 
@@ -61,9 +69,6 @@ class ProgressServer:
         scheme, _, token = request.headers.get("Authorization", "").partition(" ")
         if scheme.lower() != "bearer" or not token.strip():
             return _answer(401, "Authorization must be: Bearer TOKEN.")
-        run = self._store.run(key)
-        if run is None:
-            return _answer(404, f"There is no FineTuneJob {key[1]} in namespace {key[0]}.")
         try:
             job = await self._bearers.job_of(token.strip(), key)
             body = await request.read()
@@ -77,10 +82,13 @@ class ProgressServer:
         except ApiError as error:
             log.warning("Report of %s/%s not taken: %s", *key, error)
             return _answer(503, "The token cannot be checked now: try again later.")
-        self._latest.put(run.uid, report)
-        self._changed(key)
-        return web.json_response({})
+        now = asyncio.get_running_loop().time()
+        self._changed(key, self._latest.put(job.record.owner_uid, report, now))
+        return _answer(200)
 
 
-def _answer(status: int, message: str) -> web.Response:
-    return web.json_response({"message": message}, status=status)
+def _answer(status: int, message: str | None = None) -> web.Response:
+    answer = web.json_response({} if message is None else {"message": message}, status=status)
+    # Connections are few and have a deadline: none waits for the next report.
+    answer.force_close()
+    return answer

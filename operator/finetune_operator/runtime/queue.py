@@ -1,6 +1,7 @@
 """Keys that wait for a worker: each once, never in two workers, failed ones after a growing delay.
 
-The rules are those of client-go's work queue. What a key means is not known here.
+The rules are those of client-go's work queue, and that nobody's flood holds up the others: groups
+of keys take turns, and urgent keys leave a place for the rest. What a key means is not known here.
 """
 
 from __future__ import annotations
@@ -15,17 +16,52 @@ K = TypeVar("K", bound=Hashable)
 
 FIRST_DELAY = 0.05
 LONGEST_DELAY = 300.0
+URGENT_IN_A_ROW = 8
+"""So many urgent keys go first; then one that is not."""
+
+
+class _Line(Generic[K]):
+    """Waiting keys; the groups take turns, in a group the first comes first."""
+
+    def __init__(self, group: Callable[[K], Hashable]) -> None:
+        self._group = group
+        self._groups: OrderedDict[Hashable, OrderedDict[K, None]] = OrderedDict()
+
+    def __contains__(self, key: K) -> bool:
+        return key in self._groups.get(self._group(key), ())
+
+    def __bool__(self) -> bool:
+        return bool(self._groups)
+
+    def add(self, key: K) -> None:
+        self._groups.setdefault(self._group(key), OrderedDict())[key] = None
+
+    def remove(self, key: K) -> None:
+        group = self._group(key)
+        del self._groups[group][key]
+        if not self._groups[group]:
+            del self._groups[group]
+
+    def pop(self) -> K:
+        group, keys = next(iter(self._groups.items()))
+        key, _ = keys.popitem(last=False)
+        if keys:
+            self._groups.move_to_end(group)
+        else:
+            del self._groups[group]
+        return key
 
 
 class Queue(Generic[K]):
     """A queue of keys for the workers of one event loop."""
 
-    def __init__(self, *, jitter: Callable[[], float] = random.random) -> None:
+    def __init__(
+        self, *, group: Callable[[K], Hashable], jitter: Callable[[], float] = random.random
+    ) -> None:
         self._jitter = jitter
-        # Waiting keys with the time since when; urgent ones go first.
-        self._urgent: OrderedDict[K, float] = OrderedDict()
-        self._normal: OrderedDict[K, float] = OrderedDict()
-        # Keys in a worker, and whether they came again meanwhile (urgently or not).
+        self._urgent, self._normal = _Line(group), _Line(group)
+        self._urgent_in_a_row = 0
+        # Keys in a worker since when, and whether they came again meanwhile (urgently or not).
         self._processing: dict[K, float] = {}
         self._again: dict[K, bool] = {}
         self._timers: dict[K, asyncio.TimerHandle] = {}
@@ -38,13 +74,13 @@ class Queue(Generic[K]):
             self._again[key] = self._again.get(key, False) or urgent
             return
         self._cancel_timer(key)
-        if key in self._urgent:
+        if key in self._urgent or (key in self._normal and not urgent):
             return
-        since = self._normal.pop(key, None)
-        target = self._urgent if urgent else self._normal
-        target[key] = self._now() if since is None else since
-        if since is None:
+        if key in self._normal:
+            self._normal.remove(key)
+        else:
             self._ready.release()
+        (self._urgent if urgent else self._normal).add(key)
 
     def add_after(self, key: K, delay: float) -> None:
         """Have the key looked at after `delay` seconds, or earlier if it is due earlier anyway."""
@@ -73,8 +109,7 @@ class Queue(Generic[K]):
     async def get(self) -> K:
         """The next key; it is the caller's until `done`."""
         await self._ready.acquire()
-        source = self._urgent or self._normal
-        key, _ = source.popitem(last=False)
+        key = self._next()
         self._processing[key] = self._now()
         return key
 
@@ -88,15 +123,21 @@ class Queue(Generic[K]):
     def urgent_waiting(self) -> bool:
         return bool(self._urgent)
 
-    def age(self) -> float:
-        """Seconds since the longest waiting or longest held key came; 0 when idle."""
-        times = [*self._urgent.values(), *self._normal.values(), *self._processing.values()]
-        return self._now() - min(times) if times else 0.0
+    def held(self) -> float:
+        """Seconds for which a worker has held its key, the longest; 0 when all are idle."""
+        return self._now() - min(self._processing.values()) if self._processing else 0.0
 
     def close(self) -> None:
         """Cancel the timers."""
         for key in tuple(self._timers):
             self._cancel_timer(key)
+
+    def _next(self) -> K:
+        if self._urgent and not (self._normal and self._urgent_in_a_row >= URGENT_IN_A_ROW):
+            self._urgent_in_a_row += 1
+            return self._urgent.pop()
+        self._urgent_in_a_row = 0
+        return self._normal.pop()
 
     def _fire(self, key: K) -> None:
         self._timers.pop(key, None)

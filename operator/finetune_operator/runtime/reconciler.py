@@ -26,6 +26,7 @@ from finetune_operator.core.model import (
     Observed,
 )
 from finetune_operator.core.naming import job_name
+from finetune_operator.core.text import sentence
 from finetune_operator.kube.errors import ApiError, Conflict, Transient
 from finetune_operator.runtime.actions import Actions, Refused
 from finetune_operator.runtime.memory import Memories, Memory
@@ -110,8 +111,6 @@ class Reconciler:
             place = ".".join(str(part) for part in first["loc"])
             log.error("%s/%s: %s: %s. Does the CRD match the operator?", *key, place, first["msg"])
             return None
-        if resource.metadata.deletion_timestamp is not None:
-            return None
         memory = self._memories.of(entry.uid)
         observed, again = await self._observer.observe(resource, memory)
         decision = self._decide(observed, datetime.now(UTC))
@@ -121,6 +120,8 @@ class Reconciler:
         except Refused as refused:
             decision, refusal = self._after_refusal(observed, refused)
             again = _earliest(again, refusal)
+        if resource.metadata.deletion_timestamp is not None:
+            return again
         outcome = Outcome(resource, entry, decision)
         if decision.actions and self._queue.urgent_waiting():
             # Other runs wait for their first Job: what became of this one is told after that.
@@ -143,8 +144,8 @@ class Reconciler:
     def _after_refusal(self, observed: Observed, refused: Refused) -> tuple[Decision, float | None]:
         """What follows when an action was refused: only a status, nothing more is tried now."""
         metadata, refusal = observed.resource.metadata, refused.refusal
-        log.warning("%s/%s: %s", metadata.namespace, metadata.name, refusal.message)
-        jobs = self._store.jobs_of(metadata.uid)
+        log.warning("%s/%s: %s", metadata.namespace, metadata.name, sentence(refusal.message))
+        jobs = self._store.jobs_of(metadata.namespace, metadata.uid)
         facts = dataclasses.replace(observed, jobs=jobs, refusal=refusal)
         decision = self._decide(facts, datetime.now(UTC))
         if refusal.final:
@@ -170,7 +171,7 @@ class Reconciler:
         delay = self._queue.retry(key, at_least=at_least or 0.0)
         # A conflict means that a newer version is on its way: nothing to tell.
         if not isinstance(error, Conflict):
-            log.warning("%s/%s: %s; again in %.1f s", *key, error, delay)
+            log.warning("%s/%s: %s; again in %.1f s", *key, sentence(error), delay)
 
 
 async def work_in_parallel(reconciler: Reconciler, workers: int) -> None:

@@ -16,6 +16,7 @@ from finetune_operator.core.model import Report
 
 NAME_BYTES = 64
 VALUE_BYTES = 64
+LOOK_SECONDS = 1.0
 
 
 class BadReport(Exception):
@@ -69,9 +70,19 @@ class Reports:
 
     def __init__(self) -> None:
         self._latest: dict[str, Report] = {}
+        self._due: dict[str, float] = {}  # the last look at the run, or the next
 
-    def put(self, uid: str, report: Report) -> None:
+    def put(self, uid: str, report: Report, now: float) -> float:
+        """Keep it as the latest; in how many seconds its run is to be looked at.
+
+        However fast reports come, a run is looked at once a second for them, with the latest.
+        """
         self._latest[uid] = report
+        due = self._due.get(uid)
+        if due is None or due < now:
+            due = now if due is None else max(now, due + LOOK_SECONDS)
+            self._due[uid] = due
+        return due - now
 
     def get(self, uid: str) -> Report | None:
         return self._latest.get(uid)
@@ -80,3 +91,4 @@ class Reports:
         """Forget the runs that are gone."""
         for uid in self._latest.keys() - uids:
             del self._latest[uid]
+            del self._due[uid]

@@ -73,6 +73,9 @@ class Resync:
                 await self.once()
             except ApiError as error:
                 log.warning("Resync failed, the next is in %.0f s: %s", EVERY, error)
+            except Exception:
+                # Without resync nothing heals: one bad object must not end it.
+                log.exception("Resync failed, the next is in %.0f s", EVERY)
             delay = EVERY
 
     async def _list(

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from finetune_operator.api.resource import FineTuneJob
+from finetune_operator.api.resource import FineTuneJob, Metadata
 from finetune_operator.core.model import JobRecord
 from finetune_operator.runtime.jobs import owner_of, project
 
@@ -21,6 +21,7 @@ Key = tuple[str, str]
 """Namespace and name of a FineTuneJob."""
 
 GONE_KEPT = 4096
+METADATA_KEPT = frozenset(field.alias for field in Metadata.model_fields.values())
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +57,8 @@ class Store:
     def __init__(self) -> None:
         self._runs: dict[Key, RunEntry] = {}
         self._jobs: dict[Key, JobEntry] = {}
-        self._jobs_of: dict[str, set[Key]] = {}
+        # By namespace and uid: an owner lives in the namespace of what it owns.
+        self._jobs_of: dict[tuple[str, str], set[Key]] = {}
         self._gone: OrderedDict[str, None] = OrderedDict()
 
     def run(self, key: Key) -> RunEntry | None:
@@ -69,9 +71,10 @@ class Store:
         """The uids of the FineTuneJobs."""
         return {entry.uid for entry in self._runs.values()}
 
-    def jobs_of(self, uid: str) -> tuple[JobRecord, ...]:
-        """The Jobs that the FineTuneJob with this uid owns, by name."""
-        return tuple(self._jobs[key].record for key in sorted(self._jobs_of.get(uid, ())))
+    def jobs_of(self, namespace: str, uid: str) -> tuple[JobRecord, ...]:
+        """The Jobs that the FineTuneJob with this uid owns in its namespace, by name."""
+        owned = self._jobs_of.get((namespace, uid), ())
+        return tuple(self._jobs[key].record for key in sorted(owned))
 
     def job(self, namespace: str, name: str) -> JobEntry | None:
         return self._jobs.get((namespace, name))
@@ -83,9 +86,7 @@ class Store:
         known = self._runs.get(key)
         if metadata["uid"] in self._gone or (known is not None and known.version >= version):
             return None
-        slim = {name: value for name, value in metadata.items() if name != "managedFields"}
-        document = json.dumps({**manifest, "metadata": slim}, separators=(",", ":")).encode()
-        self._runs[key] = RunEntry(metadata["uid"], version, document)
+        self._runs[key] = RunEntry(metadata["uid"], version, _document(manifest))
         return key
 
     def drop_run(self, manifest: Json) -> Key | None:
@@ -113,7 +114,7 @@ class Store:
             self._remove_job(key)
         run = (metadata["namespace"], owner[0])
         self._jobs[key] = JobEntry(record, version, run)
-        self._jobs_of.setdefault(record.owner_uid, set()).add(key)
+        self._jobs_of.setdefault((key[0], record.owner_uid), set()).add(key)
         return run if known is None or known.record != record else None
 
     def drop_job(self, manifest: Json) -> Key | None:
@@ -152,13 +153,23 @@ class Store:
 
     def _remove_job(self, key: Key) -> None:
         entry = self._jobs.pop(key)
-        siblings = self._jobs_of[entry.record.owner_uid]
+        owner = (key[0], entry.record.owner_uid)
+        siblings = self._jobs_of[owner]
         siblings.discard(key)
         if not siblings:
-            del self._jobs_of[entry.record.owner_uid]
+            del self._jobs_of[owner]
 
     def _bury(self, uid: str) -> None:
         # An answer to our own POST may arrive after the watch has told of the deletion.
         self._gone[uid] = None
         if len(self._gone) > GONE_KEPT:
             self._gone.popitem(last=False)
+
+
+def _document(manifest: Json) -> bytes:
+    """What decisions are made on; annotations alone may be larger than all of it."""
+    metadata = manifest["metadata"]
+    slim = {"metadata": {name: metadata[name] for name in metadata.keys() & METADATA_KEPT}}
+    slim |= {part: manifest[part] for part in ("spec", "status") if part in manifest}
+    text = json.dumps(slim, separators=(",", ":"), ensure_ascii=False)
+    return text.encode(errors="replace")

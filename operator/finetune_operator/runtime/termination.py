@@ -70,7 +70,7 @@ def _disrupted(pod: Json) -> Json:
 def _document(terminated: Json) -> Json:
     try:
         document = json.loads(terminated.get("message") or "")
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return document if isinstance(document, dict) else {}
 

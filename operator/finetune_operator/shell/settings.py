@@ -6,6 +6,7 @@ from typing import Any
 
 import kopf
 
+from finetune_operator.kube.client import PAGE
 from finetune_operator.kube.resources import JOBS
 from finetune_operator.runtime.kinds import OUR_JOBS
 
@@ -55,7 +56,7 @@ def make() -> kopf.OperatorSettings:
     # CRDs and namespaces are not watched: fewer rights, and the resource exists at the start.
     settings.scanning.disabled = True
     settings.watching.label_selectors[JOBS.group, JOBS.version, JOBS.plural] = OUR_JOBS
-    settings.watching.chunk_size = 500
+    settings.watching.chunk_size = PAGE
     # Some load balancers drop quiet connections without a word: never wait for long.
     settings.watching.server_timeout = 300
     settings.watching.connect_timeout = 10

@@ -101,9 +101,11 @@ def copy_from_claim(source: ClaimSource, names: list[str], directory: Path) -> N
     """Copy `names` from the claim into `directory`; files that are already there as they are stay.
 
     Raises:
+        UserError: one is a link out of the claim.
         RetryableError: a file changed while it was copied.
     """
-    stats = {name: (source.path / name).stat() for name in names}
+    originals = {name: source.file(name) for name in names}
+    stats = {name: original.stat() for name, original in originals.items()}
     record = {
         "source": f"pvc://{source.claim}",
         "commit": hashlib.sha256(
@@ -115,9 +117,9 @@ def copy_from_claim(source: ClaimSource, names: list[str], directory: Path) -> N
     files = {name: File(stat.st_size) for name, stat in stats.items()}
     if _begin(directory, record, files):
         return
-    for name in names:
+    for name, original in originals.items():
         if not _is_whole(directory / name, files[name]):
-            shutil.copyfile(source.path / name, directory / name)
+            shutil.copyfile(original, directory / name)
     _finish(directory, record, files)
 
 

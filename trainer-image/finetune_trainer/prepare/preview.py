@@ -16,6 +16,10 @@ SHOWN_TOKENS = 400
 BRACKETS = ("⟦", "⟧")
 COLOURS = ("\x1b[32m", "\x1b[0m")
 
+_CONTROLS = {*range(0x20), *range(0x7F, 0xA0)} - {ord("\n"), ord("\t")}
+_DIRECTIONS = {*range(0x202A, 0x202F), *range(0x2066, 0x206A)}
+_OBEYED = frozenset(map(chr, _CONTROLS | _DIRECTIONS))
+
 
 def preview(
     examples: Examples, tokenizer: PreTrainedTokenizerBase, marks: tuple[str, str] = BRACKETS
@@ -39,6 +43,12 @@ def _marked(
     shown = list(pairs)[:SHOWN_TOKENS]
     for is_supervised, run in groupby(shown, key=lambda pair: pair[1]):
         text = tokenizer.decode([token for token, _ in run], clean_up_tokenization_spaces=False)
+        text = _harmless(text)
         yield f"{marks[0]}{text}{marks[1]}" if is_supervised else text
     if len(example.tokens) > SHOWN_TOKENS:
         yield f" … {len(example.tokens) - SHOWN_TOKENS} more tokens"
+
+
+def _harmless(text: str) -> str:
+    """Data may hold what a terminal obeys: escapes, a cursor's moves, a change of direction."""
+    return "".join(char if char not in _OBEYED else "\N{REPLACEMENT CHARACTER}" for char in text)

@@ -47,6 +47,7 @@ class RowSource:
             self._builder = _builder(spec, source, commit, scratch)
         if not self.splits:
             raise UserError(f"{self._title} has no data files that can be read.")
+        self._require_own_files()
 
     @property
     def splits(self) -> list[str]:
@@ -83,6 +84,17 @@ class RowSource:
         if not len(rows):
             raise UserError(_no_rows(field, split))
         return rows
+
+    def _require_own_files(self) -> None:
+        """A card's data_files may name any file of this pod, the tokens too."""
+        for files in (self._builder.config.data_files or {}).values():
+            for file in map(str, files):
+                if not self._source.holds(file):
+                    raise UserError(
+                        f"{self._title} names {file!r} as one of its data files, which is not "
+                        "there but in this container: correct data_files in its card, or put the "
+                        "file itself beside it."
+                    )
 
     @property
     def _title(self) -> str:

@@ -51,6 +51,10 @@ class HubSource:
             has_token=self.token is not None,
         )
 
+    def holds(self, file: str) -> bool:
+        """Whether a data file's address is on the network; a data set's card may name any."""
+        return file.startswith(("hf://", "https://", "http://")) and "::" not in file
+
     def api(self) -> HfApi:
         """The Hub's client; without a token it is anonymous, whatever the environment holds."""
         return HfApi(endpoint=endpoint(), token=self.token or False)
@@ -76,11 +80,35 @@ class HubSource:
 
 @dataclass(frozen=True, slots=True)
 class ClaimSource:
-    """`pvc://CLAIM/PATH`, found below the directory where the claim is mounted."""
+    """`pvc://CLAIM/PATH`, found below the directory where the claim is mounted.
+
+    Links inside the claim are followed (a cache of the Hub's files is made of them), links out of
+    it are not: they would reach the token files of this pod.
+    """
 
     kind: Kind
     claim: str
+    root: Path
     path: Path
+
+    def file(self, name: str) -> Path:
+        """A file of the source, behind all links.
+
+        Raises:
+            UserError: a link leads out of the claim.
+        """
+        found = (self.path / name).resolve()
+        if not found.is_relative_to(self.root.resolve()):
+            raise UserError(
+                f'spec.{self.kind}.source: "{name}" on claim {self.claim} is a link out of the '
+                "claim: put the file itself there."
+            )
+        return found
+
+    def holds(self, file: str) -> bool:
+        """Whether a data file lies on the claim; a data set's card may name any."""
+        inside = Path(file).resolve().is_relative_to(self.root.resolve())
+        return inside and "://" not in file
 
 
 def parse_source(kind: Kind, source: str, revision: str) -> HubSource | ClaimSource:
@@ -95,11 +123,14 @@ def parse_source(kind: Kind, source: str, revision: str) -> HubSource | ClaimSou
         claim, below = match.group(1), PurePosixPath(match.group(2) or ".")
         if below.is_absolute() or ".." in below.parts:
             raise UserError(f"spec.{kind}.source must stay inside its claim: write no '..' in it.")
-        path = Path(os.environ.get("FINETUNE_SOURCES", SOURCES)) / kind / below
+        root = Path(os.environ.get("FINETUNE_SOURCES", SOURCES)) / kind
+        path = root / below
         if not path.exists():
             raise UserError(
                 f'spec.{kind}.source names "{below}", which claim {claim} does not hold: '
                 "check the path."
             )
-        return ClaimSource(kind, claim, path)
+        found = ClaimSource(kind, claim, root, path)
+        found.file(".")
+        return found
     raise UserError(f'spec.{kind}.source is "{source}": write hf://OWNER/NAME or pvc://CLAIM/PATH.')

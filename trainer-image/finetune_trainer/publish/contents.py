@@ -29,7 +29,8 @@ def contents(run: Run, upload: Upload, workspace: Workspace) -> dict[str, Conten
     tokenizer that it was trained with.
 
     Raises:
-        UserError: an adapter is asked for that full fine-tuning does not make.
+        UserError: an adapter is asked for that full fine-tuning does not make, or a file is a link
+            out of the workspace.
         RuntimeError: an artefact is asked for that an earlier stage should have left.
     """
     if "Adapter" in upload.artifacts and run.method.lora is None:
@@ -49,6 +50,7 @@ def contents(run: Run, upload: Upload, workspace: Workspace) -> dict[str, Conten
         files |= {file.name: file for file in companions(workspace.model) if is_tokenizer(file)}
         if run.model.chat_template is not None:
             files |= chat_template_files(workspace.model, run.model.chat_template)
+    _require_inside(workspace.root, files)
     facts = Facts(
         run=run,
         repository=upload.repository,
@@ -87,6 +89,17 @@ def _directory(directory: Path, prefix: str) -> dict[str, Content]:
         and not any(part.startswith(".") for part in file.relative_to(directory).parts)
         and file.name != "README.md"
     }
+
+
+def _require_inside(root: Path, files: dict[str, Content]) -> None:
+    """Any image may have written the workspace, and links could name the token of this pod."""
+    inside = root.resolve()
+    for name, content in files.items():
+        if isinstance(content, Path) and not content.resolve().is_relative_to(inside):
+            raise UserError(
+                f'"{name}" in the workspace is a link to a file outside of it, which is not '
+                "published: have the stage that made it write the file itself."
+            )
 
 
 def _report(workspace: Workspace) -> dict[str, Any]:

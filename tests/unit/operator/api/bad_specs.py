@@ -23,6 +23,8 @@ _CLAIM = "claimName uses a claim as it is: remove size, storageClassName and acc
 _UPLOAD: Json = {"repository": "acme/result", "tokenSecretRef": {"name": "hf-write"}}
 _FULL: Json = {"full": {}}
 _TEXT: Json = {"text": {}}
+_REQUIRED = "requiredDuringSchedulingIgnoredDuringExecution"
+_NODES: Json = {_REQUIRED: {"nodeSelectorTerms": [{}] * 1000}}
 
 BAD = (
     # metadata.name
@@ -210,6 +212,21 @@ BAD = (
         "a toleration's misspelt effect",
         {"spec.scheduling.tolerations": [{"effect": "NoScheduling"}]},
         'spec.scheduling.tolerations[0].effect: Unsupported value: "NoScheduling"',
+    ),
+    Case(
+        "affinity that is no affinity",
+        {"spec.scheduling.affinity": {"a": {"a": {"a": {}}}}},
+        'unknown field "spec.scheduling.affinity.a"',
+    ),
+    Case(
+        "affinity without an end",
+        {"spec.scheduling.affinity.nodeAffinity": _NODES},
+        f"spec.scheduling.affinity.nodeAffinity.{_REQUIRED}.nodeSelectorTerms: Too many",
+    ),
+    Case(
+        "a priority above everybody's",
+        {"spec.scheduling.priorityClassName": "system-node-critical"},
+        "priorityClassName may not start with system-, which is for what keeps the cluster itself",
     ),
     # merge and upload
     Case(

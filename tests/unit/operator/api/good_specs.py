@@ -10,6 +10,28 @@ from unit.operator.api.jobs import Case, Json
 _UPLOAD: Json = {"repository": "acme/result", "tokenSecretRef": {"name": "hf-write"}}
 _FULL: Json = {"full": {}}
 _TEXT: Json = {"text": {}}
+_REQUIRED = "requiredDuringSchedulingIgnoredDuringExecution"
+_PREFERRED = "preferredDuringSchedulingIgnoredDuringExecution"
+_NODES: Json = {
+    "matchExpressions": [{"key": "gpu", "operator": "In", "values": ["a100", "h100"]}],
+    "matchFields": [{"key": "metadata.name", "operator": "NotIn", "values": ["node-1"]}],
+}
+_PODS: Json = {
+    "matchLabels": {"team": "a"},
+    "matchExpressions": [{"key": "app", "operator": "In", "values": ["cache"]}],
+}
+_PLACE: Json = {
+    "topologyKey": "topology.kubernetes.io/zone",
+    "labelSelector": _PODS,
+    "namespaceSelector": _PODS,
+    "namespaces": ["team-b"],
+    "matchLabelKeys": ["tier"],
+    "mismatchLabelKeys": ["release"],
+}
+_NEAR: Json = {
+    _REQUIRED: [_PLACE],
+    _PREFERRED: [{"weight": 100, "podAffinityTerm": _PLACE}],
+}
 
 GOOD = (
     Case("the least that can be said"),
@@ -89,12 +111,23 @@ GOOD = (
         "a toleration of everything", {"spec.scheduling.tolerations": [{"operator": "Exists"}, {}]}
     ),
     Case(
-        "affinity of any depth",
+        "affinity with all that a pod's has",
         {
             "spec.scheduling.affinity": {
-                "podAntiAffinity": {
-                    "requiredDuringSchedulingIgnoredDuringExecution": [{"topologyKey": "zone"}]
-                }
+                "nodeAffinity": {
+                    _REQUIRED: {"nodeSelectorTerms": [_NODES]},
+                    _PREFERRED: [{"weight": 1, "preference": _NODES}],
+                },
+                "podAffinity": _NEAR,
+                "podAntiAffinity": _NEAR,
+            }
+        },
+    ),
+    Case(
+        "affinity to pods of every namespace",
+        {
+            "spec.scheduling.affinity.podAntiAffinity": {
+                _REQUIRED: [{"topologyKey": "zone", "labelSelector": {}, "namespaceSelector": {}}]
             }
         },
     ),

@@ -10,7 +10,6 @@ from pydantic import Field
 from finetune_operator.api.schema import (
     INT_OR_STRING,
     LIST_MAP_KEYS,
-    OPAQUE,
     ApiModel,
     Cel,
     Remedy,
@@ -66,12 +65,6 @@ CONVERTED: tuple[tuple[str, Any, dict[str, Any], dict[str, Any]], ...] = (
         dict[str, Word],
         {"max_length": 3},
         {"type": "object", "maxProperties": 3, "additionalProperties": WORD},
-    ),
-    (
-        "an opaque object",
-        dict[str, Any],
-        {"max_length": 3, "json_schema_extra": {OPAQUE: True}},
-        {"type": "object", "maxProperties": 3, OPAQUE: True},
     ),
     (
         "a pattern with its remedy as the first rule, which guards the others",

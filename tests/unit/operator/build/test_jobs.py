@@ -224,11 +224,22 @@ def test_training_gets_what_it_asked_for_and_helpers_no_limits() -> None:
         assert "/dev/shm" not in mounts(built(helper))
 
 
+# Empty selectors mean all: they must arrive as they are.
+AFFINITY = {
+    "nodeAffinity": {},
+    "podAntiAffinity": {
+        "requiredDuringSchedulingIgnoredDuringExecution": [
+            {"topologyKey": "zone", "labelSelector": {}, "namespaceSelector": {}}
+        ]
+    },
+}
+
+
 def test_every_stage_runs_where_training_may_because_the_volume_lives_there() -> None:
     scheduling = {
         "nodeSelector": {"pool": "gpu"},
         "tolerations": [{"key": "gpu", "operator": "Exists"}],
-        "affinity": {"nodeAffinity": {}},
+        "affinity": AFFINITY,
         "priorityClassName": "high",
         "schedulerName": "mine",
         "runtimeClassName": "nvidia",
@@ -237,6 +248,7 @@ def test_every_stage_runs_where_training_may_because_the_volume_lives_there() ->
         spec = pod(built(stage, scheduling=scheduling))
         assert spec["nodeSelector"] == {"pool": "gpu"}
         assert spec["tolerations"] == [{"key": "gpu", "operator": "Exists"}]
+        assert spec["affinity"] == AFFINITY
         assert spec["priorityClassName"] == "high"
         assert spec.get("runtimeClassName") == ("nvidia" if stage is Stage.TRAIN else None)
 
@@ -253,6 +265,11 @@ def test_the_image_is_the_plans_and_pulled_as_the_spec_says() -> None:
     assert container(job)["image"] == "mine:2"
     assert container(job)["imagePullPolicy"] == "Never"
     assert pod(job)["imagePullSecrets"] == [{"name": "registry"}]
+
+
+@pytest.mark.parametrize("stage", Stage)
+def test_scratch_has_an_end(stage: Stage) -> None:
+    assert volume(built(stage), "tmp")["emptyDir"] == {"sizeLimit": "16Gi"}
 
 
 def test_training_has_time_to_save_a_checkpoint_when_it_is_stopped() -> None:

@@ -1,5 +1,6 @@
 """Lives of runs, from first touch to end, played on a world in memory."""
 
+import dataclasses
 from typing import Any
 
 import pytest
@@ -11,11 +12,13 @@ from finetune_operator.core.model import (
     CreateJob,
     CreatePlan,
     CreateService,
+    DeleteJob,
     JobState,
     Observed,
     Settings,
     Waiting,
 )
+from finetune_operator.core.naming import ATTEMPT_LIMIT
 from finetune_operator.vocabulary import Phase, Stage, StageState
 from unit.operator.builders import plan, resource
 from unit.operator.world import World
@@ -229,9 +232,40 @@ def test_an_image_that_cannot_be_pulled_is_given_up_in_the_end() -> None:
     assert world.only_live().name == "demo-prepare-2"
 
 
-def test_a_deleted_resource_is_left_alone() -> None:
+def test_a_deleted_resource_starts_nothing() -> None:
     gone = resource(deleted=True)
     assert decide(Observed(gone), Settings("trainer:1"), World().now).actions == ()
+
+
+def test_a_deleted_resource_that_somebody_keeps_does_not_keep_its_gpus() -> None:
+    world = in_training()
+    about = world.resource().metadata.model_copy(
+        update={"deletion_timestamp": "2026-01-31T12:00:00Z", "finalizers": ("acme/audit",)}
+    )
+    gone = world.resource().model_copy(update={"metadata": about})
+    facts = dataclasses.replace(world.observed(), resource=gone)
+    decision = decide(facts, world.settings, world.now)
+    job = world.only_live()
+    assert decision.actions == (DeleteJob(job.name, job.uid),)
+    assert decision.status == world.status
+    orphaning = about.model_copy(update={"finalizers": ("orphan",)})
+    facts = dataclasses.replace(facts, resource=gone.model_copy(update={"metadata": orphaning}))
+    assert decide(facts, world.settings, world.now).actions == ()
+
+
+def test_after_the_last_attempt_a_rerun_is_refused_in_words() -> None:
+    world = running()
+    world.fail(10, "No column.")
+    world.settle()
+    first = world.status.stages[0].model_copy(update={"attempt": ATTEMPT_LIMIT})
+    rest = world.status.stages[1:]
+    world.status = world.status.model_copy(update={"stages": [first, *rest]})
+    world.edit(rerunToken="again")
+    world.settle()
+    assert world.status.phase == Phase.FAILED
+    assert world.live() == []
+    assert "prepare has had 9999 attempts" in (world.status.message or "")
+    assert world.condition("Failed")[:2] == ("True", "AttemptsUsedUp")
 
 
 def test_a_finished_run_takes_note_of_a_new_generation_only() -> None:

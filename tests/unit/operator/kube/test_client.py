@@ -105,5 +105,25 @@ async def test_a_list_is_read_to_its_last_page(client: Client, server: Server) -
     ]
     pages = [page async for page in client.list_pages(JOBS, labelSelector="a=b")]
     assert [page["items"] for page in pages] == [[1], [2]]
-    assert server.requests[0][1] == "/apis/batch/v1/jobs?limit=500&labelSelector=a%3Db"
+    assert server.requests[0][1] == "/apis/batch/v1/jobs?limit=50&labelSelector=a%3Db"
     assert server.requests[1][1].endswith("continue=more")
+
+
+DEEP = b'{"a":' * 50_000 + b"1" + b"}" * 50_000
+
+
+@pytest.mark.parametrize(("code", "kind"), [(200, errors.ApiError), (409, errors.Conflict)])
+async def test_an_answer_nested_without_end_is_an_error_like_others(
+    client: Client, server: Server, code: int, kind: type[errors.ApiError]
+) -> None:
+    server.answers = [web.Response(body=DEEP, status=code)]
+    with pytest.raises(kind):
+        await client.get(JOBS, "ns", "x")
+    assert len(server.requests) == 1
+
+
+async def test_an_answer_that_was_cut_off_is_asked_for_again(
+    client: Client, server: Server
+) -> None:
+    server.answers = [web.Response(body=b'{"metadata":')]
+    assert await client.get(JOBS, "ns", "x") == {"metadata": {"name": "x"}}

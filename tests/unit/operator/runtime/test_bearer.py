@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import base64
+import json
 from typing import Any
 
 import pytest
 
+from finetune_operator.core.naming import progress_audience
 from finetune_operator.kube.client import Client
 from finetune_operator.kube.errors import NotFound
 from finetune_operator.kube.resources import Resource
@@ -15,6 +18,18 @@ from unit.operator.runtime.manifests import KEY, NAMESPACE, job, run
 
 Json = dict[str, Any]
 AUDIENCE = "finetune.dev/team-a/demo"
+
+
+def token(
+    audience: str = AUDIENCE, namespace: str = NAMESPACE, account: str = "default", **claims: Any
+) -> str:
+    """A service account's token as the API server would sign it."""
+    claims = {"aud": [audience], "sub": f"system:serviceaccount:{namespace}:{account}", **claims}
+    body = base64.urlsafe_b64encode(json.dumps(claims).encode()).decode().rstrip("=")
+    return f"e30.{body}.c2ln"
+
+
+TOKEN = token()
 
 
 class Answers(Client):
@@ -77,25 +92,31 @@ def bearers(answers: Answers, store: Store, clock: Clock) -> Bearers:
 
 
 async def test_a_pod_of_the_training_job_may_report(bearers: Bearers) -> None:
-    assert (await bearers.job_of("token", KEY)).record.name == "demo-train-1"
+    assert (await bearers.job_of(TOKEN, KEY)).record.name == "demo-train-1"
 
 
 async def test_a_token_is_judged_once_in_five_minutes(
     bearers: Bearers, answers: Answers, clock: Clock
 ) -> None:
     for _ in range(3):
-        await bearers.job_of("token", KEY)
+        await bearers.job_of(TOKEN, KEY)
     assert answers.reviews == 1
     clock.now = 301
-    await bearers.job_of("token", KEY)
+    await bearers.job_of(TOKEN, KEY)
     assert answers.reviews == 2
 
 
-async def test_a_verdict_holds_for_one_run_only(bearers: Bearers, answers: Answers) -> None:
-    await bearers.job_of("token", KEY)
+async def test_a_verdict_holds_for_one_run_only(
+    bearers: Bearers, answers: Answers, store: Store
+) -> None:
+    await bearers.job_of(TOKEN, KEY)
+    other = (NAMESPACE, "another")
+    store.put_run(run(name="another", uid="run-2"))
+    both = token(aud=[AUDIENCE, progress_audience(*other)])
+    await bearers.job_of(both, KEY)
     with pytest.raises(Unauthenticated):
-        await bearers.job_of("token", (NAMESPACE, "another"))
-    assert answers.reviews == 2
+        await bearers.job_of(both, other)
+    assert answers.reviews == 3
 
 
 @pytest.mark.parametrize(
@@ -107,13 +128,13 @@ async def test_a_token_that_is_not_for_this_run_is_no_credential(
 ) -> None:
     answers.review = review
     with pytest.raises(Unauthenticated, match=AUDIENCE):
-        await bearers.job_of("token", KEY)
+        await bearers.job_of(TOKEN, KEY)
 
 
 async def test_a_token_of_no_pod_is_not_enough(bearers: Bearers, answers: Answers) -> None:
     answers.review["user"]["extra"] = {}
     with pytest.raises(Forbidden):
-        await bearers.job_of("token", KEY)
+        await bearers.job_of(TOKEN, KEY)
 
 
 async def test_a_token_of_another_namespace_is_not_enough(
@@ -121,7 +142,7 @@ async def test_a_token_of_another_namespace_is_not_enough(
 ) -> None:
     answers.review["user"]["username"] = "system:serviceaccount:team-b:default"
     with pytest.raises(Forbidden):
-        await bearers.job_of("token", KEY)
+        await bearers.job_of(TOKEN, KEY)
 
 
 @pytest.mark.parametrize("uid", [None, "pod-2"])
@@ -130,7 +151,7 @@ async def test_the_pod_must_still_be_the_one(
 ) -> None:
     answers.pod_uid = uid
     with pytest.raises(Forbidden):
-        await bearers.job_of("token", KEY)
+        await bearers.job_of(TOKEN, KEY)
 
 
 @pytest.mark.parametrize("change", [{"uid": "job-2"}, {"name": "x"}, {"controller": False}])
@@ -139,18 +160,57 @@ async def test_the_pod_must_belong_to_the_job(
 ) -> None:
     answers.owner.update(change)
     with pytest.raises(Forbidden):
-        await bearers.job_of("token", KEY)
+        await bearers.job_of(TOKEN, KEY)
+
+
+async def test_the_pod_must_be_named_after_the_job(bearers: Bearers, answers: Answers) -> None:
+    answers.review["user"]["extra"]["authentication.kubernetes.io/pod-name"] = ["demo-train-10"]
+    with pytest.raises(Forbidden):
+        await bearers.job_of(TOKEN, KEY)
 
 
 async def test_only_training_reports(bearers: Bearers, answers: Answers, store: Store) -> None:
     store.put_job(job(stage="prepare", uid="job-p"))
     answers.owner.update(name="demo-prepare-1", uid="job-p")
     with pytest.raises(Forbidden):
-        await bearers.job_of("token", KEY)
+        await bearers.job_of(TOKEN, KEY)
 
 
 async def test_a_remembered_token_ends_with_its_job(bearers: Bearers, store: Store) -> None:
-    await bearers.job_of("token", KEY)
+    await bearers.job_of(TOKEN, KEY)
     store.drop_job(job(version=2))
     with pytest.raises(Forbidden):
-        await bearers.job_of("token", KEY)
+        await bearers.job_of(TOKEN, KEY)
+
+
+@pytest.mark.parametrize(
+    ("bogus", "run_key"),
+    [
+        ("x", KEY),
+        (token("kubernetes"), KEY),
+        (token(namespace="team-b"), KEY),
+        (token(), (NAMESPACE, "nobody")),
+        (token(progress_audience(NAMESPACE, "nobody")), (NAMESPACE, "nobody")),
+    ],
+)
+async def test_what_cannot_be_meant_costs_no_review(
+    bearers: Bearers, answers: Answers, bogus: str, run_key: tuple[str, str]
+) -> None:
+    with pytest.raises(Unauthenticated, match=progress_audience(*run_key)):
+        await bearers.job_of(bogus, run_key)
+    assert answers.reviews == 0
+
+
+async def test_tokens_that_were_made_up_do_not_push_out_the_good_ones(
+    bearers: Bearers, answers: Answers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("finetune_operator.runtime.bearer.REMEMBERED", 2)
+    await bearers.job_of(TOKEN, KEY)
+    granted, answers.review = answers.review, {}
+    for number in range(5):
+        with pytest.raises(Unauthenticated):
+            await bearers.job_of(token(jti=str(number)), KEY)
+    answers.review = granted
+    reviews = answers.reviews
+    await bearers.job_of(TOKEN, KEY)
+    assert answers.reviews == reviews

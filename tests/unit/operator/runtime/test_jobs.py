@@ -6,7 +6,7 @@ import pytest
 
 from finetune_operator.core.model import JobState
 from finetune_operator.runtime.jobs import owner_of, project
-from finetune_operator.vocabulary import Stage
+from finetune_operator.vocabulary import API_VERSION, Stage
 from unit.operator.runtime.manifests import condition, job
 
 
@@ -77,13 +77,29 @@ def test_a_failed_job_tells_why_and_when() -> None:
 
 @pytest.mark.parametrize(
     "changes",
-    [{"labels": {}}, {"ownerReferences": []}, {"stage": "cook"}, {"attempt": "first"}],
+    [
+        {"labels": {}},
+        {"ownerReferences": []},
+        {"stage": "cook"},
+        {"attempt": "first"},
+        {"attempt": 0},
+        {"attempt": -1},
+        {"attempt": 10000},
+        {"name": "demo-train-2"},
+        {"name": "other-train-1"},
+    ],
 )
 def test_other_jobs_are_nobodys(changes: dict[str, Any]) -> None:
     assert project(job(**changes)) is None
 
 
 def test_only_a_controller_owns() -> None:
-    reference = {"kind": "FineTuneJob", "name": "demo", "uid": "x"}
+    reference = {"apiVersion": API_VERSION, "kind": "FineTuneJob", "name": "demo", "uid": "x"}
     assert owner_of(job(ownerReferences=[reference])) is None
     assert owner_of(job(ownerReferences=[{**reference, "controller": True}])) == ("demo", "x")
+
+
+def test_a_kind_of_that_name_in_another_group_owns_nothing() -> None:
+    reference = {"kind": "FineTuneJob", "name": "demo", "uid": "x", "controller": True}
+    for group in ("example.com/v1", "finetune.dev.example.com/v1", "v1"):
+        assert owner_of(job(ownerReferences=[{**reference, "apiVersion": group}])) is None

@@ -42,14 +42,14 @@ class Endpoint:
     """The endpoint and what it told."""
 
     def __init__(self) -> None:
-        self.store, self.reports, self.changed = Store(), Reports(), list[Key]()
+        self.store, self.reports, self.changed = Store(), Reports(), list[tuple[Key, float]]()
         self.store.put_run(run())
         self.store.put_job(job())
         server = ProgressServer(
             store=self.store,
             bearers=Doorman(self.store),
             latest=self.reports,
-            changed=self.changed.append,
+            changed=lambda key, delay: self.changed.append((key, delay)),
         )
         self.application = server.application()
 
@@ -73,7 +73,22 @@ async def test_a_report_is_kept_and_its_run_looked_at(
     report = endpoint.reports.get("run-1")
     assert report is not None
     assert (report.percent, report.job) == (42, "demo-train-1")
-    assert endpoint.changed == [KEY]
+    assert endpoint.changed == [(KEY, 0.0)]
+    assert answer.headers["Connection"] == "close"
+
+
+async def test_many_reports_are_one_look_a_second_with_the_latest(
+    client: TestClient[Request, Application], endpoint: Endpoint
+) -> None:
+    for percent in range(5):
+        body = {"trainerStatus": {"progressPercentage": percent}}
+        assert (await client.post(PATH, json=body, headers=GOOD)).status == 200
+    delays = [delay for _, delay in endpoint.changed]
+    assert delays[0] == 0.0
+    assert all(0.0 < delay <= 1.0 for delay in delays[1:])
+    report = endpoint.reports.get("run-1")
+    assert report is not None
+    assert report.percent == 4
 
 
 @pytest.mark.parametrize(
@@ -94,12 +109,6 @@ async def test_who_may_report(
     headers = {} if authorization is None else {"Authorization": authorization}
     answer = await client.post(PATH, json=BODY, headers=headers)
     assert answer.status == status
-
-
-async def test_an_unknown_run_is_not_found(client: TestClient[Request, Application]) -> None:
-    answer = await client.post(progress_path("team-a", "nobody"), json=BODY, headers=GOOD)
-    assert answer.status == 404
-    assert await answer.json() == {"message": "There is no FineTuneJob nobody in namespace team-a."}
 
 
 @pytest.mark.parametrize(

@@ -1,10 +1,21 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 import pytest
 
-from finetune_operator.runtime.queue import FIRST_DELAY, LONGEST_DELAY, Queue
+from finetune_operator.runtime.queue import (
+    FIRST_DELAY,
+    LONGEST_DELAY,
+    URGENT_IN_A_ROW,
+    Queue,
+)
+
+
+def one_group(jitter: Callable[[], float] = lambda: 0.5) -> Queue[str]:
+    """A queue whose keys are all of one group."""
+    return Queue(group=lambda _: None, jitter=jitter)
 
 
 async def next_of(queue: Queue[str]) -> str:
@@ -18,7 +29,7 @@ async def is_empty(queue: Queue[str]) -> bool:
 
 
 async def test_a_key_waits_once_however_often_it_comes() -> None:
-    queue: Queue[str] = Queue()
+    queue = one_group()
     for _ in range(3):
         queue.add("a")
     assert await next_of(queue) == "a"
@@ -26,7 +37,7 @@ async def test_a_key_waits_once_however_often_it_comes() -> None:
 
 
 async def test_keys_come_in_order_and_urgent_ones_first() -> None:
-    queue: Queue[str] = Queue()
+    queue = one_group()
     queue.add("a")
     queue.add("b")
     queue.add("c", urgent=True)
@@ -34,7 +45,7 @@ async def test_keys_come_in_order_and_urgent_ones_first() -> None:
 
 
 async def test_a_waiting_key_can_become_urgent() -> None:
-    queue: Queue[str] = Queue()
+    queue = one_group()
     queue.add("a")
     queue.add("b")
     queue.add("b", urgent=True)
@@ -43,7 +54,7 @@ async def test_a_waiting_key_can_become_urgent() -> None:
 
 
 async def test_no_key_is_in_two_workers() -> None:
-    queue: Queue[str] = Queue()
+    queue = one_group()
     queue.add("a")
     await next_of(queue)
     queue.add("a")
@@ -55,7 +66,7 @@ async def test_no_key_is_in_two_workers() -> None:
 
 
 async def test_a_key_comes_back_after_its_delay_or_earlier_for_a_reason() -> None:
-    queue: Queue[str] = Queue()
+    queue = one_group()
     queue.add_after("a", 0.05)
     assert await is_empty(queue)
     assert await next_of(queue) == "a"
@@ -66,7 +77,7 @@ async def test_a_key_comes_back_after_its_delay_or_earlier_for_a_reason() -> Non
 
 
 async def test_of_two_delays_the_shorter_counts() -> None:
-    queue: Queue[str] = Queue()
+    queue = one_group()
     queue.add_after("a", 0.03)
     queue.add_after("a", 60)
     assert await next_of(queue) == "a"
@@ -80,7 +91,7 @@ async def test_of_two_delays_the_shorter_counts() -> None:
 
 
 async def test_failures_wait_longer_each_time_until_forgotten() -> None:
-    queue: Queue[str] = Queue(jitter=lambda: 1.0)
+    queue = one_group(jitter=lambda: 1.0)
     delays = [queue.retry("a") for _ in range(20)]
     assert delays[:3] == [FIRST_DELAY, 2 * FIRST_DELAY, 4 * FIRST_DELAY]
     assert delays[-1] == LONGEST_DELAY
@@ -90,22 +101,39 @@ async def test_failures_wait_longer_each_time_until_forgotten() -> None:
 
 
 async def test_what_the_server_asked_for_is_the_least_delay() -> None:
-    queue: Queue[str] = Queue(jitter=lambda: 0.0)
+    queue = one_group(jitter=lambda: 0.0)
     assert queue.retry("a", at_least=30) == 30
     queue.close()
 
 
-async def test_age_is_that_of_the_oldest_key_waiting_or_held() -> None:
-    queue: Queue[str] = Queue()
-    assert queue.age() == 0
+async def test_only_what_a_worker_holds_is_held() -> None:
+    queue = one_group()
     queue.add("a")
     await asyncio.sleep(0.03)
-    queue.add("b", urgent=True)
-    assert queue.age() >= 0.03
-    await next_of(queue)
+    assert queue.held() == 0
     await next_of(queue)
     await asyncio.sleep(0.02)
-    assert queue.age() >= 0.02
+    assert 0.02 <= queue.held() < 0.03 + 1
     queue.done("a")
-    queue.done("b")
-    assert queue.age() == 0
+    assert queue.held() == 0
+
+
+async def test_urgent_keys_leave_a_place_for_the_others() -> None:
+    queue = one_group()
+    queue.add("a")
+    queue.add("b")
+    for number in range(URGENT_IN_A_ROW * 2):
+        queue.add(f"urgent-{number}", urgent=True)
+    order = [await next_of(queue) for _ in range(URGENT_IN_A_ROW * 2 + 2)]
+    assert order.index("a") == URGENT_IN_A_ROW
+    assert order.index("b") == 2 * URGENT_IN_A_ROW + 1
+
+
+async def test_groups_take_turns_also_when_urgent() -> None:
+    for urgent in (False, True):
+        queue: Queue[str] = Queue(group=lambda key: key[0])
+        for key in ("a1", "a2", "a3", "b1", "c1", "c2"):
+            queue.add(key, urgent=urgent)
+        order = [await next_of(queue) for _ in range(6)]
+        assert order == ["a1", "b1", "c1", "a2", "c2", "a3"]
+        assert await is_empty(queue)

@@ -64,6 +64,14 @@ def test_anything_else_is_refused_with_its_place(sent: bytes, complaint: str) ->
 
 def test_reports_of_runs_that_are_gone_are_forgotten() -> None:
     reports = Reports()
-    reports.put("a", parse(body(), job="j", now=NOW))
+    reports.put("a", parse(body(), job="j", now=NOW), 0.0)
     reports.keep_only({"b"})
     assert reports.get("a") is None
+
+
+def test_however_many_reports_a_run_is_looked_at_once_a_second() -> None:
+    reports = Reports()
+    report = parse(body(), job="j", now=NOW)
+    looks = [round(now + reports.put("a", report, now), 3) for now in (5.0, 5.3, 5.9, 6.1, 9.0)]
+    assert looks == [5.0, 6.0, 6.0, 7.0, 9.0]
+    assert reports.put("b", report, 9.0) == 0.0

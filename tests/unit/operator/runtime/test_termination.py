@@ -73,3 +73,8 @@ def test_a_crash_is_quoted_when_there_is_nothing_better() -> None:
 
 def test_pods_that_are_gone_leave_nothing() -> None:
     assert explain([], succeeded=False) == Termination()
+
+
+def test_a_message_nested_without_end_is_no_document() -> None:
+    found = explain([pod(exit_code=10, message="[" * 4096)], succeeded=False)
+    assert (found.exit_code, found.document) == (10, {})

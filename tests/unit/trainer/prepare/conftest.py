@@ -1,3 +1,4 @@
+import shutil
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,7 @@ def sources(tmp_path: Path, tiny_model_directory: Path, monkeypatch: pytest.Monk
     """Two mounted claims: a model in `model/tiny`, 40 rows in `dataset/rows.jsonl`."""
     root = tmp_path / "sources"
     (root / "model").mkdir(parents=True)
-    (root / "model" / "tiny").symlink_to(tiny_model_directory)
+    shutil.copytree(tiny_model_directory, root / "model" / "tiny")
     write_rows(root / "dataset" / "rows.jsonl", questions(40))
     monkeypatch.setenv("FINETUNE_SOURCES", str(root))
     monkeypatch.setenv("FINETUNE_SECRETS", str(tmp_path / "secrets"))

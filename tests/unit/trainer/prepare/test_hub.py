@@ -241,3 +241,22 @@ def test_a_full_disk_is_said_to_be_one(pod: Pod, monkeypatch: pytest.MonkeyPatch
     code, document = pod.run(hub_plan())
     assert code == 10
     assert "spec.storage.size" in document["message"]
+
+
+def test_a_data_sets_card_may_not_name_files_of_the_pod(pod: Pod) -> None:
+    (pod.root / "token.txt").write_text("hf_hush\n")
+    name = "initech/greedy"
+    api = pod.hub.api(pod.hub.write_token)
+    api.create_repo(name, repo_type="dataset", exist_ok=True)
+    card = f"configs:\n- config_name: default\n  data_files: {pod.root}/token.txt\n"
+    for path, content in (("README.md", f"---\n{card}---\n"), ("train.txt", "x\n")):
+        api.upload_file(
+            repo_id=name,
+            repo_type="dataset",
+            path_in_repo=path,
+            path_or_fileobj=content.encode(),
+        )
+    code, document = pod.run(hub_plan(data=name))
+    assert code == 10
+    assert "hf_hush" not in document["message"]
+    assert "data_files" in document["message"]

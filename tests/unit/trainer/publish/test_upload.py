@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import uuid
@@ -325,3 +326,27 @@ def test_the_verb_works_as_a_process_of_its_own_and_imports_no_torch(
     said = json.loads((tmp_path / "termination-log").read_text())
     assert said["result"]["commit"] == commits(api, run)[0]
     workspace.result("upload").unlink()
+
+
+@pytest.mark.parametrize("where", ["merged/NOTICE", "adapter/NOTICE"])
+def test_a_link_out_of_the_workspace_is_not_published(
+    workspace: Workspace, tmp_path: Path, where: str
+) -> None:
+    root = tmp_path / "workspace"
+    shutil.copytree(workspace.root, root)
+    secret = tmp_path / "token"
+    secret.write_text("hf_hush")
+    (root / where).symlink_to(secret)
+    with pytest.raises(UserError, match=r'NOTICE" in the workspace is a link to a file outside'):
+        stage(run_for(), Workspace(root))
+
+
+def test_a_link_within_the_workspace_is_published(
+    api: HfApi, workspace: Workspace, tmp_path: Path
+) -> None:
+    root = tmp_path / "workspace"
+    shutil.copytree(workspace.root, root)
+    (root / "merged" / "NOTICE").symlink_to(root / "model" / "config.json")
+    run = run_for()
+    stage(run, Workspace(root))
+    assert "NOTICE" in api.list_repo_files(name_of(run))
