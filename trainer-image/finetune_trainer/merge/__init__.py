@@ -19,11 +19,12 @@ from finetune_trainer.data.examples import Examples
 from finetune_trainer.layout import write_companions
 from finetune_trainer.merge.files import write_config
 from finetune_trainer.merge.lora import Base, plan, require_mergeable
-from finetune_trainer.merge.shards import Stored, read_checkpoint, read_header, write_merged
+from finetune_trainer.merge.shards import write_merged
 from finetune_trainer.merge.verify import TOLERANCE, Difference, compare, fixed_sequences
 from finetune_trainer.outcome import UserError
 from finetune_trainer.run import Precision, Run
 from finetune_trainer.train.device import size_threads
+from finetune_trainer.weights import Stored, read_checkpoint, read_header
 from finetune_trainer.workspace import Workspace, atomic_directory
 
 _ADAPTER_WEIGHTS = "adapter_model.safetensors"

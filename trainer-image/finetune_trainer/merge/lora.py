@@ -16,8 +16,7 @@ from typing import Any
 import torch
 
 from finetune_trainer.outcome import UserError
-
-Shape = tuple[int, ...]
+from finetune_trainer.weights import Shape
 
 _PREFIX = "base_model.model."
 _FACTORS = {

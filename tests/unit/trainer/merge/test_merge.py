@@ -260,3 +260,15 @@ def test_memory_does_not_bound_the_tensor(
     monkeypatch.setattr("finetune_trainer.merge.shards._BLOCK_ELEMENTS", 32 * 7)
     stage(tiny_run(), workspace)
     torch.testing.assert_close(merged_weights(workspace), by_peft(workspace), atol=1e-6, rtol=0)
+
+
+def test_a_base_of_one_numbered_shard_gives_a_model_that_loads(workspace: Workspace) -> None:
+    tuned = prepare(workspace)
+    numbered = "model-00001-of-00001.safetensors"
+    (workspace.model / "model.safetensors").rename(workspace.model / numbered)
+    names = load_file(workspace.model / numbered)
+    index = {"metadata": {}, "weight_map": dict.fromkeys(names, numbered)}
+    (workspace.model / "model.safetensors.index.json").write_text(json.dumps(index))
+    stage(tiny_run(), workspace)
+    with torch.no_grad():
+        torch.testing.assert_close(logits(workspace.merged), tuned(IDS).logits, atol=1e-5, rtol=0)
