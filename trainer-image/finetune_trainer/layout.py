@@ -39,13 +39,10 @@ def companions(directory: Path) -> list[Path]:
     ]
 
 
-def write_companions(base: Path, target: Path, chat_template: str | None) -> None:
-    """Copy the base's companions; a template of the run's replaces the base's."""
+def write_companions(base: Path, target: Path) -> None:
+    """Copy the base's companions, which `prepare` made those of the run."""
     for file in companions(base):
         shutil.copyfile(file, target / file.name)
-    if chat_template is not None:
-        for name, content in chat_template_files(target, chat_template).items():
-            (target / name).write_bytes(content)
 
 
 def is_tokenizer(file: Path) -> bool:

@@ -80,7 +80,7 @@ def write_json(path: Path, value: Mapping[str, Any]) -> None:
         file.flush()
         os.fsync(file.fileno())
     temporary.replace(path)
-    _sync_directory(path.parent)
+    sync(path.parent)
 
 
 @contextmanager
@@ -99,20 +99,17 @@ def atomic_directory(path: Path) -> Iterator[Path]:
         raise
     for file in temporary.rglob("*"):
         if file.is_file():
-            _sync_file(file)
+            sync(file)
     if path.exists():
         shutil.rmtree(path)
     temporary.rename(path)
-    _sync_directory(path.parent)
+    sync(path.parent)
 
 
-def _sync_file(path: Path) -> None:
+def sync(path: Path) -> None:
+    """Bring a file's bytes, or a directory's entries, to the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def _sync_directory(path: Path) -> None:
-    _sync_file(path)

@@ -58,7 +58,7 @@ def stage(run: Run, workspace: Workspace) -> tuple[str, dict[str, Any]]:
     todo = plan(config, shapes, base)
     precision = _DTYPES[run.merge.precision if run.merge else Precision.AUTO]
     with atomic_directory(workspace.merged) as target:
-        write_companions(workspace.model, target, run.model.chat_template)
+        write_companions(workspace.model, target)
         written = write_merged(checkpoint, todo, weights, target, precision)
         if not written.changed:
             raise RuntimeError("The merged model equals the base: the adapter changes no weight.")

@@ -10,7 +10,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from finetune_trainer.layout import chat_template_files, companions, is_tokenizer
+from finetune_trainer.layout import companions, is_tokenizer
 from finetune_trainer.outcome import UserError
 from finetune_trainer.publish.card import Facts, model_card
 from finetune_trainer.run import Run, Upload
@@ -47,8 +47,6 @@ def contents(run: Run, upload: Upload, workspace: Workspace) -> dict[str, Conten
         files |= _directory(workspace.adapter, f"{adapter_folder}/" if adapter_folder else "")
     if not has_model:
         files |= {file.name: file for file in companions(workspace.model) if is_tokenizer(file)}
-        if run.model.chat_template is not None:
-            files |= chat_template_files(workspace.model, run.model.chat_template)
     facts = Facts(
         run=run,
         repository=upload.repository,

@@ -8,7 +8,7 @@ import pytest
 import torch
 from peft import PeftModel
 from safetensors.torch import load_file, save_file
-from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2Config, GPT2LMHeadModel
+from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel
 
 from finetune_trainer.merge import stage
 from finetune_trainer.outcome import UserError, run_stage
@@ -215,16 +215,6 @@ def test_a_wrong_merge_does_not_pass_its_check(
     with pytest.raises(RuntimeError, match="not what was trained"):
         stage(tiny_run(), workspace)
     assert not workspace.merged.exists()
-
-
-def test_the_runs_chat_template_replaces_the_bases(workspace: Workspace) -> None:
-    prepare(workspace)
-    template = "{% for message in messages %}[{{ message['content'] }}]{% endfor %}"
-    model = {"source": "hf://acme/base", "chatTemplate": template}
-    stage(tiny_run(model=model), workspace)
-    tokenizer = AutoTokenizer.from_pretrained(workspace.merged)
-    assert tokenizer.chat_template == template
-    assert AutoTokenizer.from_pretrained(workspace.model).chat_template != template
 
 
 def test_what_surrounds_the_weights_comes_along_and_nothing_stale(workspace: Workspace) -> None:

@@ -181,17 +181,6 @@ def test_an_adapter_alone_lies_at_the_root_with_its_tokenizer(
     assert not files & {"config.json", "model.safetensors", "adapter/adapter_config.json"}
 
 
-def test_a_chat_template_of_the_run_goes_with_a_lone_adapter(
-    api: HfApi, workspace: Workspace
-) -> None:
-    run = run_for(artifacts=["Adapter"])
-    template = "{{ messages[0]['content'] }}"
-    run = run.model_copy(update={"model": run.model.model_copy(update={"chat_template": template})})
-    stage(run, workspace)
-    file = api.hf_hub_download(name_of(run), "chat_template.jinja")
-    assert Path(file).read_text() == template
-
-
 def test_weights_of_an_earlier_run_go_and_other_files_stay(
     api: HfApi, workspace: Workspace
 ) -> None:
