@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from pathlib import Path
+from pathlib import Path, PurePath
 
 _WEIGHT_SUFFIXES = frozenset(
     {".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".gguf", ".h5", ".msgpack", ".onnx"}
@@ -45,7 +45,7 @@ def write_companions(base: Path, target: Path) -> None:
         shutil.copyfile(file, target / file.name)
 
 
-def is_tokenizer(file: Path) -> bool:
+def is_tokenizer(file: PurePath) -> bool:
     """Whether a model directory's file belongs to its tokenizer, the chat template included."""
     return file.name in _TOKENIZER_NAMES or file.suffix in _TOKENIZER_SUFFIXES
 
