@@ -19,6 +19,7 @@ from safetensors import safe_open
 from finetune_trainer.merge.lora import Change, Plan, delta_rows
 from finetune_trainer.outcome import UserError
 from finetune_trainer.weights import INDEX, SINGLE, Shape, Stored
+from finetune_trainer.workspace import write_json
 
 _FLOATS = {
     "F64": torch.float64,
@@ -106,7 +107,7 @@ def write_merged(
     # A loader finds one file by its name alone, and every other only through the index.
     if [file.name for file in files] != [SINGLE]:
         index = {"metadata": {"total_size": total}, "weight_map": dict(sorted(weight_map.items()))}
-        (target / INDEX).write_text(json.dumps(index, indent=2) + "\n")
+        write_json(target / INDEX, index)
     if sizes:
         written.dtype = max(sizes, key=lambda dtype: sizes[dtype])
     return written

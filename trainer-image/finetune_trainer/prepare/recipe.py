@@ -41,7 +41,7 @@ from finetune_trainer.prepare.suitability import check_sequence_length, read_con
 from finetune_trainer.prepare.template import ChatTemplate
 from finetune_trainer.prepare.wholeness import require_whole
 from finetune_trainer.run import Run
-from finetune_trainer.workspace import Workspace, atomic_directory, write_json
+from finetune_trainer.workspace import Workspace, atomic_directory, write_json, write_text
 
 STAGE = "prepare"
 
@@ -258,9 +258,7 @@ class _Pipeline:
 def _publish(prepared: Prepared, tokenizer: PreTrainedTokenizerBase, workspace: Workspace) -> None:
     values = report(prepared)
     write_json(workspace.prepare / "report.json", values)
-    (workspace.prepare / "preview.txt").write_text(
-        preview(prepared.train, tokenizer), encoding="utf-8"
-    )
+    write_text(workspace.prepare / "preview.txt", preview(prepared.train, tokenizer))
     _say(page(values))
     _say("\nWhat is trained is green:\n\n" + preview(prepared.train, tokenizer, COLOURS))
 

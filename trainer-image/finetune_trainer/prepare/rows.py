@@ -16,7 +16,7 @@ import huggingface_hub.constants
 from datasets import Dataset, DatasetBuilder, DownloadConfig, load_dataset_builder
 
 from finetune_trainer.hub import endpoint, hub_errors
-from finetune_trainer.outcome import RetryableError, StageError, UserError
+from finetune_trainer.outcome import RetryableError, StageError, UserError, volume_is_full
 from finetune_trainer.prepare.source import ClaimSource, Commit, HubSource
 from finetune_trainer.run import DatasetSource
 
@@ -97,11 +97,12 @@ class RowSource:
                 with hub_errors(self._source.subject), _hub_cache(self._scratch):
                     yield
             else:
-                with hub_errors_of_disk():
-                    yield
+                yield
         except StageError:
             raise
         except (datasets.exceptions.DatasetGenerationError, ValueError, FileNotFoundError) as error:
+            if volume_is_full(error):
+                raise
             raise self._explained(error) from error
 
     def _explained(self, error: Exception) -> StageError:
@@ -149,17 +150,6 @@ def _builder(
     return load_dataset_builder(
         str(source.path.parent), data_files={"train": source.path.name}, **common
     )
-
-
-@contextmanager
-def hub_errors_of_disk() -> Iterator[None]:
-    """Raise a full disk as itself, however deep `datasets` wrapped it."""
-    try:
-        yield
-    except datasets.exceptions.DatasetGenerationError as error:
-        if isinstance(error.__cause__, OSError) and error.__cause__.errno is not None:
-            raise error.__cause__ from None
-        raise
 
 
 @contextmanager

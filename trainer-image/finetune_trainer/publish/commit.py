@@ -17,9 +17,9 @@ from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 from huggingface_hub.hf_api import RepoFile
 
-from finetune_trainer.hub import Subject, causes, endpoint, hub_errors
+from finetune_trainer.hub import Subject, endpoint, hub_errors
 from finetune_trainer.layout import is_tokenizer
-from finetune_trainer.outcome import RetryableError, UserError
+from finetune_trainer.outcome import RetryableError, UserError, causes
 
 Content = Path | bytes
 

@@ -14,7 +14,7 @@ from finetune_trainer.layout import companions, is_tokenizer
 from finetune_trainer.outcome import UserError
 from finetune_trainer.publish.card import Facts, model_card
 from finetune_trainer.run import Run, Upload
-from finetune_trainer.workspace import Workspace
+from finetune_trainer.workspace import Workspace, json_text
 
 Content = Path | bytes
 
@@ -116,4 +116,4 @@ def _has_chat_template(files: dict[str, Content]) -> bool:
 
 
 def _json(value: Any) -> bytes:
-    return (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode()
+    return (json_text(value, indent=2) + "\n").encode()
