@@ -17,7 +17,7 @@ import torch
 from safetensors import safe_open
 
 from finetune_trainer.merge.lora import Change, Plan, delta_rows
-from finetune_trainer.outcome import UserError
+from finetune_trainer.outcome import DefectError, UserError
 from finetune_trainer.weights import INDEX, SINGLE, Shape, Stored
 from finetune_trainer.workspace import write_json
 
@@ -183,7 +183,7 @@ def _copy_bytes(stored: Stored, out: BinaryIO) -> None:
         while left:
             data = stream.read(min(left, _COPY_BYTES))
             if not data:
-                raise RuntimeError(f"{stored.file.name} is shorter than its header says.")
+                raise DefectError(f"{stored.file.name} is shorter than its header says.")
             out.write(data)
             left -= len(data)
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from finetune_trainer.layout import companions, is_tokenizer
-from finetune_trainer.outcome import UserError
+from finetune_trainer.outcome import DefectError, UserError
 from finetune_trainer.publish.card import Facts, model_card
 from finetune_trainer.run import Run, Upload
 from finetune_trainer.workspace import Workspace, json_text
@@ -30,7 +30,7 @@ def contents(run: Run, upload: Upload, workspace: Workspace) -> dict[str, Conten
 
     Raises:
         UserError: an adapter is asked for that full fine-tuning does not make.
-        RuntimeError: an artefact is asked for that an earlier stage should have left.
+        DefectError: an artefact is asked for that an earlier stage should have left.
     """
     if "Adapter" in upload.artifacts and run.method.lora is None:
         raise UserError(
@@ -77,7 +77,7 @@ def contents(run: Run, upload: Upload, workspace: Workspace) -> dict[str, Conten
 
 def _directory(directory: Path, prefix: str) -> dict[str, Content]:
     if not directory.is_dir():
-        raise RuntimeError(f"The workspace has no {directory.name}/, which is to be uploaded.")
+        raise DefectError(f"The workspace has no {directory.name}/, which is to be uploaded.")
     return {
         prefix + str(file.relative_to(directory)): file
         for file in sorted(directory.rglob("*"))
