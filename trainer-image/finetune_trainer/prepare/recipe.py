@@ -188,6 +188,12 @@ def _write_data(
     train_rows = np.ones(len(rows), dtype=np.bool_)
     if spec.validation is not None and spec.validation.split is not None:
         other = loader.read("spec.dataset.validation.split", spec.validation.split)
+        if shared := loader.shared_rows(spec.split, spec.validation.split):
+            raise UserError(
+                f'spec.dataset.validation.split "{spec.validation.split}" has {shared:,} rows of '
+                f'spec.dataset.split "{spec.split}", and a row that is trained on proves nothing: '
+                "set slices that share no row, or spec.dataset.validation.fraction."
+            )
         other_reader = row_reader(spec.format, other.column_names)
         validation_tally = _Pipeline(other_reader, encoder, vocabulary).write(
             directory / "validation", other, np.ones(len(other), dtype=np.bool_)

@@ -13,7 +13,7 @@ from typing import Any
 
 import datasets
 import huggingface_hub.constants
-from datasets import Dataset, DatasetBuilder, DownloadConfig, load_dataset_builder
+from datasets import Dataset, DatasetBuilder, DownloadConfig, ReadInstruction, load_dataset_builder
 
 from finetune_trainer.hub import endpoint, hub_errors
 from finetune_trainer.outcome import RetryableError, StageError, UserError, volume_is_full
@@ -83,6 +83,23 @@ class RowSource:
         if not len(rows):
             raise UserError(_no_rows(field, split))
         return rows
+
+    def shared_rows(self, one: str, other: str) -> int:
+        """How many rows two splits that were read, slices and all, have in common."""
+        lengths = {name: split.num_examples for name, split in self._builder.info.splits.items()}
+        ranges = [
+            [
+                (part.splitname, range(part.from_, part.to))
+                for part in ReadInstruction.from_spec(spec).to_absolute(lengths)
+            ]
+            for spec in (one, other)
+        ]
+        return sum(
+            len(range(max(mine.start, theirs.start), min(mine.stop, theirs.stop)))
+            for name, mine in ranges[0]
+            for other_name, theirs in ranges[1]
+            if name == other_name
+        )
 
     @property
     def _title(self) -> str:

@@ -238,6 +238,21 @@ def test_a_split_of_its_own_is_used_for_validation(workspace: Workspace, sources
     assert len(Examples(workspace.data / "validation")) == 3
 
 
+@pytest.mark.parametrize(
+    ("split", "validation", "shared"),
+    [("train", "train", 40), ("train[:30]", "train[75%:]", 0), ("train[:32]", "train[75%:]", 2)],
+)
+def test_no_row_is_both_trained_and_validated_on(
+    workspace: Workspace, split: str, validation: str, shared: int
+) -> None:
+    run = plan(dataset={"split": split, "validation": {"split": validation}})
+    if not shared:
+        stage(run, workspace)
+        return
+    sentence = refused(run, workspace)
+    assert f'spec.dataset.validation.split "{validation}" has {shared} rows of' in sentence
+
+
 def test_without_validation_there_is_none(workspace: Workspace) -> None:
     stage(plan(), workspace)
     assert not (workspace.data / "validation").exists()
