@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import sys
 import warnings
+from contextlib import nullcontext
 from importlib import import_module
+from typing import Any
 
 from finetune_trainer.outcome import run_stage
 from finetune_trainer.run import load_run
+from finetune_trainer.terminate import ending_at_sigterm
 from finetune_trainer.workspace import Workspace
 
 VERBS = {
@@ -31,10 +34,17 @@ def main(arguments: list[str]) -> int:
     # What libraries tell their developers would bury the stage's own words in the pod's log.
     warnings.filterwarnings("ignore", category=FutureWarning)
     workspace = Workspace.from_environment()
-    # Every package has `stage(run, workspace) -> (message, result)`.
-    return run_stage(
-        verb, lambda: import_module(VERBS[verb]).stage(load_run(), workspace), workspace
-    )
+
+    def body() -> tuple[str, dict[str, Any]]:
+        # `train` ends later: at its next checkpoint.
+        with nullcontext() if verb == "train" else ending_at_sigterm(verb, workspace):
+            # Every package has `stage(run, workspace) -> (message, result)`.
+            said: tuple[str, dict[str, Any]] = import_module(VERBS[verb]).stage(
+                load_run(), workspace
+            )
+            return said
+
+    return run_stage(verb, body, workspace)
 
 
 if __name__ == "__main__":

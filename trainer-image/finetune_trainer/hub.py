@@ -5,7 +5,6 @@ Which repository is read or written, and what with, belongs to the stages.
 
 from __future__ import annotations
 
-import errno
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -27,7 +26,7 @@ from huggingface_hub.errors import (
 # The client's own name for its transport: the package behind it has changed before.
 from huggingface_hub.utils import httpx  # type: ignore[attr-defined]
 
-from finetune_trainer.outcome import RetryableError, StageError, UserError
+from finetune_trainer.outcome import RetryableError, StageError, UserError, causes, volume_is_full
 
 SECRETS = "/var/run/secrets/finetune"
 
@@ -89,27 +88,19 @@ def hub_errors(subject: Subject) -> Iterator[None]:
     Raises:
         UserError: the spec names something that is not there or may not be read.
         RetryableError: the Hub cannot be reached, is busy or fails.
-        OSError: the disk is full (the cause is raised as it is, wherever it was wrapped).
+        Exception: as it was raised, if it is none of the Hub or came of a full volume.
     """
     try:
         yield
     except StageError:
         raise
     except Exception as error:
+        if volume_is_full(error):
+            raise
         for link in causes(error):
-            if isinstance(link, OSError) and link.errno in (errno.ENOSPC, errno.EDQUOT):
-                raise link from None
             if (translated := _translate(link, subject)) is not None:
                 raise translated from error
         raise
-
-
-def causes(error: BaseException) -> Iterator[BaseException]:
-    """`error` and what it came from, nearest first."""
-    link: BaseException | None = error
-    while link is not None:
-        yield link
-        link = link.__cause__ or link.__context__
 
 
 def _translate(error: BaseException, subject: Subject) -> StageError | None:

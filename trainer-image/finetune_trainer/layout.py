@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from pathlib import Path
+from pathlib import Path, PurePath
 
 _WEIGHT_SUFFIXES = frozenset(
     {".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".gguf", ".h5", ".msgpack", ".onnx"}
@@ -39,16 +39,13 @@ def companions(directory: Path) -> list[Path]:
     ]
 
 
-def write_companions(base: Path, target: Path, chat_template: str | None) -> None:
-    """Copy the base's companions; a template of the run's replaces the base's."""
+def write_companions(base: Path, target: Path) -> None:
+    """Copy the base's companions, which `prepare` made those of the run."""
     for file in companions(base):
         shutil.copyfile(file, target / file.name)
-    if chat_template is not None:
-        for name, content in chat_template_files(target, chat_template).items():
-            (target / name).write_bytes(content)
 
 
-def is_tokenizer(file: Path) -> bool:
+def is_tokenizer(file: PurePath) -> bool:
     """Whether a model directory's file belongs to its tokenizer, the chat template included."""
     return file.name in _TOKENIZER_NAMES or file.suffix in _TOKENIZER_SUFFIXES
 

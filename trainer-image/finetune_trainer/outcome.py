@@ -7,17 +7,16 @@ it is raised; foreign exceptions are classified here, in one place.
 from __future__ import annotations
 
 import errno
-import json
 import os
 import sys
 import traceback
 from bisect import bisect_right
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from enum import IntEnum
 from pathlib import Path
 from typing import Any
 
-from finetune_trainer.workspace import Workspace, write_json
+from finetune_trainer.workspace import Workspace, json_text, write_json
 
 TERMINATION_LOG = "/dev/termination-log"
 TERMINATION_LIMIT = 4096
@@ -52,12 +51,27 @@ class UserError(StageError):
     outcome = Outcome.USER_ERROR
 
 
+class DefectError(StageError):
+    """This code is wrong: the same input fails again, and the user can only report it.
+
+    The contract has one code for what is not to be tried again, so it is told apart by its words.
+    """
+
+    outcome = Outcome.USER_ERROR
+
+    def __init__(self, message: str) -> None:
+        super().__init__(
+            f"{message.rstrip('.')}; this is a defect of the trainer, which trying again does not "
+            "mend: please report it."
+        )
+
+
 class RetryableError(StageError):
     """Something outside failed; trying again can help."""
 
 
 class PreemptedError(StageError):
-    """Asked to stop; the state is saved in a checkpoint."""
+    """Asked to stop; what is done so far is kept (in `train`, by a checkpoint)."""
 
     outcome = Outcome.PREEMPTED
 
@@ -79,12 +93,23 @@ def run_stage(stage: str, body: Stage, workspace: Workspace) -> int:
     """
     try:
         message, result = body()
-        outcome = Outcome.SUCCEEDED
     except Exception as error:
-        outcome, message, result = classify(error), describe(error), {}
-        if not isinstance(error, StageError):
-            traceback.print_exc()
-        print(f"{stage}: {outcome.label}: {message}", file=sys.stderr, flush=True)
+        return record_failure(stage, error, workspace)
+    return _record(stage, Outcome.SUCCEEDED, message, result, workspace)
+
+
+def record_failure(stage: str, error: Exception, workspace: Workspace) -> int:
+    """Record that `error` ended the stage, and return the exit code."""
+    outcome, message = classify(error), describe(error)
+    if not isinstance(error, StageError):
+        traceback.print_exception(error)
+    print(f"{stage}: {outcome.label}: {message}", file=sys.stderr, flush=True)
+    return _record(stage, outcome, message, {}, workspace)
+
+
+def _record(
+    stage: str, outcome: Outcome, message: str, result: dict[str, Any], workspace: Workspace
+) -> int:
     document = {"stage": stage, "outcome": outcome.label, "message": message, "result": result}
     # In `train` several pods end; the first one's result is the stage's.
     if os.environ.get("FINETUNE_NODE_RANK", "0") == "0":
@@ -102,32 +127,46 @@ def _write_result(path: Path, document: dict[str, Any]) -> None:
 
 
 def classify(error: BaseException) -> Outcome:
-    """The outcome that an exception stands for."""
-    if isinstance(error, StageError):
-        return error.outcome
-    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
-        return Outcome.OUT_OF_MEMORY
-    if _volume_is_full(error):
-        return Outcome.USER_ERROR
+    """The outcome that an exception stands for, by the nearest of its causes that tells."""
+    for link in causes(error):
+        if isinstance(link, StageError):
+            return link.outcome
+        if isinstance(link, MemoryError) or type(link).__name__ == "OutOfMemoryError":
+            return Outcome.OUT_OF_MEMORY
+        if _is_full(link):
+            return Outcome.USER_ERROR
     return Outcome.RETRYABLE
 
 
-def _volume_is_full(error: BaseException) -> bool:
-    """Whether a write failed for want of space, also where a library hides that in its text."""
-    if isinstance(error, OSError):
-        return error.errno in _FULL
-    # safetensors and tokenizers write by themselves, in Rust.
-    return any(f"(os error {number})" in str(error) for number in _FULL)
-
-
 def describe(error: BaseException) -> str:
-    """One sentence for a person."""
-    if isinstance(error, StageError):
-        return str(error)
-    if _volume_is_full(error):
-        return "The workspace volume is full: set spec.storage.size to a larger size."
+    """One sentence for a person, about what `classify` decided by."""
+    for link in causes(error):
+        if isinstance(link, StageError):
+            return str(link)
+        if _is_full(link):
+            return "The workspace volume is full: set spec.storage.size to a larger size."
     text = " ".join(str(error).split())
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def causes(error: BaseException) -> Iterator[BaseException]:
+    """`error` and what it came from, nearest first."""
+    link: BaseException | None = error
+    while link is not None:
+        yield link
+        link = link.__cause__ or link.__context__
+
+
+def volume_is_full(error: BaseException) -> bool:
+    """Whether a write failed for want of space, however deep a library wrapped that."""
+    return any(map(_is_full, causes(error)))
+
+
+def _is_full(error: BaseException) -> bool:
+    if isinstance(error, OSError) and error.errno in _FULL:
+        return True
+    # safetensors and tokenizers write by themselves, in Rust.
+    return any(f"(os error {number})" in str(error) for number in _FULL)
 
 
 def write_termination_message(document: dict[str, Any], path: str | None = None) -> None:
@@ -137,7 +176,7 @@ def write_termination_message(document: dict[str, Any], path: str | None = None)
 
     def encode(characters: int) -> bytes:
         shortened = {**document, "message": message[:characters], "result": result}
-        return json.dumps(shortened, ensure_ascii=False).encode("utf-8", "replace")
+        return json_text(shortened).encode("utf-8", "replace")
 
     if len(encode(0)) > TERMINATION_LIMIT:
         result = {}

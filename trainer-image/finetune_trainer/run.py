@@ -12,8 +12,10 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from pydantic.alias_generators import to_camel
+
+from finetune_trainer.outcome import UserError
 
 RUN_FILE = "/etc/finetune/run.json"
 
@@ -192,11 +194,23 @@ def load_run(path: str | Path | None = None) -> Run:
     """The plan from `path`, else from `FINETUNE_RUN_FILE`, else from `/etc/finetune/run.json`.
 
     Raises:
-        OSError: the file cannot be read.
-        pydantic.ValidationError: it does not keep the contract.
+        UserError: it cannot be read or does not keep this image's version of the contract.
     """
     where = Path(path or os.environ.get("FINETUNE_RUN_FILE", RUN_FILE))
-    return Run.model_validate_json(where.read_bytes())
+    try:
+        return Run.model_validate_json(where.read_bytes())
+    except (OSError, ValidationError) as error:
+        raise UserError(
+            f"The trainer image cannot read its plan {where} ({_words(error)}): set "
+            "spec.trainer.image to an image made for this version of the operator."
+        ) from error
+
+
+def _words(error: OSError | ValidationError) -> str:
+    if isinstance(error, OSError):
+        return error.strerror or type(error).__name__
+    first = error.errors(include_url=False)[0]
+    return f"{'.'.join(map(str, first['loc']))}: {first['msg']}".removeprefix(": ")
 
 
 def run_schema() -> str:

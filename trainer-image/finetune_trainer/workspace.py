@@ -6,6 +6,7 @@ The paths are the contract's (docs/stage-contract.md). What goes into them belon
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
 from collections.abc import Iterator, Mapping
@@ -71,48 +72,75 @@ class Workspace:
         return dict(document["result"])
 
 
+def json_text(value: Any, *, indent: int | None = None) -> str:
+    """`value` as JSON, which has no NaN and no infinity.
+
+    A member of an object that is such a number is left out, like every value that is not known; in
+    a list, where places count, it becomes null.
+    """
+    return json.dumps(_finite(value), indent=indent, ensure_ascii=False, allow_nan=False)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _finite(member) for key, member in value.items() if not _is_unfit(member)}
+    if isinstance(value, (list, tuple)):
+        return [None if _is_unfit(member) else _finite(member) for member in value]
+    return value
+
+
+def _is_unfit(value: Any) -> bool:
+    return isinstance(value, float) and not math.isfinite(value)
+
+
 def write_json(path: Path, value: Mapping[str, Any]) -> None:
-    """Write `value` so that a reader sees the old file or the new one, also after a power cut."""
+    """Write `value` by `write_text`, as `json_text` has it."""
+    write_text(path, json_text(value, indent=1))
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write `text` so that a reader sees the old file or the new one, also after a power cut."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(path.name + ".tmp")
     with temporary.open("w", encoding="utf-8") as file:
-        json.dump(value, file, indent=1, ensure_ascii=False)
+        file.write(text)
         file.flush()
         os.fsync(file.fileno())
     temporary.replace(path)
-    _sync_directory(path.parent)
+    sync(path.parent)
 
 
 @contextmanager
 def atomic_directory(path: Path) -> Iterator[Path]:
     """A fresh `PATH.tmp` to fill; on leaving without an error it is synced and renamed to `path`.
 
-    What stood at `path` is replaced. On an error the temporary directory is removed.
+    What stood at `path` is replaced: whoever looks sees the old directory, none for a moment, or
+    the new one, and never a part of either. On an error the temporary directory is removed.
     """
     temporary = path.with_name(path.name + ".tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
+    aside = path.with_name(path.name + ".old.tmp")
+    for rest in (temporary, aside):
+        shutil.rmtree(rest, ignore_errors=True)
     temporary.mkdir(parents=True)
     try:
         yield temporary
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
-    for file in temporary.rglob("*"):
-        if file.is_file():
-            _sync_file(file)
+    for written in (*temporary.rglob("*"), temporary):
+        sync(written)
+    # Removing takes time, and a kill in its midst would leave a part under the complete name.
     if path.exists():
-        shutil.rmtree(path)
+        path.rename(aside)
     temporary.rename(path)
-    _sync_directory(path.parent)
+    sync(path.parent)
+    shutil.rmtree(aside, ignore_errors=True)
 
 
-def _sync_file(path: Path) -> None:
+def sync(path: Path) -> None:
+    """Bring a file's bytes, or a directory's entries, to the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def _sync_directory(path: Path) -> None:
-    _sync_file(path)

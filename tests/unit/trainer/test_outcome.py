@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from finetune_trainer.outcome import (
+    DefectError,
     NonFiniteLossError,
     Outcome,
     PreemptedError,
@@ -46,6 +47,7 @@ class OutOfMemoryError(RuntimeError):
         (OutOfMemoryError("no room"), 12, "OutOfMemory"),
         (PreemptedError("x"), 13, "Preempted"),
         (NonFiniteLossError("x"), 14, "NonFiniteLoss"),
+        (DefectError("x"), 10, "UserError"),
         (OSError(errno.ENOSPC, "No space left on device"), 10, "UserError"),
         (ValueError("I/O error: No space left on device (os error 28)"), 10, "UserError"),
         (ZeroDivisionError("division by zero"), 11, "Retryable"),
@@ -89,6 +91,53 @@ def test_an_unexpected_error_is_one_sentence_and_a_trace_in_the_log(
     end(Workspace(tmp_path), ValueError("two\nlines"))
     assert json.loads(log.read_text())["message"] == "ValueError: two lines"
     assert "Traceback" in capsys.readouterr().err
+
+
+def wrapped(cause: BaseException) -> Exception:
+    """As libraries wrap what happened to them, twice."""
+    try:
+        try:
+            raise cause
+        except BaseException as error:
+            raise RuntimeError("generating the data failed") from error
+    except RuntimeError:
+        try:
+            raise ValueError("while that was handled")
+        except ValueError as error:
+            return error
+
+
+@pytest.mark.parametrize(
+    ("cause", "code", "words"),
+    [
+        (OSError(errno.ENOSPC, "No space left"), 10, "spec.storage.size"),
+        (OSError(errno.EIO, "Input/output error"), 11, "while that was handled"),
+        (MemoryError(), 12, "while that was handled"),
+        (UserError("Set spec.model.source."), 10, "Set spec.model.source."),
+    ],
+)
+def test_a_cause_is_found_however_deep_it_is_wrapped(
+    tmp_path: Path, log: Path, cause: BaseException, code: int, words: str
+) -> None:
+    assert end(Workspace(tmp_path), wrapped(cause)) == code
+    assert words in json.loads(log.read_text())["message"]
+
+
+def test_a_defect_is_called_one(tmp_path: Path, log: Path) -> None:
+    end(Workspace(tmp_path), DefectError("The merged model is not what was trained."))
+    said = json.loads(log.read_text())["message"]
+    assert said.startswith("The merged model is not what was trained; this is a defect of the")
+
+
+def test_a_number_that_json_does_not_have_is_left_out(tmp_path: Path, log: Path) -> None:
+    def body() -> tuple[str, dict[str, Any]]:
+        return "Done.", {"loss": float("nan"), "steps": 3, "losses": [1.0, float("-inf")]}
+
+    workspace = Workspace(tmp_path)
+    assert run_stage("train", body, workspace) == 0
+    for text in (log.read_text(), workspace.result("train").read_text()):
+        said = json.loads(text, parse_constant=pytest.fail)
+        assert said["result"] == {"steps": 3, "losses": [1.0, None]}
 
 
 def test_a_full_volume_says_which_field_to_change(tmp_path: Path, log: Path) -> None:

@@ -3,8 +3,8 @@
 from pathlib import Path
 
 import pytest
-from pydantic import ValidationError
 
+from finetune_trainer.outcome import UserError
 from finetune_trainer.run import load_run, run_schema
 
 DOCS = Path(__file__).parents[3] / "docs"
@@ -29,5 +29,27 @@ def test_unknown_keys_are_ignored_and_missing_ones_are_not(tmp_path: Path) -> No
     assert load_run(later) == load_run(DOCS / "examples" / "run.json")
     broken = tmp_path / "broken.json"
     broken.write_text(text.replace('"planHash"', '"hash"'))
-    with pytest.raises(ValidationError, match="planHash"):
+    with pytest.raises(UserError, match="planHash"):
         load_run(broken)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ('"v1alpha1"', '"v1beta1"', "contractVersion: Input should be 'v1alpha1'"),
+        ("{", "", "Invalid JSON"),
+    ],
+)
+def test_a_plan_for_another_image_names_the_field_of_the_image(
+    tmp_path: Path, old: str, new: str, words: str
+) -> None:
+    file = tmp_path / "run.json"
+    file.write_text((DOCS / "examples" / "run.json").read_text().replace(old, new, 1))
+    with pytest.raises(UserError, match=r"set spec\.trainer\.image") as caught:
+        load_run(file)
+    assert words in str(caught.value)
+
+
+def test_a_plan_that_is_not_there_is_not_waited_for(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"No such file.*spec\.trainer\.image"):
+        load_run(tmp_path / "run.json")

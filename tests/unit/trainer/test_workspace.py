@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -47,6 +48,35 @@ def test_a_directory_replaces_the_one_before(tmp_path: Path) -> None:
         with atomic_directory(tmp_path / "adapter") as directory:
             (directory / name).write_text(name)
     assert [file.name for file in (tmp_path / "adapter").iterdir()] == ["two"]
+
+
+def test_a_kill_at_the_end_never_leaves_a_part_under_the_complete_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The moment cannot be hit from outside: the process ends where the old directory is removed.
+    path = tmp_path / "merged"
+    for name in ("one", "two"):
+        with atomic_directory(path) as directory:
+            (directory / name).write_text(name)
+        monkeypatch.setattr("shutil.rmtree", lambda *_, **__: None)
+    assert [file.name for file in path.iterdir()] == ["two"]
+    monkeypatch.undo()
+    with atomic_directory(path) as directory:
+        (directory / "three").write_text("three")
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_every_file_and_directory_is_on_the_disk_before_the_name_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[str] = []
+    monkeypatch.setattr(os, "fsync", lambda fd: synced.append(os.readlink(f"/proc/self/fd/{fd}")))
+    with atomic_directory(tmp_path / "merged") as directory:
+        (directory / "nested").mkdir()
+        (directory / "nested" / "file").write_text("content")
+    below = [Path(path).relative_to(tmp_path).as_posix() for path in synced]
+    assert set(below[:-1]) == {"merged.tmp", "merged.tmp/nested", "merged.tmp/nested/file"}
+    assert below[-1] == "."
 
 
 def test_json_is_replaced_whole_and_readable(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -56,25 +57,54 @@ def write_examples(directory: Path, examples: Iterable[Example]) -> None:
 
     Raises:
         ValueError: an example is empty or its two arrays differ in length.
+        OSError: the volume is full or lost.
     """
-    offsets = [0]
-    raw = {name: directory / f"{name}.raw" for name in ("tokens", "supervised")}
-    with raw["tokens"].open("wb") as tokens, raw["supervised"].open("wb") as supervised:
+    length = 0
+    with (
+        _NpyFile(directory / "tokens.npy", np.int32) as tokens,
+        _NpyFile(directory / "supervised.npy", np.bool_) as supervised,
+        _NpyFile(directory / "offsets.npy", np.int64) as offsets,
+    ):
+        offsets.append(np.array([length]))
         for example in examples:
             if not len(example.tokens) or len(example.tokens) != len(example.supervised):
                 raise ValueError("an example needs tokens, and one supervised flag for each")
-            tokens.write(np.ascontiguousarray(example.tokens, dtype=np.int32).tobytes())
-            supervised.write(np.ascontiguousarray(example.supervised, dtype=np.bool_).tobytes())
-            offsets.append(offsets[-1] + len(example.tokens))
-    for name, dtype in (("tokens", np.int32), ("supervised", np.bool_)):
-        _to_npy(raw[name], directory / f"{name}.npy", np.dtype(dtype), offsets[-1])
-    np.save(directory / "offsets.npy", np.asarray(offsets, dtype=np.int64))
+            tokens.append(example.tokens)
+            supervised.append(example.supervised)
+            length += len(example.tokens)
+            offsets.append(np.array([length]))
 
 
-def _to_npy(source: Path, target: Path, dtype: np.dtype[np.generic], length: int) -> None:
-    if length:
-        flat = np.memmap(source, dtype=dtype, mode="r", shape=(length,))
-        np.save(target, flat)
-    else:
-        np.save(target, np.empty(0, dtype=dtype))
-    source.unlink()
+class _NpyFile:
+    """A flat array on disk in NumPy's format, written piece by piece.
+
+    `np.save` needs the whole array first, and on a full volume it raises an error without a number.
+    """
+
+    def __init__(self, path: Path, dtype: type[np.generic]) -> None:
+        self._dtype = np.dtype(dtype)
+        self._length = 0
+        self._file = path.open("wb")
+        self._header = self._write_header()
+
+    def __enter__(self) -> _NpyFile:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with self._file:
+            self._file.seek(0)
+            # NumPy leaves room in the header for the length to grow.
+            assert self._write_header() == self._header
+
+    def append(self, values: NDArray[Any]) -> None:
+        self._file.write(np.ascontiguousarray(values, dtype=self._dtype).tobytes())
+        self._length += len(values)
+
+    def _write_header(self) -> int:
+        fields = {
+            "descr": np.lib.format.dtype_to_descr(self._dtype),
+            "fortran_order": False,
+            "shape": (self._length,),
+        }
+        np.lib.format.write_array_header_1_0(self._file, fields)
+        return self._file.tell()

@@ -19,11 +19,12 @@ from finetune_trainer.data.examples import Examples
 from finetune_trainer.layout import write_companions
 from finetune_trainer.merge.files import write_config
 from finetune_trainer.merge.lora import Base, plan, require_mergeable
-from finetune_trainer.merge.shards import Stored, read_checkpoint, read_header, write_merged
+from finetune_trainer.merge.shards import write_merged
 from finetune_trainer.merge.verify import TOLERANCE, Difference, compare, fixed_sequences
-from finetune_trainer.outcome import UserError
+from finetune_trainer.outcome import DefectError, UserError
 from finetune_trainer.run import Precision, Run
 from finetune_trainer.train.device import size_threads
+from finetune_trainer.weights import BrokenWeightsError, Stored, read_checkpoint, read_header
 from finetune_trainer.workspace import Workspace, atomic_directory
 
 _ADAPTER_WEIGHTS = "adapter_model.safetensors"
@@ -40,8 +41,9 @@ def stage(run: Run, workspace: Workspace) -> tuple[str, dict[str, Any]]:
     """Write `merged/` from `model/` and `adapter/`; a second call after success changes nothing.
 
     Raises:
-        UserError: the adapter is no plain LoRA, or the base is quantized.
-        RuntimeError: adapter and base do not belong together, or the merged model fails its check.
+        UserError: the adapter is no plain LoRA or changes nothing, the base is quantized, or files
+            were damaged.
+        DefectError: adapter and base do not belong together, or the merged model fails its check.
     """
     done = workspace.read_result("merge")
     if done is not None and workspace.merged.is_dir():
@@ -50,17 +52,27 @@ def stage(run: Run, workspace: Workspace) -> tuple[str, dict[str, Any]]:
     logging.disable_progress_bar()
     config = json.loads((workspace.adapter / "adapter_config.json").read_bytes())
     require_mergeable(config)
-    checkpoint = read_checkpoint(workspace.model)
-    base = describe_base(workspace.model, checkpoint)
     weights = workspace.adapter / _ADAPTER_WEIGHTS
-    shapes = {name: stored.shape for name, stored in read_header(weights).items()}
+    try:
+        checkpoint, adapter = read_checkpoint(workspace.model), read_header(weights)
+    except BrokenWeightsError as error:
+        raise UserError(
+            f"The workspace was damaged since training, because {error}: set spec.rerunToken to a "
+            "new value to start again."
+        ) from error
+    base = describe_base(workspace.model, checkpoint)
+    shapes = {name: stored.shape for name, stored in adapter.items()}
     todo = plan(config, shapes, base)
     precision = _DTYPES[run.merge.precision if run.merge else Precision.AUTO]
     with atomic_directory(workspace.merged) as target:
-        write_companions(workspace.model, target, run.model.chat_template)
+        write_companions(workspace.model, target)
         written = write_merged(checkpoint, todo, weights, target, precision)
         if not written.changed:
-            raise RuntimeError("The merged model equals the base: the adapter changes no weight.")
+            raise UserError(
+                "The merged model equals the base, because the adapter changes no weight by what "
+                "the number format can hold: raise spec.training.learningRate or the number of "
+                "steps, or set spec.merge.precision to Float32."
+            )
         write_config(target, written.dtype, untie=bool(todo.untied))
         difference = compare(
             workspace.model, workspace.adapter, target, _sequences(workspace, target)
@@ -119,7 +131,7 @@ def _sequences(workspace: Workspace, model: Path) -> list[list[int]]:
 
 def _require_equal(difference: Difference, tolerance: float) -> None:
     if not difference.within(tolerance):
-        raise RuntimeError(
+        raise DefectError(
             "The merged model is not what was trained: its logits differ by "
             f"{difference.error:.1%} from those of base and adapter, and at most {tolerance:.1%} "
             "is allowed."

@@ -15,9 +15,8 @@ from typing import Any
 
 import torch
 
-from finetune_trainer.outcome import UserError
-
-Shape = tuple[int, ...]
+from finetune_trainer.outcome import DefectError, UserError
+from finetune_trainer.weights import Shape
 
 _PREFIX = "base_model.model."
 _FACTORS = {
@@ -128,7 +127,7 @@ def plan(config: Mapping[str, Any], adapter: Mapping[str, Shape], base: Base) ->
     """The changes that the adapter's tensors (key to shape) make to the base.
 
     Raises:
-        RuntimeError: an adapter tensor has no counterpart in the base or in the adapter, or does
+        DefectError: an adapter tensor has no counterpart in the base or in the adapter, or does
             not fit it.
     """
     changes: dict[str, Change] = {}
@@ -179,7 +178,7 @@ def delta_rows(
 def _parse(key: str) -> tuple[str, str, bool]:
     """The base tensor's run-time name, the part of its change, and whether it is an embedding."""
     if not key.startswith(_PREFIX):
-        raise RuntimeError(f"The adapter holds {key}, which is not a key of PEFT's format.")
+        raise DefectError(f"The adapter holds {key}, which is not a key of PEFT's format.")
     name = key.removeprefix(_PREFIX)
     for suffix, (part, embedding) in _FACTORS.items():
         if name.endswith(suffix):
@@ -194,23 +193,23 @@ def _locate(name: str, base: Base) -> tuple[str, str]:
             return candidate, candidate
     if name in base.tied:
         return name, _locate(base.tied[name], base)[1]
-    raise RuntimeError(f"The adapter changes {name}, which the base model's files do not hold.")
+    raise DefectError(f"The adapter changes {name}, which the base model's files do not hold.")
 
 
 def _check(target: str, change: Change, adapter: Mapping[str, Shape], shape: Shape) -> None:
     if change.replacement is not None and adapter[change.replacement] != shape:
         found = list(adapter[change.replacement])
-        raise RuntimeError(f"The adapter holds {target} as {found}, the base as {list(shape)}.")
+        raise DefectError(f"The adapter holds {target} as {found}, the base as {list(shape)}.")
     if (change.down is None) != (change.up is None):
-        raise RuntimeError(f"The adapter holds only one of the two factors for {target}.")
+        raise DefectError(f"The adapter holds only one of the two factors for {target}.")
     if change.down is None or change.up is None:
         return
     down, up = adapter[change.down], adapter[change.up]
     if len(down) != 2 or len(up) != 2 or down[0] != up[1]:
-        raise RuntimeError(f"The factors for {target} do not fit each other: {down} and {up}.")
+        raise DefectError(f"The factors for {target} do not fit each other: {down} and {up}.")
     product = (down[1], up[0]) if change.transposed else (up[0], down[1])
     if product != shape:
-        raise RuntimeError(
+        raise DefectError(
             f"The adapter's change to {target} is {list(product)}, the base's tensor {list(shape)}."
         )
 

@@ -1,8 +1,8 @@
 """Safetensors in and out, a block of rows at a time.
 
 The output has the base's files under the base's names. Memory stays near one block, whatever the
-model's size. Belongs here: the file format, dtypes and rounding. Does not: what LoRA is, beyond
-calling for its rows.
+model's size. Belongs here: writing, dtypes and rounding. Does not: what LoRA is, beyond calling for
+its rows; the reading of headers (`weights`).
 """
 
 from __future__ import annotations
@@ -16,11 +16,10 @@ from typing import Any, BinaryIO
 import torch
 from safetensors import safe_open
 
-from finetune_trainer.merge.lora import Change, Plan, Shape, delta_rows
-from finetune_trainer.outcome import UserError
-
-INDEX = "model.safetensors.index.json"
-SINGLE = "model.safetensors"
+from finetune_trainer.merge.lora import Change, Plan, delta_rows
+from finetune_trainer.outcome import DefectError, UserError
+from finetune_trainer.weights import INDEX, SINGLE, Shape, Stored
+from finetune_trainer.workspace import write_json
 
 _FLOATS = {
     "F64": torch.float64,
@@ -34,17 +33,6 @@ _BLOCK_ELEMENTS = 1 << 24
 _COPY_BYTES = 1 << 24
 
 
-@dataclass(frozen=True, slots=True)
-class Stored:
-    """Where a tensor lies: byte positions in `file`; `dtype` is safetensors' name of it."""
-
-    file: Path
-    dtype: str
-    shape: Shape
-    start: int
-    stop: int
-
-
 @dataclass(slots=True)
 class Written:
     """What the merge did: tensors that differ from the base, their elements, and those that do not.
@@ -56,45 +44,6 @@ class Written:
     elements: int = 0
     unchanged_elements: int = 0
     dtype: torch.dtype = torch.float32
-
-
-def read_checkpoint(directory: Path) -> dict[str, Stored]:
-    """The tensors of a checkpoint in one file or several with an index.
-
-    Raises:
-        RuntimeError: there is no safetensors checkpoint, or its index names what is not there.
-    """
-    index = directory / INDEX
-    if not index.exists():
-        if not (directory / SINGLE).exists():
-            raise RuntimeError(f"The model has neither {SINGLE} nor {INDEX}.")
-        return read_header(directory / SINGLE)
-    names: Mapping[str, str] = json.loads(index.read_bytes())["weight_map"]
-    tensors: dict[str, Stored] = {}
-    for file in sorted(set(names.values())):
-        tensors |= read_header(directory / file)
-    missing = sorted(set(names) - set(tensors))
-    if missing:
-        raise RuntimeError(f"{INDEX} names {missing[0]}, which its file does not hold.")
-    return tensors
-
-
-def read_header(file: Path) -> dict[str, Stored]:
-    """The tensors of one safetensors file, from its header alone."""
-    with file.open("rb") as stream:
-        length = int.from_bytes(stream.read(8), "little")
-        header = json.loads(stream.read(length))
-    header.pop("__metadata__", None)
-    return {
-        name: Stored(
-            file,
-            entry["dtype"],
-            tuple(entry["shape"]),
-            8 + length + entry["data_offsets"][0],
-            8 + length + entry["data_offsets"][1],
-        )
-        for name, entry in header.items()
-    }
 
 
 def write_merged(
@@ -155,9 +104,10 @@ def write_merged(
                         written.changed += same < _elements(stored.shape)
                         written.elements += _elements(stored.shape)
                         written.unchanged_elements += same
-    if len(files) > 1:
+    # A loader finds one file by its name alone, and every other only through the index.
+    if [file.name for file in files] != [SINGLE]:
         index = {"metadata": {"total_size": total}, "weight_map": dict(sorted(weight_map.items()))}
-        (target / INDEX).write_text(json.dumps(index, indent=2) + "\n")
+        write_json(target / INDEX, index)
     if sizes:
         written.dtype = max(sizes, key=lambda dtype: sizes[dtype])
     return written
@@ -233,7 +183,7 @@ def _copy_bytes(stored: Stored, out: BinaryIO) -> None:
         while left:
             data = stream.read(min(left, _COPY_BYTES))
             if not data:
-                raise RuntimeError(f"{stored.file.name} is shorter than its header says.")
+                raise DefectError(f"{stored.file.name} is shorter than its header says.")
             out.write(data)
             left -= len(data)
 

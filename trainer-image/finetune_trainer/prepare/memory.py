@@ -8,7 +8,10 @@ from __future__ import annotations
 from dataclasses import astuple, dataclass
 
 import torch
-from transformers import AutoModelForCausalLM, PretrainedConfig
+from peft.tuners.lora import Linear as LoraLinear
+from torch import nn
+from transformers import AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
+from transformers.pytorch_utils import Conv1D
 
 from finetune_trainer.run import Precision, Run
 from finetune_trainer.train.loss import CHUNK_ROWS
@@ -21,12 +24,20 @@ FLOAT32, BFLOAT16 = 4, 2
 RUNTIME_BYTES = 2**30
 
 
+# What some architectures do to their logits after the head, by the names in their configurations.
+# They compute the logits themselves, of all targets at once; see `SummedLoss`.
+LOGIT_CHANGES = ("final_logit_softcapping", "logit_scale", "logits_scaling", "lm_head_multiplier")
+
+
 @dataclass(frozen=True, slots=True)
 class Sizes:
-    """Counts of parameters; tied weights once."""
+    """Counts of parameters, tied weights once; and `inputs`, the values that the trained linear
+    layers read of one token, each layer by itself.
+    """
 
     parameters: int
     trainable: int
+    inputs: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,44 +68,94 @@ def count_parameters(config: PretrainedConfig, run: Run) -> Sizes:
         model.tie_weights()
         base = sum(parameter.numel() for parameter in model.parameters())
         if run.method.lora is None:
-            return Sizes(parameters=base, trainable=base)
+            return Sizes(parameters=base, trainable=base, inputs=_linear_inputs(model))
         adapted = add_lora(model, run.method.lora)
     trainable = sum(
         parameter.numel() for parameter in adapted.parameters() if parameter.requires_grad
     )
-    return Sizes(parameters=base, trainable=trainable)
+    inputs = sum(
+        module.in_features for module in adapted.modules() if isinstance(module, LoraLinear)
+    )
+    return Sizes(parameters=base, trainable=trainable, inputs=inputs)
+
+
+def _linear_inputs(model: PreTrainedModel) -> int:
+    head = model.get_output_embeddings()
+    return sum(
+        module.in_features if isinstance(module, nn.Linear) else module.weight.shape[0]
+        for module in model.modules()
+        if isinstance(module, (nn.Linear, Conv1D)) and module is not head
+    )
 
 
 def estimate_memory(config: PretrainedConfig, sizes: Sizes, run: Run) -> Memory:
     """What a process holds at the peak of a step with one full sequence.
 
     * Frozen weights in the compute format; trained ones, their gradients and AdamW's two moments in
-      float32 (4 + 4 + 8 bytes a trained parameter).
-    * Activations: per token and layer the values that the backward pass reads. With hidden size h,
-      key-value width k and feed-forward width f that is 8h + 2k + 4f (norms, projections and the
-      gated product; attention keeps no matrix), plus h at the layers' borders. With gradient
+      float32 (4 + 4 + 8 bytes a trained parameter). Full training in bfloat16 computes with a copy
+      of the weights (2 bytes), which autocast makes and the backward pass reads.
+    * Activations: per token what the backward pass reads, see `_layer_bytes`. With gradient
       checkpointing only the borders of all layers and the inside of one.
-      After Korthikanti et al. (2022), arXiv:2205.05198, counted for a gated feed-forward block.
-    * Logits: one chunk of the loss and its gradient, in float32.
+    * Logits: one chunk of the loss and its gradient, in float32 and as the head wrote it; all
+      targets where the architecture changes its logits.
     * What the process holds without any model.
     """
     text = config.get_text_config()
     compute = _compute_bytes(run)
-    frozen = sizes.parameters if run.method.lora is not None else 0
+    full = run.method.lora is None
     hidden, layers = int(text.hidden_size), int(text.num_hidden_layers)
-    heads = int(getattr(text, "num_attention_heads", None) or 1)
-    key_heads = int(getattr(text, "num_key_value_heads", None) or heads)
-    feed_forward = int(getattr(text, "intermediate_size", None) or 4 * hidden)
-    inside = 8 * hidden + 2 * (hidden * key_heads // heads) + 4 * feed_forward
-    deep = 1 if run.training.gradient_checkpointing else layers
+    # Between layers the values are float32 where the weights are.
+    border = hidden * (FLOAT32 if full else compute)
+    inside = _layer_bytes(config, sizes, run)
+    checkpointing = run.training.gradient_checkpointing
+    per_token = inside + layers * border if checkpointing else layers * inside
     tokens = run.training.sequence_length
+    changed = any(getattr(text, name, None) not in (None, 1) for name in LOGIT_CHANGES)
+    rows = tokens if changed else min(tokens, CHUNK_ROWS)
+    copies = 2 * FLOAT32 + (compute if compute < FLOAT32 else 0) + (compute if changed else 0)
     return Memory(
-        weights=frozen * compute + sizes.trainable * FLOAT32,
+        weights=(0 if full else sizes.parameters) * compute
+        + sizes.trainable * FLOAT32
+        + (sizes.parameters * compute if full and compute < FLOAT32 else 0),
         gradients=sizes.trainable * FLOAT32,
         optimizer=2 * sizes.trainable * FLOAT32,
-        activations=tokens * (layers * hidden + deep * inside) * compute,
-        logits=2 * min(tokens, CHUNK_ROWS) * int(text.vocab_size) * FLOAT32,
+        # The last norm and the head read the hidden values once more.
+        activations=tokens * (per_token + 3 * border),
+        logits=rows * int(text.vocab_size) * copies,
     )
+
+
+def _layer_bytes(config: PretrainedConfig, sizes: Sizes, run: Run) -> int:
+    """Bytes of one token that the backward pass reads in one layer.
+
+    With hidden size h, query width q, key-value width k and feed-forward width f, after Korthikanti
+    et al. (2022), arXiv:2205.05198, for a gated feed-forward block:
+
+    * two norms: 2h in float32 whatever the format, and 2h more where their weights are trained;
+    * attention, which keeps no matrix, and the gated product: 2q + 2k + 3f in the compute format;
+    * what the trained linear layers read. In float32 those side by side share it (2h + q + f); in
+      bfloat16 each has a copy of its own: in float32 for an adapter, and cast down for a weight;
+    * adapters with dropout: each its own copy in any format, and a mask.
+    """
+    text = config.get_text_config()
+    lora, compute = run.method.lora, _compute_bytes(run)
+    hidden, layers = int(text.hidden_size), int(text.num_hidden_layers)
+    heads = int(getattr(text, "num_attention_heads", None) or 1)
+    head = int(getattr(text, "head_dim", None) or hidden // heads)
+    query = heads * head
+    keys = int(getattr(text, "num_key_value_heads", None) or heads) * head
+    wide = int(getattr(text, "intermediate_size", None) or 4 * hidden)
+    inputs = sizes.inputs // layers
+    shared = min(inputs, 2 * hidden + query + wide)
+    norms = (2 if lora else 4) * hidden * FLOAT32
+    products = (2 * query + 2 * keys + 3 * wide) * compute
+    if lora is None:
+        return norms + products + (shared if compute == FLOAT32 else inputs) * compute
+    if lora.dropout:
+        # A bit is kept as a byte on an accelerator and as a float on a CPU.
+        mask = 1 if run.resources.gpus_per_node else FLOAT32
+        return norms + products + inputs * (FLOAT32 + mask)
+    return norms + products + (shared if compute == FLOAT32 else inputs) * FLOAT32
 
 
 def _compute_bytes(run: Run) -> int:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import shutil
 import sys
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +22,15 @@ from finetune_trainer.layout import chat_template_files
 from finetune_trainer.outcome import UserError
 from finetune_trainer.prepare.encode import Encoder
 from finetune_trainer.prepare.format import Document, Dropped, RowReader, row_reader
+from finetune_trainer.prepare.generation import stopping_at
 from finetune_trainer.prepare.memory import count_parameters, estimate_memory
 from finetune_trainer.prepare.model import (
+    Delivery,
     choose_files,
-    copy_from_claim,
-    fetch_config,
-    fetch_from_hub,
-    override,
+    choose_weights,
+    from_claim,
+    from_hub,
+    is_weights,
 )
 from finetune_trainer.prepare.preview import COLOURS, preview
 from finetune_trainer.prepare.report import Prepared, Tally, message, page, report, result
@@ -36,8 +39,9 @@ from finetune_trainer.prepare.source import HubSource, parse_source
 from finetune_trainer.prepare.split import validation_rows
 from finetune_trainer.prepare.suitability import check_sequence_length, read_config
 from finetune_trainer.prepare.template import ChatTemplate
+from finetune_trainer.prepare.wholeness import require_whole
 from finetune_trainer.run import Run
-from finetune_trainer.workspace import Workspace, atomic_directory, write_json
+from finetune_trainer.workspace import Workspace, atomic_directory, write_json, write_text
 
 STAGE = "prepare"
 # In place of a plan's hash: a run's workspace, whose former files are on their way out.
@@ -49,32 +53,30 @@ def prepare(run: Run, workspace: Workspace) -> tuple[str, dict[str, Any]]:
     if (done := _already_prepared(run, workspace)) is not None:
         return done
     _claim_workspace(run, workspace)
-    model_commit, config = _bring_model(run, workspace)
+    model = _find_model(run, workspace)
+    # The weights come last: whatever else is wrong is told before they are downloaded.
+    model.delivery.bring(name for name in model.files if not is_weights(name))
+    weights = choose_weights(workspace.model, model.files, model.title)
+    config = read_config(workspace.model, model.title)
     check_sequence_length(config, run.training.sequence_length)
     sizes = count_parameters(config, run)
-    tokenizer = _load_tokenizer(run, workspace)
+    if run.model.chat_template is not None:
+        model.delivery.override(chat_template_files(workspace.model, run.model.chat_template))
+    tokenizer = _load_tokenizer(workspace)
     with atomic_directory(workspace.data) as directory:
         dataset_commit, tally, validation_tally, stops = _write_data(
             run, tokenizer, config, directory, _scratch(workspace)
         )
-        write_json(
-            directory / "meta.json",
-            {
-                "planHash": run.plan_hash,
-                "modelCommit": model_commit,
-                "datasetCommit": dataset_commit,
-                "sequenceLength": run.training.sequence_length,
-                "vocabSize": int(config.get_text_config().vocab_size),
-                "eosTokenId": tokenizer.eos_token_id,
-                "padTokenId": _pad_token(tokenizer),
-                "stopTokenIds": sorted(stops),
-            },
-        )
+        write_json(directory / "meta.json", {"planHash": run.plan_hash})
+    model.delivery.override(stopping_at(workspace.model, config, stops))
+    model.delivery.bring(weights)
+    model.delivery.finish()
+    require_whole(workspace.model, model.title)
     shutil.rmtree(_scratch(workspace))
     validation = workspace.data / "validation"
     prepared = Prepared(
         run=run,
-        model_commit=model_commit,
+        model_commit=model.commit,
         dataset_commit=dataset_commit,
         tally=tally,
         validation_tally=validation_tally,
@@ -118,13 +120,13 @@ def _claim_workspace(run: Run, workspace: Workspace) -> None:
         _require_nobodys(workspace, workspace.model, workspace.history, *directories)
     # First, so that a kill half-way cannot leave another plan's files under this one's name, and
     # the next attempt still knows that a run has made them.
-    _write_plan_hash(workspace, CLEARING)
+    write_text(workspace.plan_hash, CLEARING + "\n")
     for directory in directories:
         for path in (directory, directory.with_name(directory.name + ".tmp")):
             if path.exists():
                 shutil.rmtree(path)
     workspace.history.unlink(missing_ok=True)
-    _write_plan_hash(workspace, run.plan_hash)
+    write_text(workspace.plan_hash, run.plan_hash + "\n")
 
 
 def _require_nobodys(workspace: Workspace, *paths: Path) -> None:
@@ -142,37 +144,32 @@ def _require_nobodys(workspace: Workspace, *paths: Path) -> None:
             )
 
 
-def _write_plan_hash(workspace: Workspace, content: str) -> None:
-    temporary = workspace.plan_hash.with_name("plan-hash.tmp")
-    temporary.write_text(content + "\n")
-    temporary.replace(workspace.plan_hash)
+@dataclass(frozen=True, slots=True)
+class _Model:
+    """The base model at its origin: what sentences call it, its commit, and its files."""
+
+    title: str
+    commit: str | None
+    files: list[str]
+    delivery: Delivery
 
 
-def _bring_model(run: Run, workspace: Workspace) -> tuple[str | None, PretrainedConfig]:
+def _find_model(run: Run, workspace: Workspace) -> _Model:
     source = parse_source("model", run.model.source, run.model.revision)
     if isinstance(source, HubSource):
         commit = source.resolve()
         title = source.subject.title
-        names = choose_files([sibling.rfilename for sibling in commit.files], title)
         _say(f"model         {run.model.source} at {commit.sha[:12]}")
-        with atomic_directory(workspace.prepare / "config") as early:
-            fetch_config(source, commit, early)
-            read_config(early, title)
-        shutil.rmtree(workspace.prepare / "config")
-        fetch_from_hub(source, commit, names, workspace.model)
-        return commit.sha, read_config(workspace.model, title)
+        files = choose_files([sibling.rfilename for sibling in commit.files], title)
+        return _Model(title, commit.sha, files, from_hub(source, commit, files, workspace.model))
     title = f"The model in {run.model.source}"
     if not source.path.is_dir():
         raise UserError(f"{title} is a file: set spec.model.source to the model's directory.")
-    names = choose_files([path.name for path in source.path.iterdir() if path.is_file()], title)
-    read_config(source.path, title)
-    copy_from_claim(source, names, workspace.model)
-    return None, read_config(workspace.model, title)
+    files = choose_files([path.name for path in source.path.iterdir() if path.is_file()], title)
+    return _Model(title, None, files, from_claim(source, files, workspace.model))
 
 
-def _load_tokenizer(run: Run, workspace: Workspace) -> PreTrainedTokenizerBase:
-    if run.model.chat_template is not None:
-        override(workspace.model, chat_template_files(workspace.model, run.model.chat_template))
+def _load_tokenizer(workspace: Workspace) -> PreTrainedTokenizerBase:
     try:
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
             workspace.model, local_files_only=True
@@ -210,6 +207,12 @@ def _write_data(
     train_rows = np.ones(len(rows), dtype=np.bool_)
     if spec.validation is not None and spec.validation.split is not None:
         other = loader.read("spec.dataset.validation.split", spec.validation.split)
+        if shared := loader.shared_rows(spec.split, spec.validation.split):
+            raise UserError(
+                f'spec.dataset.validation.split "{spec.validation.split}" has {shared:,} rows of '
+                f'spec.dataset.split "{spec.split}", and a row that is trained on proves nothing: '
+                "set slices that share no row, or spec.dataset.validation.fraction."
+            )
         other_reader = row_reader(spec.format, other.column_names)
         validation_tally = _Pipeline(other_reader, encoder, vocabulary).write(
             directory / "validation", other, np.ones(len(other), dtype=np.bool_)
@@ -280,17 +283,9 @@ class _Pipeline:
 def _publish(prepared: Prepared, tokenizer: PreTrainedTokenizerBase, workspace: Workspace) -> None:
     values = report(prepared)
     write_json(workspace.prepare / "report.json", values)
-    (workspace.prepare / "preview.txt").write_text(
-        preview(prepared.train, tokenizer), encoding="utf-8"
-    )
+    write_text(workspace.prepare / "preview.txt", preview(prepared.train, tokenizer))
     _say(page(values))
     _say("\nWhat is trained is green:\n\n" + preview(prepared.train, tokenizer, COLOURS))
-
-
-def _pad_token(tokenizer: PreTrainedTokenizerBase) -> int | None:
-    pad: int | None = tokenizer.pad_token_id
-    end: int | None = tokenizer.eos_token_id
-    return end if pad is None else pad
 
 
 def _scratch(workspace: Workspace) -> Path:

@@ -13,10 +13,10 @@ from typing import Any
 
 import datasets
 import huggingface_hub.constants
-from datasets import Dataset, DatasetBuilder, DownloadConfig, load_dataset_builder
+from datasets import Dataset, DatasetBuilder, DownloadConfig, ReadInstruction, load_dataset_builder
 
 from finetune_trainer.hub import endpoint, hub_errors
-from finetune_trainer.outcome import RetryableError, StageError, UserError
+from finetune_trainer.outcome import RetryableError, StageError, UserError, volume_is_full
 from finetune_trainer.prepare.source import ClaimSource, Commit, HubSource
 from finetune_trainer.run import DatasetSource
 
@@ -85,6 +85,23 @@ class RowSource:
             raise UserError(_no_rows(field, split))
         return rows
 
+    def shared_rows(self, one: str, other: str) -> int:
+        """How many rows two splits that were read, slices and all, have in common."""
+        lengths = {name: split.num_examples for name, split in self._builder.info.splits.items()}
+        ranges = [
+            [
+                (part.splitname, range(part.from_, part.to))
+                for part in ReadInstruction.from_spec(spec).to_absolute(lengths)
+            ]
+            for spec in (one, other)
+        ]
+        return sum(
+            len(range(max(mine.start, theirs.start), min(mine.stop, theirs.stop)))
+            for name, mine in ranges[0]
+            for other_name, theirs in ranges[1]
+            if name == other_name
+        )
+
     def _require_own_files(self) -> None:
         """A card's data_files may name any file of this pod, the tokens too."""
         for files in (self._builder.config.data_files or {}).values():
@@ -109,11 +126,12 @@ class RowSource:
                 with hub_errors(self._source.subject), _hub_cache(self._scratch):
                     yield
             else:
-                with hub_errors_of_disk():
-                    yield
+                yield
         except StageError:
             raise
         except (datasets.exceptions.DatasetGenerationError, ValueError, FileNotFoundError) as error:
+            if volume_is_full(error):
+                raise
             raise self._explained(error) from error
 
     def _explained(self, error: Exception) -> StageError:
@@ -161,17 +179,6 @@ def _builder(
     return load_dataset_builder(
         str(source.path.parent), data_files={"train": source.path.name}, **common
     )
-
-
-@contextmanager
-def hub_errors_of_disk() -> Iterator[None]:
-    """Raise a full disk as itself, however deep `datasets` wrapped it."""
-    try:
-        yield
-    except datasets.exceptions.DatasetGenerationError as error:
-        if isinstance(error.__cause__, OSError) and error.__cause__.errno is not None:
-            raise error.__cause__ from None
-        raise
 
 
 @contextmanager

@@ -43,7 +43,7 @@ class ChatTemplate:
         """The text of `messages`, as the template writes it.
 
         Raises:
-            Dropped: the template refuses these turns.
+            Dropped: the template refuses these turns, or fails on them.
         """
         try:
             text = self._tokenizer.apply_chat_template(
@@ -54,9 +54,13 @@ class ChatTemplate:
                 f"The chat template has an error in line {error.lineno} ({error.message}): correct "
                 "spec.model.chatTemplate."
             ) from error
-        except TemplateError as error:
+        except MemoryError:
+            raise
+        # A template is a program: it divides by zero, too, or adds a number to a text.
+        except Exception as error:
             words = " ".join(str(error).split())[:120]
-            raise Dropped(f"refused by the chat template: {words}") from error
+            kind = "" if isinstance(error, TemplateError) else f"{type(error).__name__}: "
+            raise Dropped(f"refused by the chat template: {kind}{words}") from error
         return str(text)
 
     def _probe(self) -> frozenset[int]:

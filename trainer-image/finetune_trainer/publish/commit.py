@@ -11,14 +11,15 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 from huggingface_hub.hf_api import RepoFile
 
-from finetune_trainer.hub import Subject, causes, endpoint, hub_errors
-from finetune_trainer.outcome import RetryableError, UserError
+from finetune_trainer.hub import Subject, endpoint, hub_errors
+from finetune_trainer.layout import is_tokenizer
+from finetune_trainer.outcome import RetryableError, UserError, causes
 
 Content = Path | bytes
 
@@ -33,6 +34,9 @@ _STALE = (
     "adapter_model.bin",
 )
 _FOLDERS = ("", "adapter")
+# Loaders take these from a repository's root whether or not the new tokenizer has such a file.
+_GENERATION = "generation_config.json"
+_TEMPLATES = "additional_chat_templates"
 _TRIES = 5
 
 
@@ -56,8 +60,8 @@ def publish(
 ) -> Published:
     """Bring `files` (by path in the repository) to the head of `branch` in one commit.
 
-    Weights of an earlier run that are not among `files` are removed by the same commit; everything
-    else in the repository stays.
+    Weights of an earlier run that are not among `files` are removed by the same commit, and what a
+    loader would take for the new tokenizer's; everything else in the repository stays.
 
     Raises:
         UserError: the token, its rights, the repository's name or its visibility are wrong.
@@ -70,7 +74,7 @@ def publish(
         for _ in range(_TRIES):
             head = api.repo_info(repository, revision=branch).sha
             there = _tree(api, repository, head) if head else {}
-            stale = sorted(path for path in there if _is_stale(path) and path not in files)
+            stale = sorted(path for path in there if _is_stale(path, files) and path not in files)
             if head and not stale and _holds(there, files):
                 return Published(head, _url(repository, branch), created=False)
             try:
@@ -141,9 +145,15 @@ def _digest(algorithm: str, content: Content, prefix: bytes) -> str:
     return digest.hexdigest()
 
 
-def _is_stale(path: str) -> bool:
+def _is_stale(path: str, files: Mapping[str, Content]) -> bool:
     folder, _, name = path.rpartition("/")
-    return folder in _FOLDERS and any(fnmatchcase(name, pattern) for pattern in _STALE)
+    if folder in _FOLDERS and any(fnmatchcase(name, pattern) for pattern in _STALE):
+        return True
+    if not any(is_tokenizer(PurePosixPath(new)) for new in files if "/" not in new):
+        return False
+    return folder == _TEMPLATES or (
+        not folder and (name == _GENERATION or is_tokenizer(PurePosixPath(name)))
+    )
 
 
 def _url(repository: str, branch: str) -> str:

@@ -10,11 +10,11 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from finetune_trainer.layout import chat_template_files, companions, is_tokenizer
-from finetune_trainer.outcome import UserError
+from finetune_trainer.layout import companions, is_tokenizer
+from finetune_trainer.outcome import DefectError, UserError
 from finetune_trainer.publish.card import Facts, model_card
 from finetune_trainer.run import Run, Upload
-from finetune_trainer.workspace import Workspace
+from finetune_trainer.workspace import Workspace, json_text
 
 Content = Path | bytes
 
@@ -31,7 +31,7 @@ def contents(run: Run, upload: Upload, workspace: Workspace) -> dict[str, Conten
     Raises:
         UserError: an adapter is asked for that full fine-tuning does not make, or a file is a link
             out of the workspace.
-        RuntimeError: an artefact is asked for that an earlier stage should have left.
+        DefectError: an artefact is asked for that an earlier stage should have left.
     """
     if "Adapter" in upload.artifacts and run.method.lora is None:
         raise UserError(
@@ -48,8 +48,6 @@ def contents(run: Run, upload: Upload, workspace: Workspace) -> dict[str, Conten
         files |= _directory(workspace.adapter, f"{adapter_folder}/" if adapter_folder else "")
     if not has_model:
         files |= {file.name: file for file in companions(workspace.model) if is_tokenizer(file)}
-        if run.model.chat_template is not None:
-            files |= chat_template_files(workspace.model, run.model.chat_template)
     _require_inside(workspace.root, files)
     facts = Facts(
         run=run,
@@ -81,7 +79,7 @@ def contents(run: Run, upload: Upload, workspace: Workspace) -> dict[str, Conten
 
 def _directory(directory: Path, prefix: str) -> dict[str, Content]:
     if not directory.is_dir():
-        raise RuntimeError(f"The workspace has no {directory.name}/, which is to be uploaded.")
+        raise DefectError(f"The workspace has no {directory.name}/, which is to be uploaded.")
     return {
         prefix + str(file.relative_to(directory)): file
         for file in sorted(directory.rglob("*"))
@@ -131,4 +129,4 @@ def _has_chat_template(files: dict[str, Content]) -> bool:
 
 
 def _json(value: Any) -> bytes:
-    return (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode()
+    return (json_text(value, indent=2) + "\n").encode()

@@ -35,15 +35,12 @@ def save_adapter(model: PeftModel, source: ModelSource, workspace: Workspace) ->
     return workspace.adapter
 
 
-def save_model(model: PreTrainedModel, workspace: Workspace, chat_template: str | None) -> Path:
-    """Write `workspace.merged` in the base's own number format, with what belongs beside weights.
-
-    A `chat_template` of the run replaces the base's, as it does in a merged model.
-    """
+def save_model(model: PreTrainedModel, workspace: Workspace) -> Path:
+    """Write `workspace.merged` in the base's own number format, with the base's companions."""
     dtype = AutoConfig.from_pretrained(workspace.model, local_files_only=True).dtype
     model.to(dtype if isinstance(dtype, torch.dtype) else torch.float32)
     with atomic_directory(workspace.merged) as directory:
-        write_companions(workspace.model, directory, chat_template)
+        write_companions(workspace.model, directory)
         # Last, because it knows best what config and generation config belong to these weights.
         model.save_pretrained(directory)
     return workspace.merged

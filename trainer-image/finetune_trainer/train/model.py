@@ -24,16 +24,28 @@ def load_base(path: Path, *, dtype: torch.dtype, device: torch.device) -> PreTra
     """The causal model in the directory `path`, in evaluation mode, its parameters in `dtype`.
 
     Raises:
-        UserError: transformers has no causal model of this architecture.
+        UserError: transformers has no causal model of this architecture, or the files lack some of
+            its weights.
     """
+    model: PreTrainedModel
     try:
-        model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
-            path, dtype=dtype, local_files_only=True, low_cpu_mem_usage=True
+        model, info = AutoModelForCausalLM.from_pretrained(
+            path,
+            dtype=dtype,
+            local_files_only=True,
+            low_cpu_mem_usage=True,
+            output_loading_info=True,
         )
     except ValueError as error:
         raise UserError(
             f"spec.model.source is not a causal language model that can be trained: {error}"
         ) from error
+    # transformers fills them with random values and goes on.
+    if missing := sorted(info["missing_keys"]):
+        raise UserError(
+            f"The model's weights lack {missing[0]} ({len(missing)} tensors in all): set "
+            "spec.model.source to a model that is whole."
+        )
     return model.to(device).eval()
 
 

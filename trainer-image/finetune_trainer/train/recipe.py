@@ -365,7 +365,7 @@ class _Training:
             if self.adapter:
                 export.save_adapter(self.adapter, self.plan.model, self.workspace)
             else:
-                export.save_model(self.model, self.workspace, self.plan.model.chat_template)
+                export.save_model(self.model, self.workspace)
         self.group.barrier()
         metrics = position.metrics
         result: dict[str, Any] = {

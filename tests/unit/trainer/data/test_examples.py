@@ -1,3 +1,4 @@
+import errno
 from pathlib import Path
 
 import numpy as np
@@ -39,3 +40,16 @@ def test_only_the_three_arrays_are_left_behind(tmp_path: Path) -> None:
 def test_an_empty_or_ragged_example_is_refused(tmp_path: Path, broken: Example) -> None:
     with pytest.raises(ValueError, match="one supervised flag for each"):
         write_examples(tmp_path, [broken])
+
+
+def test_a_full_volume_is_an_error_with_its_number(tmp_path: Path) -> None:
+    (tmp_path / "tokens.npy").symlink_to("/dev/full")
+    with pytest.raises(OSError, match="No space left") as caught:
+        write_examples(tmp_path, [example([1] * 10_000, [True] * 10_000)])
+    assert caught.value.errno == errno.ENOSPC
+
+
+def test_a_store_of_many_examples_is_numpys_own_format(tmp_path: Path) -> None:
+    write_examples(tmp_path, (example([n], [True]) for n in range(1234)))
+    assert np.load(tmp_path / "tokens.npy").tolist() == list(range(1234))
+    assert np.load(tmp_path / "offsets.npy").tolist() == list(range(1235))

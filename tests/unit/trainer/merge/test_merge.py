@@ -8,10 +8,10 @@ import pytest
 import torch
 from peft import PeftModel
 from safetensors.torch import load_file, save_file
-from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2Config, GPT2LMHeadModel
+from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel
 
 from finetune_trainer.merge import stage
-from finetune_trainer.outcome import UserError, run_stage
+from finetune_trainer.outcome import DefectError, UserError, run_stage
 from finetune_trainer.workspace import Workspace
 from unit.trainer.artifacts import save_adapter, save_base, tiny_run
 
@@ -163,7 +163,7 @@ def test_an_adapter_key_without_a_counterpart_is_an_error(workspace: Workspace) 
         old = f"base_model.model.model.layers.0.mlp.up_proj.{part}.weight"
         tensors[old.replace("layers.0", "layers.7")] = tensors.pop(old)
     save_file(tensors, file)
-    with pytest.raises(RuntimeError, match=r"model\.layers\.7\.mlp\.up_proj\.weight"):
+    with pytest.raises(DefectError, match=r"model\.layers\.7\.mlp\.up_proj\.weight"):
         stage(tiny_run(), workspace)
     assert not workspace.merged.exists()
 
@@ -174,7 +174,7 @@ def test_a_lone_factor_is_an_error(workspace: Workspace) -> None:
     tensors = load_file(file)
     del tensors["base_model.model.model.layers.0.mlp.up_proj.lora_B.weight"]
     save_file(tensors, file)
-    with pytest.raises(RuntimeError, match="only one of the two factors"):
+    with pytest.raises(DefectError, match="only one of the two factors"):
         stage(tiny_run(), workspace)
 
 
@@ -183,7 +183,7 @@ def test_an_adapter_that_changes_nothing_is_an_error(workspace: Workspace) -> No
     file = workspace.adapter / "adapter_model.safetensors"
     untrained = {k: v * 0 if "lora_B" in k else v for k, v in load_file(file).items()}
     save_file(untrained, file)
-    with pytest.raises(RuntimeError, match="equals the base"):
+    with pytest.raises(UserError, match="equals the base"):
         stage(tiny_run(), workspace)
 
 
@@ -212,19 +212,9 @@ def test_a_wrong_merge_does_not_pass_its_check(
     # No input causes this: the fault is one that the code might have.
     prepare(workspace, dtype=torch.bfloat16)
     monkeypatch.setattr("finetune_trainer.merge.lora.scale_of", lambda *_: 1.0)
-    with pytest.raises(RuntimeError, match="not what was trained"):
+    with pytest.raises(DefectError, match="not what was trained"):
         stage(tiny_run(), workspace)
     assert not workspace.merged.exists()
-
-
-def test_the_runs_chat_template_replaces_the_bases(workspace: Workspace) -> None:
-    prepare(workspace)
-    template = "{% for message in messages %}[{{ message['content'] }}]{% endfor %}"
-    model = {"source": "hf://acme/base", "chatTemplate": template}
-    stage(tiny_run(model=model), workspace)
-    tokenizer = AutoTokenizer.from_pretrained(workspace.merged)
-    assert tokenizer.chat_template == template
-    assert AutoTokenizer.from_pretrained(workspace.model).chat_template != template
 
 
 def test_what_surrounds_the_weights_comes_along_and_nothing_stale(workspace: Workspace) -> None:
@@ -260,3 +250,15 @@ def test_memory_does_not_bound_the_tensor(
     monkeypatch.setattr("finetune_trainer.merge.shards._BLOCK_ELEMENTS", 32 * 7)
     stage(tiny_run(), workspace)
     torch.testing.assert_close(merged_weights(workspace), by_peft(workspace), atol=1e-6, rtol=0)
+
+
+def test_a_base_of_one_numbered_shard_gives_a_model_that_loads(workspace: Workspace) -> None:
+    tuned = prepare(workspace)
+    numbered = "model-00001-of-00001.safetensors"
+    (workspace.model / "model.safetensors").rename(workspace.model / numbered)
+    names = load_file(workspace.model / numbered)
+    index = {"metadata": {}, "weight_map": dict.fromkeys(names, numbered)}
+    (workspace.model / "model.safetensors.index.json").write_text(json.dumps(index))
+    stage(tiny_run(), workspace)
+    with torch.no_grad():
+        torch.testing.assert_close(logits(workspace.merged), tuned(IDS).logits, atol=1e-5, rtol=0)

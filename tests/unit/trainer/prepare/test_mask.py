@@ -158,6 +158,26 @@ def test_turns_that_the_template_refuses_are_dropped_with_its_words(
         supervised(tokenizer, INSTRUCT, SYSTEM)
 
 
+@pytest.mark.parametrize(
+    ("failure", "words"),
+    [("{{ 1 / 0 }}", "ZeroDivisionError"), ("{{ 1 + m.content }}", "TypeError")],
+)
+def test_a_template_that_fails_as_a_program_is_refused(
+    tokenizer: PreTrainedTokenizerFast, failure: str, words: str
+) -> None:
+    failing = CHATML.replace("{% endfor %}", "{% set m = message %}" + failure + "{% endfor %}")
+    with pytest.raises(UserError, match=rf"{words}.*set spec\.model\.chatTemplate"):
+        supervised(tokenizer, failing, ONE)
+
+
+def test_turns_on_which_the_template_fails_are_dropped(tokenizer: PreTrainedTokenizerFast) -> None:
+    counting = CHATML.replace(
+        "{% endfor %}", "{% if message['role'] == 'system' %}{{ 1 / 0 }}{% endif %}{% endfor %}"
+    )
+    with pytest.raises(Dropped, match="ZeroDivisionError: division by zero"):
+        supervised(tokenizer, counting, SYSTEM)
+
+
 def test_a_template_that_never_stops_is_refused(tokenizer: PreTrainedTokenizerFast) -> None:
     endless = "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}"
     with pytest.raises(UserError, match="would never learn to stop"):

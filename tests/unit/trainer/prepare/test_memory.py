@@ -1,13 +1,23 @@
 """Sizes and memory, from a configuration alone."""
 
+from typing import Any
+
+import numpy as np
 import pytest
 import torch
+from transformers import Gemma2Config
 
+from finetune_trainer.data.examples import Example
 from finetune_trainer.prepare.memory import count_parameters, estimate_memory
-from finetune_trainer.run import Lora, Run
+from finetune_trainer.run import Lora, Precision, Run
+from finetune_trainer.train.batches import collate
+from finetune_trainer.train.loss import CHUNK_ROWS, SummedLoss
 from finetune_trainer.train.model import add_lora
+from finetune_trainer.train.probe import probe
 from unit.trainer.prepare.plans import plan
 from unit.trainer.tiny import tiny_model
+
+WIDER = {"hidden_size": 64, "intermediate_size": 176, "num_hidden_layers": 4}
 
 
 def estimate(run: Run) -> tuple[int, int]:
@@ -51,6 +61,76 @@ def test_auto_counts_as_bfloat16_where_there_is_an_accelerator() -> None:
     with_gpu = estimate(plan(resources={"gpusPerNode": 1}))
     assert with_gpu == estimate(plan(training={"precision": "Bfloat16"}))
     assert estimate(plan()) == estimate(plan(training={"precision": "Float32"}))
+
+
+def saved_for_backward(run: Run, tokens: int) -> int:
+    """Bytes that the forward pass of `train` keeps for the backward pass, weights aside."""
+    lora = run.method.lora
+    low = run.training.precision is Precision.BFLOAT16
+    model = tiny_model(**WIDER)
+    if low and lora:
+        model = model.to(torch.bfloat16)
+    abilities = probe(model.eval())
+    if lora:
+        add_lora(model, lora)
+    loss = SummedLoss(model.train(), plain_head=abilities.plain_head)
+    weights = {weight.untyped_storage().data_ptr() for weight in model.parameters()}
+    kept: dict[int, torch.UntypedStorage] = {}
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in weights:
+            kept[storage.data_ptr()] = storage
+        return tensor
+
+    example = Example(np.arange(tokens, dtype=np.int32) % 90 + 4, np.ones(tokens, dtype=np.bool_))
+    batch = collate([example], padded=not abilities.shared_rows, device=torch.device("cpu"))
+    with (
+        torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor),
+        torch.autocast("cpu", dtype=torch.bfloat16, enabled=low and lora is None),
+    ):
+        loss(batch)
+    return sum(storage.nbytes() for storage in kept.values())
+
+
+@pytest.mark.parametrize("precision", ["Float32", "Bfloat16"])
+@pytest.mark.parametrize(
+    "method",
+    [
+        {"lora": {"rank": 4}},
+        {"lora": {"rank": 4, "dropout": "0.1"}},
+        {"lora": {"rank": 4, "targetModules": ["q_proj", "v_proj"]}},
+        {"lora": None, "full": {}},
+    ],
+    ids=["lora", "dropout", "two-modules", "full"],
+)
+def test_activations_are_estimated_as_they_are_kept(method: dict[str, Any], precision: str) -> None:
+    tokens = 512
+    run = plan(method=method, training={"precision": precision, "sequenceLength": tokens})
+    config = tiny_model(**WIDER).config
+    sizes = count_parameters(config, run)
+    estimated = estimate_memory(config, sizes, run).activations
+    if run.method.lora is None and precision == "Bfloat16":
+        # Autocast's copy of the weights, which the estimate counts as weights.
+        estimated += sizes.parameters * 2
+    assert estimated == pytest.approx(saved_for_backward(run, tokens), rel=0.25)
+
+
+def test_full_training_in_bfloat16_holds_a_copy_of_the_weights() -> None:
+    parameters = sum(weight.numel() for weight in tiny_model().parameters())
+    run = plan(method={"full": {}, "lora": None}, training={"precision": "Bfloat16"})
+    assert estimate(run)[0] == 18 * parameters
+
+
+def test_an_architecture_that_changes_its_logits_holds_those_of_all_targets() -> None:
+    run = plan(training={"sequenceLength": 8 * CHUNK_ROWS})
+    plain, capped = tiny_model().config, Gemma2Config(**tiny_model().config.to_dict())
+    logits = [
+        estimate_memory(config, count_parameters(plain, run), run).logits
+        for config in (plain, capped)
+    ]
+    assert capped.vocab_size == plain.vocab_size
+    assert logits[1] > 8 * logits[0]
 
 
 def test_gradient_checkpointing_saves_activations() -> None:

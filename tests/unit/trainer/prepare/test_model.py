@@ -6,23 +6,36 @@ from pathlib import Path
 import pytest
 
 from finetune_trainer.outcome import UserError
-from finetune_trainer.prepare.model import choose_files
+from finetune_trainer.prepare.model import choose_files, choose_weights
 from finetune_trainer.prepare.suitability import read_config
 
 TOKENIZER = ["tokenizer.json", "tokenizer_config.json"]
 
 
-def test_one_file_of_weights_with_its_companions() -> None:
+def test_one_file_of_weights_with_its_companions(tmp_path: Path) -> None:
     extra = ["README.md", "onnx/model.onnx", "original/params.json", "pytorch_model.bin", "a.gguf"]
     names = ["config.json", "model.safetensors", "chat_template.jinja", "LICENSE", *TOKENIZER]
     assert choose_files([*names, *extra], "M") == sorted(names)
+    assert choose_weights(tmp_path, names, "M") == ["model.safetensors"]
 
 
-def test_shards_with_their_index_but_no_other_weights() -> None:
+def write_index(directory: Path, files: list[str]) -> None:
+    weight_map = {f"weight.{number}": file for number, file in enumerate(files)}
+    index = json.dumps({"weight_map": weight_map})
+    (directory / "model.safetensors.index.json").write_text(index)
+
+
+def test_the_shards_of_the_index_but_no_other_weights(tmp_path: Path) -> None:
     shards = ["model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"]
-    names = ["config.json", "model.safetensors.index.json", *shards]
-    extra = ["consolidated.safetensors", "model.safetensors", "pytorch_model.bin.index.json.bin"]
-    assert choose_files([*names, *extra], "M") == sorted(names)
+    write_index(tmp_path, shards)
+    names = [*shards, "consolidated.safetensors", "model.safetensors"]
+    assert choose_weights(tmp_path, names, "M") == shards
+
+
+def test_a_shard_of_the_index_that_is_not_there_is_named(tmp_path: Path) -> None:
+    write_index(tmp_path, ["model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"])
+    with pytest.raises(UserError, match=r"has no model-00002-of-00002\.safetensors.*spec\.model"):
+        choose_weights(tmp_path, ["model-00001-of-00002.safetensors"], "M")
 
 
 @pytest.mark.parametrize(

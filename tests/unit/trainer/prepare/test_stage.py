@@ -2,12 +2,13 @@
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from finetune_trainer.data.examples import Examples
@@ -94,11 +95,66 @@ def test_the_report_and_the_preview_are_written(
 
 def test_meta_says_what_the_data_belongs_to(workspace: Workspace) -> None:
     stage(plan(), workspace)
-    meta = json.loads((workspace.data / "meta.json").read_text())
-    assert meta["planHash"] == "1111"
-    assert meta["stopTokenIds"] == [VOCABULARY.index("<|im_end|>")]
-    assert meta["padTokenId"] == VOCABULARY.index("<pad>")
-    assert meta["vocabSize"] == len(VOCABULARY)
+    assert json.loads((workspace.data / "meta.json").read_text()) == {"planHash": "1111"}
+
+
+def without_a_tensor(model: Path) -> None:
+    tensors = load_file(model / "model.safetensors")
+    del tensors["model.layers.1.mlp.up_proj.weight"]
+    save_file(tensors, model / "model.safetensors", metadata={"format": "pt"})
+
+
+def with_another_shape(model: Path) -> None:
+    tensors = load_file(model / "model.safetensors")
+    tensors["model.norm.weight"] = tensors["model.norm.weight"][:7].clone()
+    save_file(tensors, model / "model.safetensors", metadata={"format": "pt"})
+
+
+def cut_off(model: Path) -> None:
+    weights = model / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-100])
+
+
+def of_another_kind(model: Path) -> None:
+    (model / "model.safetensors").write_text("<html>404 Not Found</html>")
+
+
+def with_an_index_that_promises_more(model: Path) -> None:
+    names = dict.fromkeys([*load_file(model / "model.safetensors"), "more"], "model.safetensors")
+    (model / "model.safetensors.index.json").write_text(json.dumps({"weight_map": names}))
+
+
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        (without_a_tensor, "its weights lack model.layers.1.mlp.up_proj.weight"),
+        (with_another_shape, "hold model.norm.weight as [7] where config.json asks for [32]"),
+        (cut_off, "model.safetensors is damaged: it has "),
+        (of_another_kind, "model.safetensors is damaged: it has no header"),
+        (with_an_index_that_promises_more, "names more, which model.safetensors does not hold"),
+    ],
+)
+def test_broken_weights_are_refused_before_they_cost_an_accelerator(
+    workspace: Workspace, sources: Path, damage: Callable[[Path], None], words: str
+) -> None:
+    damage(write_tiny_model(sources / "model" / "broken"))
+    sentence = refused(plan(model={"source": "pvc://models/broken"}), workspace)
+    assert words in sentence
+    assert "set spec.model.source" in sentence
+
+
+def test_tied_weights_that_the_files_leave_out_are_not_missing(
+    workspace: Workspace, sources: Path
+) -> None:
+    write_tiny_model(sources / "model" / "tied", tie_word_embeddings=True)
+    assert "lm_head.weight" not in load_file(sources / "model" / "tied" / "model.safetensors")
+    stage(plan(model={"source": "pvc://models/tied"}), workspace)
+
+
+def test_wrong_data_is_told_before_the_weights_are_fetched(workspace: Workspace) -> None:
+    refused(plan(dataset={"split": "trian"}), workspace)
+    assert (workspace.model / "tokenizer.json").exists()
+    assert not list(workspace.model.glob("*.safetensors"))
 
 
 def test_nothing_temporary_is_left(workspace: Workspace) -> None:
@@ -227,6 +283,21 @@ def test_a_split_of_its_own_is_used_for_validation(workspace: Workspace, sources
     stage(run, workspace)
     assert len(Examples(workspace.data / "train")) == 12
     assert len(Examples(workspace.data / "validation")) == 3
+
+
+@pytest.mark.parametrize(
+    ("split", "validation", "shared"),
+    [("train", "train", 40), ("train[:30]", "train[75%:]", 0), ("train[:32]", "train[75%:]", 2)],
+)
+def test_no_row_is_both_trained_and_validated_on(
+    workspace: Workspace, split: str, validation: str, shared: int
+) -> None:
+    run = plan(dataset={"split": split, "validation": {"split": validation}})
+    if not shared:
+        stage(run, workspace)
+        return
+    sentence = refused(run, workspace)
+    assert f'spec.dataset.validation.split "{validation}" has {shared} rows of' in sentence
 
 
 def test_without_validation_there_is_none(workspace: Workspace) -> None:

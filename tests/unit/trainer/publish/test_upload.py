@@ -182,17 +182,6 @@ def test_an_adapter_alone_lies_at_the_root_with_its_tokenizer(
     assert not files & {"config.json", "model.safetensors", "adapter/adapter_config.json"}
 
 
-def test_a_chat_template_of_the_run_goes_with_a_lone_adapter(
-    api: HfApi, workspace: Workspace
-) -> None:
-    run = run_for(artifacts=["Adapter"])
-    template = "{{ messages[0]['content'] }}"
-    run = run.model_copy(update={"model": run.model.model_copy(update={"chat_template": template})})
-    stage(run, workspace)
-    file = api.hf_hub_download(name_of(run), "chat_template.jinja")
-    assert Path(file).read_text() == template
-
-
 def test_weights_of_an_earlier_run_go_and_other_files_stay(
     api: HfApi, workspace: Workspace
 ) -> None:
@@ -205,6 +194,38 @@ def test_weights_of_an_earlier_run_go_and_other_files_stay(
     files = set(api.list_repo_files(name))
     assert not files & {"model-00001-of-00002.safetensors", "adapter_config.json"}
     assert {"notes.md", "m.gguf", "model.safetensors"} <= files
+
+
+def test_nothing_of_an_earlier_tokenizer_is_loaded_with_the_new_one(
+    api: HfApi, workspace: Workspace
+) -> None:
+    run = run_for()
+    name = name_of(run)
+    api.create_repo(name)
+    stale = (
+        "added_tokens.json",
+        "tokenizer.model",
+        "additional_chat_templates/tools.jinja",
+        "special_tokens_map.json",
+    )
+    kept = ("data/tokenizer.model", "vocabulary-notes.txt")
+    for path in (*stale, *kept):
+        api.upload_file(path_or_fileobj=b"{}", path_in_repo=path, repo_id=name)
+    stage(run, workspace)
+    files = set(api.list_repo_files(name))
+    assert not files & set(stale) - {file.name for file in workspace.merged.iterdir()}
+    assert {*kept, "tokenizer.json"} <= files
+
+
+def test_a_lone_adapter_leaves_no_generation_settings_of_an_earlier_model(
+    api: HfApi, workspace: Workspace
+) -> None:
+    run = run_for(artifacts=["Adapter"])
+    name = name_of(run)
+    api.create_repo(name)
+    api.upload_file(path_or_fileobj=b"{}", path_in_repo="generation_config.json", repo_id=name)
+    stage(run, workspace)
+    assert "generation_config.json" not in api.list_repo_files(name)
 
 
 def test_a_private_repository_is_made_private(api: HfApi, workspace: Workspace) -> None:

@@ -1,0 +1,55 @@
+"""Whether a model's weights are all there, judged by their headers: no weight is read.
+
+transformers fills what a checkpoint lacks with random values and says so in a log only; a model
+that was partly random would be trained and published as if nothing were wrong.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from transformers import AutoModelForCausalLM
+
+from finetune_trainer.outcome import UserError
+from finetune_trainer.weights import BrokenWeightsError, read_checkpoint
+
+
+def require_whole(directory: Path, origin: str) -> None:
+    """Compare the files of the model in `directory` with each other and with its architecture.
+
+    Raises:
+        UserError: a file is missing or cut off, or a tensor is missing or of another shape.
+    """
+    try:
+        read_checkpoint(directory)
+        if problem := _mismatch(directory):
+            raise BrokenWeightsError(problem)
+    except BrokenWeightsError as error:
+        raise UserError(
+            f"{origin} cannot be trained, because {error}: restore it, or set spec.model.source to "
+            "a model that is whole."
+        ) from error
+
+
+def _mismatch(directory: Path) -> str | None:
+    """What transformers would not find in the files, tied weights and its own renamings aside."""
+    try:
+        # On torch's meta device tensors have a shape and no storage.
+        _, info = AutoModelForCausalLM.from_pretrained(
+            directory,
+            device_map="meta",
+            local_files_only=True,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,
+        )
+    except (RuntimeError, ValueError) as error:
+        words = " ".join(str(error).split()).rstrip(".")[:200]
+        return f"transformers cannot load its weights ({words})"
+    if missing := sorted(info["missing_keys"]):
+        more = f" and {len(missing) - 1} more tensors" if len(missing) > 1 else ""
+        return f"its weights lack {missing[0]}{more}"
+    for name, found, expected in sorted(info["mismatched_keys"]):
+        return (
+            f"its weights hold {name} as {list(found)} where config.json asks for {list(expected)}"
+        )
+    return None
