@@ -119,6 +119,7 @@ class _Training:
         self.device = device
         self.journal = journal
         self.pace = Pace()
+        self.saved_step = 0
         self._load_data()
         self._load_model()
 
@@ -229,6 +230,9 @@ class _Training:
             every = self.training.checkpoint.every_steps
             if every and not last and position.step % every == 0:
                 self._save_checkpoint(position)
+        self._assert_finite_weights()
+        # What is left can fail as well, and must not cost a step when it is tried again.
+        self._save_checkpoint(position)
         if self.validation:
             position.metrics["validation_loss"] = self._evaluate(position)
             self._record(position, {"eval_loss": position.metrics["validation_loss"]})
@@ -246,6 +250,7 @@ class _Training:
         if position is None:
             self.journal.resume_at(-1)
             return Position(), None
+        self.saved_step = position.step
         self.journal.resume_at(position.step)
         self.journal.say(f"resuming after step {position.step} of {self.total_steps}")
         return position, position.step
@@ -279,14 +284,18 @@ class _Training:
         norm = clip(self.parameters, self.training.max_grad_norm)
         if not math.isfinite(mean) or not math.isfinite(norm):
             raise NonFiniteLossError(
-                f"Loss {mean:.4g} with gradient norm {norm:.4g} in step {step + 1}: lower "
-                f"training.learningRate (now {self.training.learning_rate:g}) or check the data."
+                f"Loss {mean:.4g} with gradient norm {norm:.4g} in step {step + 1}: "
+                f"{self._lower_rate()}."
             )
         self.optimizer.step()
         return _StepResult(loss=mean, gradient_norm=norm, stopping=stopping > 0)
 
     def _evaluate(self, position: Position) -> float:
-        """Mean loss per supervised token of the validation split, each token counted once."""
+        """Mean loss per supervised token of the validation split, each token counted once.
+
+        Raises:
+            NonFiniteLossError: it is NaN or infinite.
+        """
         assert self.validation is not None
         self.model.eval()
         batches = self._batches(self.validation, list(range(len(self.validation))))
@@ -302,7 +311,19 @@ class _Training:
                     total += self.loss(batch)
                 count += len(batch.targets)
         summed, targets = self.group.sum([float(total), float(count)])
-        return summed / max(1.0, targets)
+        mean = summed / max(1.0, targets)
+        if not math.isfinite(mean):
+            if position.step == 0:
+                raise NonFiniteLossError(
+                    f"The validation loss is {mean:.4g} before the first step: the base model does "
+                    "not work with this precision or data; set spec.training.precision to Float32 "
+                    "or choose another spec.model.source."
+                )
+            raise NonFiniteLossError(
+                f"The validation loss is {mean:.4g} after step {position.step}: "
+                f"{self._lower_rate()}."
+            )
+        return mean
 
     def _batches(self, examples: Examples, documents: list[int]) -> list[list[int]]:
         return micro_batches(
@@ -329,14 +350,29 @@ class _Training:
 
     def _assert_all_changed(self, unchanged: list[str]) -> None:
         if unchanged and self.training.learning_rate > 0:
-            names = ", ".join(unchanged[:3]) + (", …" if len(unchanged) > 3 else "")
             raise UserError(
                 f"{len(unchanged)} of {len(self.parameters)} trained tensors did not change in "
-                f"{ChangeCheck.STEPS} steps ({names}): raise training.learningRate, or name other "
-                "modules in method.lora.targetModules."
+                f"{ChangeCheck.STEPS} steps ({_some(unchanged)}): raise "
+                "training.learningRate, or name other modules in method.lora.targetModules."
             )
 
+    def _assert_finite_weights(self) -> None:
+        """No loss has been computed with what the last step made of the weights."""
+        broken = [name for name, value in self.parameters.items() if not value.isfinite().all()]
+        if broken:
+            raise NonFiniteLossError(
+                f"{len(broken)} of {len(self.parameters)} trained tensors are NaN or infinite "
+                f"({_some(broken)}): {self._lower_rate()}."
+            )
+
+    def _lower_rate(self) -> str:
+        rate = self.training.learning_rate
+        return f"lower spec.training.learningRate (now {rate:g}) or check the data"
+
     def _save_checkpoint(self, position: Position) -> None:
+        if position.step == self.saved_step:
+            return
+        self.saved_step = position.step
         if self.group.is_main:
             checkpoint.save(
                 self.workspace.checkpoints,
@@ -404,3 +440,7 @@ def summary(position: Position, pace: Pace) -> str:
 def _weighted_mean(values: list[tuple[float, int]]) -> float:
     weight = sum(count for _, count in values)
     return sum(value * count for value, count in values) / max(1, weight)
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:3]) + (", …" if len(names) > 3 else "")

@@ -25,7 +25,7 @@ from finetune_trainer.outcome import (
     classify,
     describe,
 )
-from finetune_trainer.train import checkpoint
+from finetune_trainer.train import checkpoint, export
 from finetune_trainer.train import recipe as subject
 from finetune_trainer.train.probe import Abilities
 from finetune_trainer.train.recipe import train
@@ -197,25 +197,51 @@ def test_a_damaged_checkpoint_is_skipped_for_an_older_one(
     train(run, workspace, Stop())
     expected = weights(workspace)
     newest, older, _ = checkpoint.steps(workspace.checkpoints)
-    assert (newest.name, older.name) == ("step-8", "step-6")
-    file = newest / checkpoint.OPTIMIZER
-    data = bytearray(file.read_bytes())
-    data[-1] ^= 1
-    file.write_bytes(data)
+    assert (newest.name, older.name) == ("step-9", "step-8")
+    damage(newest)
     _, result = train(run, workspace, Stop())
-    assert result["resumedFromStep"] == 6
-    assert "step-8 cannot be used and is skipped: optimizer.safetensors is damaged" in (
+    assert result["resumedFromStep"] == 8
+    assert "step-9 cannot be used and is skipped: optimizer.safetensors is damaged" in (
         capsys.readouterr().out
     )
     for name, tensor in weights(workspace).items():
         assert torch.equal(expected[name], tensor)
 
 
+def damage(path: Path) -> None:
+    """Turn one bit of a checkpoint."""
+    file = path / checkpoint.OPTIMIZER
+    data = bytearray(file.read_bytes())
+    data[-1] ^= 1
+    file.write_bytes(data)
+
+
 def test_only_the_newest_checkpoints_are_kept(tmp_path: Path) -> None:
     workspace = prepared_workspace(tmp_path)
     train(plan(LORA, epochs=3, checkpoint={"everySteps": 2, "keep": 2}), workspace, Stop())
     names = [path.name for path in checkpoint.steps(workspace.checkpoints)]
-    assert names == ["step-8", "step-6"]
+    assert names == ["step-9", "step-8"]
+
+
+def test_what_fails_after_the_last_step_costs_no_step(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workspace = prepared_workspace(tmp_path)
+    run = plan(LORA, maxSteps=3)
+
+    def lose_the_pod(*args: Any) -> None:
+        raise OSError("the volume is gone")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(export, "save_adapter", lose_the_pod)
+        with pytest.raises(OSError, match="the volume is gone"):
+            train(run, workspace, Stop())
+    assert [path.name for path in checkpoint.steps(workspace.checkpoints)] == ["step-3"]
+    monkeypatch.setattr(subject, "clip", lose_the_pod)  # a further step would fail
+    _, result = train(run, workspace, Stop())
+    assert result["resumedFromStep"] == 3
+    assert result["validationLoss"] < result["baseValidationLoss"]
+    assert workspace.adapter.is_dir()
 
 
 def test_sigterm_before_the_first_step_ends_at_once_with_nothing_to_save(tmp_path: Path) -> None:
@@ -229,8 +255,30 @@ def test_sigterm_before_the_first_step_ends_at_once_with_nothing_to_save(tmp_pat
 def test_an_infinite_loss_stops_the_run_with_a_hint(tmp_path: Path) -> None:
     workspace = prepared_workspace(tmp_path)
     run = plan(FULL, epochs=2, learningRate="1e38", maxGradNorm="0")
-    with pytest.raises(NonFiniteLossError, match=r"lower training\.learningRate"):
+    with pytest.raises(NonFiniteLossError, match=r"lower spec\.training\.learningRate"):
         train(run, workspace, Stop())
+
+
+@pytest.mark.parametrize("validation", [0, 6], ids=["without validation", "with validation"])
+def test_weights_that_the_last_step_broke_are_not_exported(validation: int, tmp_path: Path) -> None:
+    workspace = prepared_workspace(tmp_path, validation=validation)
+    # The only step's own loss and gradient are finite.
+    run = plan(FULL, maxSteps=1, learningRate="1e39")
+    with pytest.raises(
+        NonFiniteLossError, match=r"are NaN or infinite .*spec\.training\.learningR"
+    ):
+        train(run, workspace, Stop())
+    assert not workspace.merged.exists()
+    assert not checkpoint.steps(workspace.checkpoints)
+
+
+def test_a_base_that_computes_nonsense_is_found_out_before_the_first_step(tmp_path: Path) -> None:
+    workspace = prepared_workspace(tmp_path)
+    model = AutoModelForCausalLM.from_pretrained(workspace.model)
+    model.model.norm.weight.data.fill_(float("nan"))
+    model.save_pretrained(workspace.model)
+    with pytest.raises(NonFiniteLossError, match=r"before the first step.*spec\.model\.source"):
+        train(plan(LORA, maxSteps=1), workspace, Stop())
 
 
 def test_an_unknown_target_module_is_answered_with_those_that_exist(tmp_path: Path) -> None:
