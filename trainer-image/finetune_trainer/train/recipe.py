@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 import time
 from dataclasses import dataclass
 from typing import Any
@@ -245,8 +246,11 @@ class _Training:
             parameters=self.parameters,
             optimizer=self.optimizer,
         )
-        for sentence in skipped:
-            self.journal.say(sentence)
+        for each in skipped:
+            self.journal.say(f"{each.path.name} cannot be used and is skipped: {each.why}")
+            if each.damaged and self.group.is_main:
+                # It would count as one of those to keep, and push out one that is whole.
+                shutil.rmtree(each.path)
         if position is None:
             self.journal.resume_at(-1)
             return Position(), None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import signal
 import subprocess
@@ -206,6 +207,49 @@ def test_a_damaged_checkpoint_is_skipped_for_an_older_one(
     )
     for name, tensor in weights(workspace).items():
         assert torch.equal(expected[name], tensor)
+
+
+def test_a_damaged_checkpoint_never_outlives_a_whole_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = plan(LORA, maxSteps=8, checkpoint={"everySteps": 2, "keep": 1})
+    workspace = prepared_workspace(tmp_path)
+    train(run, workspace, Stop())
+    damage(workspace.checkpoints / "step-8")
+    with monkeypatch.context() as patch:
+        stop = StopAfter(3).arm(subject, patch)
+        with pytest.raises(PreemptedError, match="after step 3 of 8; a checkpoint is saved"):
+            train(run, workspace, stop)
+    assert [path.name for path in checkpoint.steps(workspace.checkpoints)] == ["step-3"]
+    _, result = train(run, workspace, Stop())
+    assert result["resumedFromStep"] == 3
+
+
+def test_a_checkpoint_that_cannot_be_read_is_not_taken_for_damaged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = plan(LORA, maxSteps=4, checkpoint={"everySteps": 2, "keep": 2})
+    workspace = prepared_workspace(tmp_path)
+    train(run, workspace, Stop())
+
+    def stale(path: Path) -> str:
+        raise OSError(errno.ESTALE, "Stale file handle")
+
+    parameters: dict[str, torch.nn.Parameter] = {}
+    optimizer = torch.optim.SGD([torch.zeros(1)])
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint, "_sha256", stale)
+        position, skipped = checkpoint.load_newest(
+            workspace.checkpoints,
+            plan_hash=run.plan_hash,
+            parameters=parameters,
+            optimizer=optimizer,
+        )
+    assert position is None
+    assert [(each.path.name, each.damaged) for each in skipped] == [
+        ("step-4", False),
+        ("step-2", False),
+    ]
 
 
 def damage(path: Path) -> None:
