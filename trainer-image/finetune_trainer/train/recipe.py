@@ -186,7 +186,7 @@ class _Training:
         if self.validation and "base_validation_loss" not in position.metrics:
             # With LoRA's B at zero, and before the first step of full training, this is the base.
             position.metrics["base_validation_loss"] = self._evaluate(position)
-            self._record(position, {"eval_loss": position.metrics["base_validation_loss"]})
+            self._record(position, {"base_eval_loss": position.metrics["base_validation_loss"]})
         changes = ChangeCheck(self.parameters)
         first = position.step
         window: list[tuple[float, int]] = []

@@ -391,7 +391,8 @@ def test_validation_is_measured_on_the_way_when_asked_for(tmp_path: Path) -> Non
     workspace = prepared_workspace(tmp_path)
     train(plan(LORA, maxSteps=5, evaluateEverySteps=2), workspace, Stop())
     lines = [json.loads(line) for line in workspace.history.read_text().splitlines()]
-    assert [line["step"] for line in lines if "eval_loss" in line] == [0, 2, 4, 5]
+    assert [line["step"] for line in lines if "base_eval_loss" in line] == [0]
+    assert [line["step"] for line in lines if "eval_loss" in line] == [2, 4, 5]
 
 
 def test_bfloat16_stays_close_to_float32(tmp_path: Path) -> None:
