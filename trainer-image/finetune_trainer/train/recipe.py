@@ -266,7 +266,7 @@ class _Training:
         whole step.
         """
         mine = plan.sequences[self.group.rank :: self.group.world_size]
-        batches = self._batches(self.examples, [index for pack in mine for index in pack])
+        batches = self._batches(self.examples, mine)
         seed_step(self.training.seed, step, self.group.rank)
         self.model.train()
         self.optimizer.zero_grad(set_to_none=True)
@@ -302,7 +302,7 @@ class _Training:
         """
         assert self.validation is not None
         self.model.eval()
-        batches = self._batches(self.validation, list(range(len(self.validation))))
+        batches = self._batches(self.validation, [[index] for index in range(len(self.validation))])
         total = torch.zeros((), dtype=torch.float64, device=self.device)
         count = 0
         for start in range(0, len(batches), self.group.world_size):
@@ -329,9 +329,9 @@ class _Training:
             )
         return mean
 
-    def _batches(self, examples: Examples, documents: list[int]) -> list[list[int]]:
+    def _batches(self, examples: Examples, packs: list[list[int]]) -> list[list[int]]:
         return micro_batches(
-            documents,
+            packs,
             examples.lengths,
             capacity=self.training.sequence_length,
             padded=not self.abilities.shared_rows,
