@@ -61,6 +61,11 @@ def per_document_attention(
         raise UnsupportedAttentionError("attention that is not causal within documents")
     if sliding_window is None and _is_sliding(module):
         raise UnsupportedAttentionError("a sliding window that only the mask knows")
+    if torch.is_autocast_enabled(query.device.type):
+        # Rotary positions left query and key in float32. The stock kernel casts by itself, but the
+        # one that knows documents is chosen by format here.
+        dtype = torch.get_autocast_dtype(query.device.type)
+        query, key, value = query.to(dtype), key.to(dtype), value.to(dtype)
     longest = max(document_lengths)
     if sliding_window is not None and longest <= sliding_window:
         sliding_window = None

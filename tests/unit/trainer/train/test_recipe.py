@@ -395,9 +395,11 @@ def test_validation_is_measured_on_the_way_when_asked_for(tmp_path: Path) -> Non
     assert [line["step"] for line in lines if "eval_loss" in line] == [2, 4, 5]
 
 
-def test_bfloat16_stays_close_to_float32(tmp_path: Path) -> None:
+@pytest.mark.parametrize("method", [LORA, FULL], ids=["lora", "full"])
+def test_bfloat16_stays_close_to_float32(method: dict[str, Any], tmp_path: Path) -> None:
     exact = prepared_workspace(tmp_path / "float32")
-    train(plan(LORA, epochs=3), exact, Stop())
+    train(plan(method, epochs=3, learningRate="2e-3"), exact, Stop())
     rounded = prepared_workspace(tmp_path / "bfloat16")
-    train(plan(LORA, epochs=3, precision="Bfloat16"), rounded, Stop())
+    train(plan(method, epochs=3, learningRate="2e-3", precision="Bfloat16"), rounded, Stop())
+    assert losses(exact)[-1] < losses(exact)[0] - 0.01
     assert losses(rounded) == pytest.approx(losses(exact), abs=0.03)
