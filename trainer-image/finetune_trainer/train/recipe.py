@@ -45,8 +45,8 @@ from finetune_trainer.train.device import (
 )
 from finetune_trainer.train.journal import Journal, Pace
 from finetune_trainer.train.loss import SummedLoss
-from finetune_trainer.train.model import ChangeCheck, add_lora, load_base, trainable_parameters
-from finetune_trainer.train.optimizer import adamw, clip, set_learning_rate
+from finetune_trainer.train.model import add_lora, load_base, trainable_parameters
+from finetune_trainer.train.optimizer import adamw, clip, set_learning_rate, unreached
 from finetune_trainer.train.parallel import (
     Group,
     Ranks,
@@ -60,6 +60,9 @@ from finetune_trainer.train.progress import Endpoint, Reporter
 from finetune_trainer.train.schedule import learning_rate
 from finetune_trainer.train.stop import Stop
 from finetune_trainer.workspace import Workspace
+
+# LoRA's A has no gradient until B is no longer zero, which takes the first step.
+REACHED_IN_STEPS = 2
 
 
 def train(run: Run, workspace: Workspace, stop: Stop) -> tuple[str, dict[str, Any]]:
@@ -134,7 +137,7 @@ class _Training:
             )
         self.examples = Examples(directory / "train")
         if not len(self.examples):
-            raise UserError("dataset.split has no example to train on; choose another split.")
+            raise UserError("spec.dataset.split has no example to train on; choose another split.")
         validation = directory / "validation"
         self.validation = Examples(validation) if validation.is_dir() else None
         self.total_steps = total_steps(
@@ -187,10 +190,10 @@ class _Training:
             # With LoRA's B at zero, and before the first step of full training, this is the base.
             position.metrics["base_validation_loss"] = self._evaluate(position)
             self._record(position, {"base_eval_loss": position.metrics["base_validation_loss"]})
-        changes = ChangeCheck(self.parameters)
-        first = position.step
         window: list[tuple[float, int]] = []
-        for plan in steps_from(first, self.total_steps, self.examples.lengths, self.training):
+        for plan in steps_from(
+            position.step, self.total_steps, self.examples.lengths, self.training
+        ):
             started = time.perf_counter()
             rate = learning_rate(
                 self.training.scheduler,
@@ -208,8 +211,8 @@ class _Training:
             self.pace.add(tokens, time.perf_counter() - started)
             position.metrics.setdefault("first_loss", result.loss)
             window.append((result.loss, targets))
-            if position.step - first == ChangeCheck.STEPS:
-                self._assert_all_changed(changes.unchanged())
+            if position.step == REACHED_IN_STEPS:
+                self._assert_all_reached()
             metrics: dict[str, float] = {}
             last = position.step == self.total_steps
             if last or position.step % self.training.log_every_steps == 0:
@@ -352,12 +355,18 @@ class _Training:
         left = self.total_steps - position.step
         self.journal.record(position.step, self.total_steps, metrics, self.pace.eta_seconds(left))
 
-    def _assert_all_changed(self, unchanged: list[str]) -> None:
-        if unchanged and self.training.learning_rate > 0:
+    def _assert_all_reached(self) -> None:
+        names = unreached(self.optimizer, self.parameters)
+        if names:
+            remedy = (
+                "leave these modules out of spec.method.lora.targetModules"
+                if self.adapter
+                else "set spec.method.lora and name modules that it uses as targetModules"
+            )
             raise UserError(
-                f"{len(unchanged)} of {len(self.parameters)} trained tensors did not change in "
-                f"{ChangeCheck.STEPS} steps ({_some(unchanged)}): raise "
-                "training.learningRate, or name other modules in method.lora.targetModules."
+                f"{len(names)} of {len(self.parameters)} trained tensors got no gradient in "
+                f"{REACHED_IN_STEPS} steps ({_some(names)}), because the model does not use them: "
+                f"{remedy}."
             )
 
     def _assert_finite_weights(self) -> None:

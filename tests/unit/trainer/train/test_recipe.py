@@ -28,6 +28,7 @@ from finetune_trainer.outcome import (
 )
 from finetune_trainer.train import checkpoint, export
 from finetune_trainer.train import recipe as subject
+from finetune_trainer.train.model import trainable_parameters
 from finetune_trainer.train.probe import Abilities
 from finetune_trainer.train.recipe import train
 from finetune_trainer.train.stop import Stop
@@ -332,6 +333,20 @@ def test_an_unknown_target_module_is_answered_with_those_that_exist(tmp_path: Pa
         train(run, workspace, Stop())
 
 
+@pytest.mark.parametrize(
+    ("name", "kind"), [("self_attn", "LlamaAttention"), ("input_layernorm", "LlamaRMSNorm")]
+)
+def test_a_target_that_lora_cannot_adapt_is_answered_with_those_it_can(
+    name: str, kind: str, tmp_path: Path
+) -> None:
+    workspace = prepared_workspace(tmp_path)
+    run = plan({"lora": {"rank": 4, "alpha": 8, "targetModules": ["q_proj", name]}})
+    with pytest.raises(
+        UserError, match=rf"^spec\.method\.lora\.targetModules .*{name} is {kind}\).*down_proj"
+    ):
+        train(run, workspace, Stop())
+
+
 def test_named_target_modules_are_the_only_ones_trained(tmp_path: Path) -> None:
     workspace = prepared_workspace(tmp_path)
     run = plan({"lora": {"rank": 4, "alpha": 8, "targetModules": ["q_proj"]}}, maxSteps=2)
@@ -339,11 +354,28 @@ def test_named_target_modules_are_the_only_ones_trained(tmp_path: Path) -> None:
     assert all("q_proj" in name for name in weights(workspace))
 
 
-def test_tensors_that_training_does_not_reach_are_an_error(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("method", "remedy"),
+    [(LORA, "out of spec.method.lora.targetModules"), (FULL, "set spec.method.lora")],
+    ids=["lora", "full"],
+)
+def test_tensors_that_training_does_not_reach_are_an_error(
+    method: dict[str, Any], remedy: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     workspace = prepared_workspace(tmp_path)
-    run = plan(FULL, epochs=1, learningRate="1e-30")
-    with pytest.raises(UserError, match="trained tensors did not change in 2 steps"):
-        train(run, workspace, Stop())
+
+    def with_an_idle_one(model: Any) -> dict[str, torch.nn.Parameter]:
+        return {**trainable_parameters(model), "idle": torch.nn.Parameter(torch.ones(3))}
+
+    monkeypatch.setattr(subject, "trainable_parameters", with_an_idle_one)
+    with pytest.raises(UserError, match=rf"1 of \d+ .* in 2 steps \(idle\).*{remedy}"):
+        train(plan(method, epochs=1), workspace, Stop())
+
+
+def test_updates_that_rounding_swallows_are_no_error(tmp_path: Path) -> None:
+    workspace = prepared_workspace(tmp_path)
+    _, result = train(plan(FULL, epochs=1, learningRate="1e-30"), workspace, Stop())
+    assert result["steps"] == 3
 
 
 def test_a_full_volume_is_told_as_one(tmp_path: Path) -> None:
