@@ -36,16 +36,17 @@ class Abilities:
     plain_head: bool
 
 
-def probe(model: PreTrainedModel) -> Abilities:
-    """Find out what `model` can do, and leave per-document attention in place if it can use it.
+def probe(model: PreTrainedModel, longest_document: int) -> Abilities:
+    """Find out what `model` can do with documents of up to `longest_document` tokens, and leave
+    per-document attention in place if it can use it.
 
     `model` must be as loaded, in evaluation mode and with its stock attention.
     """
     with torch.no_grad():
-        return _probe(model)
+        return _probe(model, longest_document)
 
 
-def _probe(model: PreTrainedModel) -> Abilities:
+def _probe(model: PreTrainedModel, longest_document: int) -> Abilities:
     device = next(model.parameters()).device
     tolerance = TOLERANCE.get(model.dtype, TOLERANCE[torch.bfloat16])
     stock = model.config._attn_implementation
@@ -65,11 +66,14 @@ def _probe(model: PreTrainedModel) -> Abilities:
     )
     attention.register()
     try:
-        if MASKED_LAYER_TYPES & set(getattr(model.config, "layer_types", None) or ()):
+        text = model.config.get_text_config()
+        if MASKED_LAYER_TYPES & set(getattr(text, "layer_types", None) or ()):
             raise attention.UnsupportedAttentionError("a chunked mask")
         model.set_attn_implementation(attention.NAME)
         together = collate(documents, padded=False, device=device)
-        shared_rows = _agree(_logits(model, together), expected, tolerance)
+        # Too short to fill a window: whether there is one is asked for what may come.
+        actual = _logits(model, together, longest_document=longest_document)
+        shared_rows = _agree(actual, expected, tolerance)
     except (attention.UnsupportedAttentionError, TypeError, ValueError, RuntimeError):
         shared_rows = False
     if not shared_rows:
@@ -77,8 +81,8 @@ def _probe(model: PreTrainedModel) -> Abilities:
     return Abilities(shared_rows=shared_rows, plain_head=plain_head)
 
 
-def _logits(model: PreTrainedModel, batch: Batch) -> Tensor:
-    return model(**model_inputs(batch)).logits.flatten(0, 1).float()
+def _logits(model: PreTrainedModel, batch: Batch, **settings: int) -> Tensor:
+    return model(**model_inputs(batch), **settings).logits.flatten(0, 1).float()
 
 
 def _head_logits(model: PreTrainedModel, batch: Batch) -> Tensor | None:

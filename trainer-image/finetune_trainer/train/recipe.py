@@ -161,7 +161,7 @@ class _Training:
             dtype=torch.float32 if self.autocast else dtype,
             device=self.device,
         )
-        self.abilities: Abilities = probe(self.model)
+        self.abilities: Abilities = probe(self.model, self.training.sequence_length)
         if not self.abilities.shared_rows:
             self.journal.say(
                 "This architecture cannot keep documents apart in one row: they are padded, "

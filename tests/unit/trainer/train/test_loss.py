@@ -12,6 +12,7 @@ from unit.trainer.tiny import tiny_model
 from unit.trainer.train.made import random_examples
 
 CPU = torch.device("cpu")
+LONGEST = 24
 
 
 @pytest.mark.parametrize("tied", [True, False])
@@ -32,7 +33,7 @@ def test_it_equals_the_stock_loss_of_each_document_with_its_gradients(
     expected.backward()
     model = tiny_model(tie_word_embeddings=tied).eval()
     if not padded:
-        assert probe(model).shared_rows
+        assert probe(model, LONGEST).shared_rows
     actual = SummedLoss(model, plain_head=plain_head)(collate(documents, padded=padded, device=CPU))
     actual.backward()
     torch.testing.assert_close(actual, expected, rtol=1e-5, atol=1e-4)
@@ -44,7 +45,7 @@ def test_a_batch_without_supervised_tokens_has_loss_zero_and_a_gradient_of_zero_
     None
 ):
     model = tiny_model().eval()
-    probe(model)
+    probe(model, LONGEST)
     batch = collate(random_examples(2), padded=False, device=CPU, supervised=False)
     value = SummedLoss(model, plain_head=True)(batch)
     value.backward()
