@@ -105,11 +105,20 @@ def classify(error: BaseException) -> Outcome:
     """The outcome that an exception stands for."""
     if isinstance(error, StageError):
         return error.outcome
-    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+    if _memory_is_full(error):
         return Outcome.OUT_OF_MEMORY
     if _volume_is_full(error):
         return Outcome.USER_ERROR
     return Outcome.RETRYABLE
+
+
+def _memory_is_full(error: BaseException) -> bool:
+    """Whether host or accelerator had no room; torch's CPU allocator says so in its text alone."""
+    return (
+        isinstance(error, MemoryError)
+        or type(error).__name__ == "OutOfMemoryError"
+        or "DefaultCPUAllocator" in str(error)
+    )
 
 
 def _volume_is_full(error: BaseException) -> bool:

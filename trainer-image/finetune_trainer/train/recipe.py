@@ -76,24 +76,18 @@ def train(run: Run, workspace: Workspace, stop: Stop) -> tuple[str, dict[str, An
         PreemptedError: SIGTERM came; a checkpoint holds all finished steps.
         NonFiniteLossError: loss or gradient became NaN or infinite.
         RetryableError: another rank was lost.
-        MemoryError: the machine has not enough memory.
         OSError: the workspace is full or lost.
     """
     ranks = Ranks.from_environment()
     device = choose_device(ranks.local_rank)
     size_threads(ranks.local_world_size)
     logging.disable_progress_bar()
-    try:
-        with (
-            process_group(ranks, device) as group,
-            Reporter(Endpoint.from_environment() if group.is_main else None) as reporter,
-        ):
-            journal = Journal(workspace.history, reporter, active=group.is_main)
-            return _Training(run, workspace, stop, group, device, journal).run()
-    except RuntimeError as error:
-        if "DefaultCPUAllocator" in str(error):
-            raise MemoryError(str(error)) from error
-        raise
+    with (
+        process_group(ranks, device) as group,
+        Reporter(Endpoint.from_environment() if group.is_main else None) as reporter,
+    ):
+        journal = Journal(workspace.history, reporter, active=group.is_main)
+        return _Training(run, workspace, stop, group, device, journal).run()
 
 
 @dataclass(frozen=True, slots=True)
