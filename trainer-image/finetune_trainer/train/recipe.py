@@ -79,7 +79,8 @@ def train(run: Run, workspace: Workspace, stop: Stop) -> tuple[str, dict[str, An
         OSError: the workspace is full or lost.
     """
     ranks = Ranks.from_environment()
-    device = choose_device(ranks.local_rank)
+    _assert_work_for_all(run, ranks.world_size)
+    device = choose_device(ranks.local_rank, ranks.local_world_size)
     size_threads(ranks.local_world_size)
     logging.disable_progress_bar()
     with (
@@ -88,6 +89,16 @@ def train(run: Run, workspace: Workspace, stop: Stop) -> tuple[str, dict[str, An
     ):
         journal = Journal(workspace.history, reporter, active=group.is_main)
         return _Training(run, workspace, stop, group, device, journal).run()
+
+
+def _assert_work_for_all(run: Run, processes: int) -> None:
+    sequences = run.training.sequences_per_step
+    if sequences < processes:
+        raise UserError(
+            f"spec.training.sequencesPerStep is {sequences}, too few for {processes} processes "
+            f"(spec.resources.nodes times spec.resources.gpusPerNode): raise it to {processes} "
+            "or a multiple, or ask for fewer accelerators."
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,6 +181,12 @@ class _Training:
         self.optimizer = adamw(self.parameters, weight_decay=self.training.weight_decay)
         self.loss = SummedLoss(self.model, plain_head=self.abilities.plain_head)
         self.module: nn.Module = self.group.wrap(self.loss)
+        asked = self.plan.resources.gpus_per_node
+        if asked and self.device.type == "cpu":
+            self.journal.say(
+                f"WARNING: spec.resources.gpusPerNode is {asked}, but this pod has no accelerator: "
+                "training on the CPU."
+            )
         self.journal.say(
             f"{self.trainable:,} trainable parameters, {str(dtype).removeprefix('torch.')} on "
             f"{self.device.type}, {self.group.world_size} process(es), "

@@ -394,6 +394,17 @@ def test_a_full_volume_is_told_as_one(tmp_path: Path) -> None:
         subprocess.run(["umount", "--lazy", str(tmp_path)], check=True)
 
 
+def test_more_processes_than_sequences_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "3")
+    run = plan(LORA, sequencesPerStep=2)
+    with pytest.raises(
+        UserError, match=r"spec\.training\.sequencesPerStep is 2, .*spec\.resources.*raise it to 3"
+    ):
+        train(run, prepared_workspace(tmp_path), Stop())
+
+
 def test_data_of_another_plan_is_refused(tmp_path: Path) -> None:
     workspace = prepared_workspace(tmp_path)
     (workspace.data / "meta.json").write_text('{"planHash": "other"}')
