@@ -179,7 +179,7 @@ class _Training:
         self.parameters = trainable_parameters(self.model)
         self.trainable = sum(parameter.numel() for parameter in self.parameters.values())
         self.optimizer = adamw(self.parameters, weight_decay=self.training.weight_decay)
-        self.loss = SummedLoss(self.model, plain_head=self.abilities.plain_head)
+        self.loss = SummedLoss(self.model, separable_head=self.abilities.separable_head)
         self.module: nn.Module = self.group.wrap(self.loss)
         asked = self.plan.resources.gpus_per_node
         if asked and self.device.type == "cpu":

@@ -133,7 +133,9 @@ def test_padded_rows_learn_the_same_as_shared_rows(
 ) -> None:
     shared = prepared_workspace(tmp_path / "shared")
     train(plan(LORA, epochs=2), shared, Stop())
-    monkeypatch.setattr(subject, "probe", lambda *_: Abilities(shared_rows=False, plain_head=False))
+    monkeypatch.setattr(
+        subject, "probe", lambda *_: Abilities(shared_rows=False, separable_head=False)
+    )
     padded = prepared_workspace(tmp_path / "padded")
     train(plan(LORA, epochs=2), padded, Stop())
     assert_same_training(shared, padded, 1e-5)
