@@ -131,11 +131,20 @@ def classify(error: BaseException) -> Outcome:
     for link in causes(error):
         if isinstance(link, StageError):
             return link.outcome
-        if isinstance(link, MemoryError) or type(link).__name__ == "OutOfMemoryError":
+        if _is_out_of_memory(link):
             return Outcome.OUT_OF_MEMORY
         if _is_full(link):
             return Outcome.USER_ERROR
     return Outcome.RETRYABLE
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    """Whether host or accelerator had no room; torch's CPU allocator says so in its text alone."""
+    return (
+        isinstance(error, MemoryError)
+        or type(error).__name__ == "OutOfMemoryError"
+        or "DefaultCPUAllocator" in str(error)
+    )
 
 
 def describe(error: BaseException) -> str:

@@ -45,6 +45,11 @@ class OutOfMemoryError(RuntimeError):
         (RetryableError("x"), 11, "Retryable"),
         (MemoryError(), 12, "OutOfMemory"),
         (OutOfMemoryError("no room"), 12, "OutOfMemory"),
+        (
+            RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory"),
+            12,
+            "OutOfMemory",
+        ),
         (PreemptedError("x"), 13, "Preempted"),
         (NonFiniteLossError("x"), 14, "NonFiniteLoss"),
         (DefectError("x"), 10, "UserError"),

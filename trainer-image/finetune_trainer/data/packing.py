@@ -35,11 +35,11 @@ def plan_epoch(
     if not packing:
         return [[index] for index in order.tolist()]
     decreasing = order[np.argsort(-lengths[order], kind="stable")]
-    packs = _best_fit(decreasing.tolist(), lengths[decreasing].tolist(), capacity)
+    packs = best_fit(decreasing.tolist(), lengths[decreasing].tolist(), capacity)
     return [packs[pack] for pack in random.permutation(len(packs)).tolist()]
 
 
-def _best_fit(indexes: list[int], lengths: list[int], capacity: int) -> list[list[int]]:
+def best_fit(indexes: list[int], lengths: list[int], capacity: int) -> list[list[int]]:
     """Put each item, in the order given, into the fullest pack that still has room for it."""
     packs: list[list[int]] = []
     # Packs by free space, and the spaces that occur, sorted. At most `capacity` different spaces

@@ -24,11 +24,6 @@ FLOAT32, BFLOAT16 = 4, 2
 RUNTIME_BYTES = 2**30
 
 
-# What some architectures do to their logits after the head, by the names in their configurations.
-# They compute the logits themselves, of all targets at once; see `SummedLoss`.
-LOGIT_CHANGES = ("final_logit_softcapping", "logit_scale", "logits_scaling", "lm_head_multiplier")
-
-
 @dataclass(frozen=True, slots=True)
 class Sizes:
     """Counts of parameters, tied weights once; and `inputs`, the values that the trained linear
@@ -96,8 +91,7 @@ def estimate_memory(config: PretrainedConfig, sizes: Sizes, run: Run) -> Memory:
       of the weights (2 bytes), which autocast makes and the backward pass reads.
     * Activations: per token what the backward pass reads, see `_layer_bytes`. With gradient
       checkpointing only the borders of all layers and the inside of one.
-    * Logits: one chunk of the loss and its gradient, in float32 and as the head wrote it; all
-      targets where the architecture changes its logits.
+    * Logits: one chunk of the loss and its gradient, in float32 and as the head wrote it.
     * What the process holds without any model.
     """
     text = config.get_text_config()
@@ -110,9 +104,7 @@ def estimate_memory(config: PretrainedConfig, sizes: Sizes, run: Run) -> Memory:
     checkpointing = run.training.gradient_checkpointing
     per_token = inside + layers * border if checkpointing else layers * inside
     tokens = run.training.sequence_length
-    changed = any(getattr(text, name, None) not in (None, 1) for name in LOGIT_CHANGES)
-    rows = tokens if changed else min(tokens, CHUNK_ROWS)
-    copies = 2 * FLOAT32 + (compute if compute < FLOAT32 else 0) + (compute if changed else 0)
+    copies = 2 * FLOAT32 + (compute if compute < FLOAT32 else 0)
     return Memory(
         weights=(0 if full else sizes.parameters) * compute
         + sizes.trainable * FLOAT32
@@ -121,7 +113,7 @@ def estimate_memory(config: PretrainedConfig, sizes: Sizes, run: Run) -> Memory:
         optimizer=2 * sizes.trainable * FLOAT32,
         # The last norm and the head read the hidden values once more.
         activations=tokens * (per_token + 3 * border),
-        logits=rows * int(text.vocab_size) * copies,
+        logits=min(tokens, CHUNK_ROWS) * int(text.vocab_size) * copies,
     )
 
 

@@ -39,6 +39,7 @@ def per_document_attention(
     attention_mask: Tensor | None,
     *,
     document_lengths: tuple[int, ...] | None = None,
+    longest_document: int | None = None,
     scaling: float | None = None,
     dropout: float = 0.0,
     is_causal: bool | None = None,
@@ -50,7 +51,8 @@ def per_document_attention(
     """Causal attention inside each of `document_lengths`, which sum to the row's length T.
 
     Shapes: query [1, Hq, T, D], key and value [1, Hkv, T, D] with Hq a multiple of Hkv; the result
-    is [1, T, Hq, D]. `sliding_window` counts the keys a query sees, itself included.
+    is [1, T, Hq, D]. `sliding_window` counts the keys a query sees, itself included. Documents of
+    up to `longest_document` tokens are to be possible, if that is more than the longest here.
 
     Raises:
         UnsupportedAttentionError: a mask, sink, score cap or non-causal attention is asked for.
@@ -59,9 +61,14 @@ def per_document_attention(
         raise UnsupportedAttentionError("a mask, attention sinks or a score cap")
     if document_lengths is None or is_causal is False or not getattr(module, "is_causal", True):
         raise UnsupportedAttentionError("attention that is not causal within documents")
-    if sliding_window is None and _is_sliding(module):
-        raise UnsupportedAttentionError("a sliding window that only the mask knows")
     longest = max(document_lengths)
+    if sliding_window is None and _has_window_below(longest_document or longest, module):
+        raise UnsupportedAttentionError("a sliding window that only the mask knows")
+    if torch.is_autocast_enabled(query.device.type):
+        # Rotary positions left query and key in float32. The stock kernel casts by itself, but the
+        # one that knows documents is chosen by format here.
+        dtype = torch.get_autocast_dtype(query.device.type)
+        query, key, value = query.to(dtype), key.to(dtype), value.to(dtype)
     if sliding_window is not None and longest <= sliding_window:
         sliding_window = None
     if query.is_cuda and query.dtype in (torch.float16, torch.bfloat16) and not dropout:
@@ -86,10 +93,19 @@ def per_document_attention(
     return torch.cat(outputs, dim=2).transpose(1, 2).contiguous(), None
 
 
-def _is_sliding(module: nn.Module) -> bool:
-    types = getattr(getattr(module, "config", None), "layer_types", None)
-    layer = getattr(module, "layer_idx", None)
-    return types is not None and layer is not None and types[layer] == "sliding_attention"
+def _has_window_below(longest: int, module: nn.Module) -> bool:
+    """Whether the configuration gives this layer a window that a document can be longer than.
+
+    One that does not say which layers have the window may mean any of them.
+    """
+    config = getattr(module, "config", None)
+    window = getattr(config, "sliding_window", None)
+    types, layer = getattr(config, "layer_types", None), getattr(module, "layer_idx", None)
+    if types is not None and layer is not None:
+        sliding = types[layer] == "sliding_attention"
+    else:
+        sliding = window is not None and getattr(config, "use_sliding_window", True)
+    return bool(sliding) and longest > (window or 0)
 
 
 def _window_mask(length: int, window: int, device: torch.device) -> Tensor:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from finetune_trainer.data.examples import Example, Examples
-from finetune_trainer.data.packing import plan_epoch, steps_per_epoch
+from finetune_trainer.data.packing import best_fit, plan_epoch, steps_per_epoch
 from finetune_trainer.run import Training
 
 IGNORED_POSITION = 0
@@ -58,25 +58,31 @@ def steps_from(
 
 
 def micro_batches(
-    documents: list[int], lengths: NDArray[np.int64], *, capacity: int, padded: bool
+    packs: list[list[int]], lengths: NDArray[np.int64], *, capacity: int, padded: bool
 ) -> list[list[int]]:
-    """Split `documents` so that one forward pass handles at most `capacity` token positions.
+    """The documents of every forward pass, of at most `capacity` token positions each.
 
-    Without `padded` a pass costs the sum of its lengths; with it every document takes the room of
-    the longest.
+    A pass costs the sum of its lengths, so packs stay whole, and small ones share a pass. When
+    `padded`, every document takes the room of the longest, and packs mean nothing.
     """
+    if padded:
+        return _of_like_length([index for pack in packs for index in pack], lengths, capacity)
+    sizes = [int(lengths[pack].sum()) for pack in packs]
+    order = sorted(range(len(packs)), key=lambda pack: -sizes[pack])
+    together = best_fit(order, [sizes[pack] for pack in order], capacity)
+    return [[index for pack in batch for index in packs[pack]] for batch in together]
+
+
+def _of_like_length(
+    documents: list[int], lengths: NDArray[np.int64], capacity: int
+) -> list[list[int]]:
     batches: list[list[int]] = []
-    longest = used = 0
-    # By length, so that padding is small; harmless without padding.
-    for index in sorted(documents, key=lambda document: (-int(lengths[document]), document)):
-        length = int(lengths[index])
-        cost = longest if padded else length
-        if not batches or used + cost > capacity:
+    longest = 0
+    for index in sorted(documents, key=lambda document: -int(lengths[document])):
+        if not batches or longest * (len(batches[-1]) + 1) > capacity:
             batches.append([])
-            longest, used = length, 0
-            cost = length
+            longest = int(lengths[index])
         batches[-1].append(index)
-        used += cost
     return batches
 
 

@@ -36,6 +36,17 @@ class Position:
     metrics: dict[str, float] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True)
+class Skipped:
+    """A checkpoint that was not used. `damaged`: its content is wrong; else it could only not be
+    read, and may be whole.
+    """
+
+    path: Path
+    why: str
+    damaged: bool
+
+
 def save(
     root: Path,
     *,
@@ -45,7 +56,9 @@ def save(
     optimizer: Optimizer,
     keep: int,
 ) -> Path:
-    """Write `root/step-N` and remove all but the `keep` newest.
+    """Write `root/step-N`; of those before it the newest stay, so that there are `keep` in all.
+
+    Those after it go: a run that is here again could not use them.
 
     Raises:
         OSError: the volume is full or lost; older checkpoints are untouched.
@@ -60,8 +73,10 @@ def save(
             "sha256": {name: _sha256(directory / name) for name in (WEIGHTS, OPTIMIZER)},
         }
         write_json(directory / STATE, state)
-    for old in steps(root)[keep:]:
-        shutil.rmtree(old)
+    found = steps(root)
+    here = found.index(path)
+    for other in [*found[:here], *found[here + keep :]]:
+        shutil.rmtree(other)
     return path
 
 
@@ -71,19 +86,21 @@ def load_newest(
     plan_hash: str,
     parameters: dict[str, nn.Parameter],
     optimizer: Optimizer,
-) -> tuple[Position | None, list[str]]:
+) -> tuple[Position | None, list[Skipped]]:
     """Restore the newest intact checkpoint of this plan into `parameters` and `optimizer`.
 
-    Returns its position, or None if there is none, and one sentence for each checkpoint that was
-    skipped.
+    Returns its position, or None if there is none, and what was skipped.
     """
-    skipped = []
+    skipped: list[Skipped] = []
     for path in steps(root):
         try:
             state, weights, moments = _read(path, plan_hash)
             _restore(parameters, optimizer, weights, moments)
-        except (OSError, ValueError, KeyError, SafetensorError) as error:
-            skipped.append(f"{path.name} cannot be used and is skipped: {error}")
+        except (FileNotFoundError, ValueError, KeyError, SafetensorError) as error:
+            skipped.append(Skipped(path, str(error), damaged=True))
+            continue
+        except OSError as error:
+            skipped.append(Skipped(path, str(error), damaged=False))
             continue
         return Position(state["step"], state["epoch"], state["metrics"]), skipped
     return None, skipped

@@ -11,18 +11,36 @@ from pathlib import Path
 
 import torch
 
+from finetune_trainer.outcome import RetryableError
 from finetune_trainer.run import Precision
 
 # Without one of these, bfloat16 is emulated on a CPU and many times slower than float32.
 NATIVE_BFLOAT16_FLAGS = frozenset({"avx512_bf16", "amx_bf16", "bf16"})
 
 
-def choose_device(local_rank: int) -> torch.device:
-    """This process's accelerator, or the CPU where the machine has none."""
+def choose_device(
+    local_rank: int, processes: int = 1, devices: Path = Path("/dev")
+) -> torch.device:
+    """The accelerator of this one of the pod's `processes`, or the CPU where there is none.
+
+    Raises:
+        RetryableError: the node has accelerators, but none that this process could use.
+    """
     if torch.cuda.is_available():
+        count = torch.cuda.device_count()
+        if count < processes:
+            raise RetryableError(
+                f"The pod has {count} accelerator(s) for {processes} processes: check the device "
+                "plugin of its node."
+            )
         device = torch.device("cuda", local_rank)
         torch.cuda.set_device(device)
         return device
+    if any(devices.glob("nvidia[0-9]*")):
+        raise RetryableError(
+            "The pod has accelerators that CUDA cannot use: check that the driver of its node is "
+            f"new enough for CUDA {torch.version.cuda}, and its device plugin."
+        )
     return torch.device("cpu")
 
 

@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Mapping
 from pathlib import Path
 
-from finetune_trainer.train.progress import Reporter, report
+from finetune_trainer.train.progress import Reporter
 
 
 class Pace:
@@ -71,7 +71,7 @@ class Journal:
             return
         with self._history.open("a", encoding="utf-8") as file:
             file.write(json.dumps({"step": step, "time": round(time.time(), 3), **metrics}) + "\n")
-        self._reporter.put(report(step, total_steps, metrics, eta))
+        self._reporter.put(step, total_steps, metrics, eta)
         self.say(log_line(step, total_steps, metrics, eta))
 
 
@@ -80,6 +80,8 @@ def log_line(step: int, total_steps: int, metrics: Mapping[str, float], eta: flo
     parts = [f"step {step}/{total_steps}"]
     if "loss" in metrics:
         parts.append(f"loss {metrics['loss']:.4g}")
+    if "base_eval_loss" in metrics:
+        parts.append(f"validation loss {metrics['base_eval_loss']:.4g} (base)")
     if "eval_loss" in metrics:
         parts.append(f"validation loss {metrics['eval_loss']:.4g}")
     if "learning_rate" in metrics:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -133,7 +134,7 @@ def run_processes(pod: Pod, stop: Stop) -> tuple[str, dict[str, Any]]:
                 worker.kill()
                 worker.wait()
         documents = [
-            _read_outcome(file, worker.returncode)
+            _read_outcome(file, worker.returncode, stop)
             for rank, (file, worker) in enumerate(zip(files, workers, strict=True))
             if rank not in killed
         ]
@@ -166,14 +167,18 @@ def _wait(workers: list[subprocess.Popen[bytes]], stop: Stop) -> set[int]:
     return set()
 
 
-def _read_outcome(file: Path, returncode: int) -> dict[str, Any]:
+def _read_outcome(file: Path, returncode: int, stop: Stop) -> dict[str, Any]:
     try:
         document: dict[str, Any] = json.loads(file.read_bytes())
     except FileNotFoundError:
-        if returncode == -9:
+        if returncode == -signal.SIGKILL:
             # Only the kernel's memory killer does that to a worker that nobody here killed.
             message = "A training process was killed (signal 9), most likely for want of memory."
             return {"outcome": Outcome.OUT_OF_MEMORY, "message": message, "result": {}}
+        if returncode == -signal.SIGTERM and stop.requested:
+            # It was so young that it did not listen for the signal yet.
+            message = "Stopped before the first step."
+            return {"outcome": Outcome.PREEMPTED, "message": message, "result": {}}
         message = f"A training process ended without a word (exit code {returncode})."
         return {"outcome": RetryableError.outcome, "message": message, "result": {}}
     return {**document, "outcome": Outcome(document["outcome"])}

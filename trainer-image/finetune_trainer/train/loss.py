@@ -1,8 +1,8 @@
 """The summed cross-entropy of the supervised positions, and of no others.
 
 Hidden states are selected before the output head and go through it in chunks, so that the [tokens,
-vocabulary] logits never exist as a whole. How sums over micro-batches and ranks become a mean is
-the recipe's business.
+vocabulary] logits never exist as a whole, whatever the model does to them. How sums over
+micro-batches and ranks become a mean is the recipe's business.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
+from transformers.utils import ModelOutput
 
 from finetune_trainer.train.batches import Batch
 
@@ -22,39 +23,53 @@ CHUNK_ROWS = 1024
 class SummedLoss(nn.Module):  # type: ignore[misc]  # torch is not type-checked
     """A causal model as a function from a batch to its summed loss.
 
-    `plain_head` says that logits are nothing but the output head applied to the last hidden state;
-    a model that also scales or caps them computes them itself.
+    `separable_head` says that the model can be cut after its decoder (`decode`, `head_logits`). Of
+    one that cannot, all logits exist at once.
     """
 
-    def __init__(self, model: PreTrainedModel, *, plain_head: bool) -> None:
+    def __init__(self, model: PreTrainedModel, *, separable_head: bool) -> None:
         super().__init__()
         self.model = model
-        self.plain_head = plain_head
+        self.separable_head = separable_head
 
     def forward(self, batch: Batch) -> Tensor:
         """The sum over `batch.targets` of -log p(target), a float32 scalar; 0 if there are none."""
-        inputs = model_inputs(batch)
-        if not self.plain_head:
-            return _cross_entropy_sum(self._own_logits(batch, inputs), batch.targets)
-        # The decoder without its head, by the name that transformers gives it.
-        decoder = getattr(self.model, self.model.base_model_prefix)
-        hidden = decoder(**inputs).last_hidden_state
-        rows = hidden.flatten(0, 1).index_select(0, batch.positions)
-        head = self.model.get_output_embeddings()
+        if not self.separable_head:
+            logits = self.model(**model_inputs(batch)).logits.flatten(0, 1)
+            return _cross_entropy_sum(logits.index_select(0, batch.positions), batch.targets)
+        output = decode(self.model, batch)
+        rows = output.last_hidden_state.flatten(0, 1).index_select(0, batch.positions)
         # An empty selection is one empty chunk: the sum is 0 and every gradient exists and is 0, as
         # ranks that reduce the same tensors need.
         total = rows.new_zeros((), dtype=torch.float32)
         for chunk, targets in zip(
             rows.split(CHUNK_ROWS), batch.targets.split(CHUNK_ROWS), strict=True
         ):
-            total = total + checkpoint(_head_loss, head, chunk, targets, use_reentrant=False)
+            total = total + checkpoint(
+                _head_loss, self.model, type(output), chunk, targets, use_reentrant=False
+            )
         return total
 
-    def _own_logits(self, batch: Batch, inputs: dict[str, object]) -> Tensor:
-        if batch.attention_mask is None:
-            logits = self.model(**inputs, logits_to_keep=batch.positions).logits
-            return logits.flatten(0, 1)
-        return self.model(**inputs).logits.flatten(0, 1).index_select(0, batch.positions)
+
+def decode(model: PreTrainedModel, batch: Batch) -> ModelOutput:
+    """What the decoder, by the name that transformers gives it, says before the output head."""
+    return getattr(model, model.base_model_prefix)(**model_inputs(batch))
+
+
+def head_logits(model: PreTrainedModel, kind: type[ModelOutput], rows: Tensor) -> Tensor:
+    """The logits [n, vocabulary] of the hidden states `rows` [n, hidden], which a decoder returned
+    in a `kind`.
+
+    They come from the model's own forward pass around a decoder that has its answer ready: what it
+    does to them, such as Gemma 2's cap, need not be known here.
+    """
+    decoder = getattr(model, model.base_model_prefix)
+    decoder.forward = lambda *_, **__: kind(last_hidden_state=rows[None])
+    try:
+        logits: Tensor = model(use_cache=False).logits[0]
+    finally:
+        del decoder.forward  # the class's own is seen again
+    return logits
 
 
 def model_inputs(batch: Batch) -> dict[str, object]:
@@ -71,8 +86,10 @@ def model_inputs(batch: Batch) -> dict[str, object]:
     return inputs
 
 
-def _head_loss(head: nn.Module, rows: Tensor, targets: Tensor) -> Tensor:
-    return _cross_entropy_sum(head(rows), targets)
+def _head_loss(
+    model: PreTrainedModel, kind: type[ModelOutput], rows: Tensor, targets: Tensor
+) -> Tensor:
+    return _cross_entropy_sum(head_logits(model, kind, rows), targets)
 
 
 def _cross_entropy_sum(logits: Tensor, targets: Tensor) -> Tensor:

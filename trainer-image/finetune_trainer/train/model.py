@@ -12,6 +12,7 @@ import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from torch import nn
 from transformers import AutoModelForCausalLM, PreTrainedModel
+from transformers.pytorch_utils import Conv1D
 
 from finetune_trainer.outcome import UserError
 from finetune_trainer.run import Lora
@@ -56,7 +57,18 @@ def linear_names(model: nn.Module) -> list[str]:
         {
             name.rpartition(".")[2]
             for name, module in model.named_modules()
-            if isinstance(module, nn.Linear) and module is not head
+            if isinstance(module, nn.Linear | Conv1D) and module is not head
+        }
+    )
+
+
+def _kinds(model: nn.Module, wanted: str) -> list[str]:
+    """The classes of the modules that PEFT takes `wanted` for."""
+    return sorted(
+        {
+            type(module).__name__
+            for name, module in model.named_modules()
+            if name == wanted or name.endswith(f".{wanted}")
         }
     )
 
@@ -68,31 +80,36 @@ def add_lora(model: PreTrainedModel, lora: Lora) -> PeftModel:
     The adapters' B is zero, so the model computes what it did; A is drawn from torch's generator.
 
     Raises:
-        UserError: a name in `spec.method.lora.targetModules` is none of the model's modules.
+        UserError: a name in `spec.method.lora.targetModules` is none of the model's modules, or of
+            a kind that LoRA cannot adapt.
     """
     every = lora.target_modules == [ALL_LINEAR]
-    if not every:
-        known = {name for name, _ in model.named_modules()}
-        for wanted in lora.target_modules:
-            if not any(name == wanted or name.endswith(f".{wanted}") for name in known):
-                raise UserError(
-                    f'method.lora.targetModules names "{wanted}", which the model does not have; '
-                    f"its linear modules are: {', '.join(linear_names(model))}."
-                )
+    remedy = f"its linear modules are: {', '.join(linear_names(model))}."
+    targets = {wanted: _kinds(model, wanted) for wanted in lora.target_modules if not every}
+    for wanted, kinds in targets.items():
+        if not kinds:
+            raise UserError(
+                f'spec.method.lora.targetModules names "{wanted}", which the model does not have; '
+                + remedy
+            )
     for parameter in model.parameters():
         parameter.requires_grad_(False)
-    adapted = get_peft_model(
-        model,
-        LoraConfig(
-            r=lora.rank,
-            lora_alpha=lora.alpha,
-            lora_dropout=lora.dropout,
-            target_modules=ALL_LINEAR if every else list(lora.target_modules),
-            task_type="CAUSAL_LM",
-        ),
-        # Adapters in float32 over a bfloat16 base: small updates survive.
-        autocast_adapter_dtype=True,
+    config = LoraConfig(
+        r=lora.rank,
+        lora_alpha=lora.alpha,
+        lora_dropout=lora.dropout,
+        target_modules=ALL_LINEAR if every else list(lora.target_modules),
+        task_type="CAUSAL_LM",
     )
+    try:
+        # Adapters in float32 over a bfloat16 base: small updates survive.
+        adapted = get_peft_model(model, config, autocast_adapter_dtype=True)
+    except ValueError as error:
+        found = "; ".join(f"{name} is {', '.join(kinds)}" for name, kinds in targets.items())
+        raise UserError(
+            f"spec.method.lora.targetModules names what LoRA cannot adapt ({found or error}); "
+            + remedy
+        ) from error
     round_once(model)
     return adapted
 
@@ -102,27 +119,3 @@ def trainable_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
     return {
         name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad
     }
-
-
-class ChangeCheck:
-    """Proves that training reaches every trainable tensor, by comparing sums before and after.
-
-    LoRA's A has no gradient until B is no longer zero, so the proof needs two steps.
-    """
-
-    STEPS = 2
-
-    def __init__(self, parameters: dict[str, nn.Parameter]) -> None:
-        self._parameters = parameters
-        self._before = self._sums()
-
-    def unchanged(self) -> list[str]:
-        """Names of the tensors that are as they were."""
-        return [name for name, now in self._sums().items() if now == self._before[name]]
-
-    def _sums(self) -> dict[str, tuple[float, float]]:
-        return {name: _sums(value.detach().double()) for name, value in self._parameters.items()}
-
-
-def _sums(value: torch.Tensor) -> tuple[float, float]:
-    return float(value.sum()), float(value.abs().sum())

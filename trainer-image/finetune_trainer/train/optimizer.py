@@ -38,6 +38,18 @@ def clip(parameters: dict[str, nn.Parameter], maximum: float) -> float:
     return float(norm)
 
 
+def unreached(optimizer: torch.optim.AdamW, parameters: dict[str, nn.Parameter]) -> list[str]:
+    """Names of the parameters that have had no gradient, or one of zeros, in every step so far.
+
+    The first moment tells it, not the weights: rounding can swallow a small update, but a gradient
+    that arrived stays seen, also in a resumed run.
+    """
+    moments = {
+        name: optimizer.state[parameter].get("exp_avg") for name, parameter in parameters.items()
+    }
+    return [name for name, moment in moments.items() if moment is None or not moment.any()]
+
+
 def state_tensors(
     optimizer: torch.optim.Optimizer, parameters: dict[str, nn.Parameter]
 ) -> dict[str, Tensor]:

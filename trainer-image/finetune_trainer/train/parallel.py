@@ -18,10 +18,14 @@ from torch import distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from finetune_trainer.outcome import RetryableError
+from finetune_trainer.train.rendezvous import meet
 
-RENDEZVOUS_TIMEOUT = timedelta(minutes=5)
-# Also covers the slowest thing that one rank does while the others wait: writing a checkpoint.
-COLLECTIVE_TIMEOUT = timedelta(minutes=10)
+# All are there, so this is short; SIGTERM goes unheard in it, and its grace is 120 s.
+CONNECT_TIMEOUT = timedelta(seconds=90)
+# Covers the slowest thing that one rank does while the others wait: a checkpoint. The 84 GB
+# of a fully trained 7B model, written, synced and read again for their checksum at 100 MB/s, take
+# half an hour. A lost peer is noticed long before, by its closed connection or the end of its pod.
+COLLECTIVE_TIMEOUT = timedelta(hours=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,27 +118,22 @@ def process_group(ranks: Ranks, device: torch.device) -> Iterator[Group]:
     if ranks.world_size == 1:
         yield group
         return
-    where = f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
+    address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
+    store = meet(ranks.rank, ranks.world_size, address, port)
     try:
-        store = distributed.TCPStore(
-            os.environ["MASTER_ADDR"],
-            int(os.environ["MASTER_PORT"]),
-            ranks.world_size,
-            is_master=ranks.rank == 0,
-            timeout=RENDEZVOUS_TIMEOUT,
-        )
         distributed.init_process_group(
             "nccl" if device.type == "cuda" else "gloo",
             store=store,
             rank=ranks.rank,
             world_size=ranks.world_size,
-            timeout=COLLECTIVE_TIMEOUT,
+            timeout=CONNECT_TIMEOUT,
         )
         group.barrier()
+        distributed.set_timeout(COLLECTIVE_TIMEOUT)
     except RuntimeError as error:
         raise RetryableError(
-            f"The {ranks.world_size} processes of the run did not meet at {where} "
-            f"within {RENDEZVOUS_TIMEOUT.seconds // 60} minutes."
+            f"The {ranks.world_size} processes of the run met at {address}:{port}, but could not "
+            f"connect to each other: {error}"
         ) from error
     try:
         yield group

@@ -1,5 +1,5 @@
 """What an architecture allows, found out by trying: several documents in one row, and a head that
-can be called alone.
+can be applied in chunks.
 
 A model is compared with its own stock forward pass on a few tokens, before training. What does not
 agree is not used.
@@ -17,7 +17,7 @@ from transformers import PreTrainedModel
 from finetune_trainer.data.examples import Example
 from finetune_trainer.train import attention
 from finetune_trainer.train.batches import Batch, collate
-from finetune_trainer.train.loss import model_inputs
+from finetune_trainer.train.loss import decode, head_logits, model_inputs
 
 # Of the largest logit. A document that sees its neighbour is off by orders of magnitude more.
 TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 3e-2}
@@ -28,24 +28,26 @@ MASKED_LAYER_TYPES = frozenset({"chunked_attention"})
 
 @dataclass(frozen=True, slots=True)
 class Abilities:
-    """`shared_rows`: documents share a row, each seeing only itself. `plain_head`: see
+    """`shared_rows`: documents share a row, each seeing only itself. `separable_head`:
+    see
     `SummedLoss`.
     """
 
     shared_rows: bool
-    plain_head: bool
+    separable_head: bool
 
 
-def probe(model: PreTrainedModel) -> Abilities:
-    """Find out what `model` can do, and leave per-document attention in place if it can use it.
+def probe(model: PreTrainedModel, longest_document: int) -> Abilities:
+    """Find out what `model` can do with documents of up to `longest_document` tokens, and leave
+    per-document attention in place if it can use it.
 
     `model` must be as loaded, in evaluation mode and with its stock attention.
     """
     with torch.no_grad():
-        return _probe(model)
+        return _probe(model, longest_document)
 
 
-def _probe(model: PreTrainedModel) -> Abilities:
+def _probe(model: PreTrainedModel, longest_document: int) -> Abilities:
     device = next(model.parameters()).device
     tolerance = TOLERANCE.get(model.dtype, TOLERANCE[torch.bfloat16])
     stock = model.config._attn_implementation
@@ -60,39 +62,40 @@ def _probe(model: PreTrainedModel) -> Abilities:
     ]
     alone = [collate([document], padded=True, device=device) for document in documents]
     expected = torch.cat([_logits(model, batch) for batch in alone])
-    plain_head = all(
-        _identical(_head_logits(model, batch), _logits(model, batch)) for batch in alone
+    separable_head = all(
+        torch.equal(_cut_logits(model, batch), _logits(model, batch)) for batch in alone
     )
     attention.register()
     try:
-        if MASKED_LAYER_TYPES & set(getattr(model.config, "layer_types", None) or ()):
+        text = model.config.get_text_config()
+        if MASKED_LAYER_TYPES & set(getattr(text, "layer_types", None) or ()):
             raise attention.UnsupportedAttentionError("a chunked mask")
         model.set_attn_implementation(attention.NAME)
         together = collate(documents, padded=False, device=device)
-        shared_rows = _agree(_logits(model, together), expected, tolerance)
+        # Too short to fill a window: whether there is one is asked for what may come.
+        actual = _logits(model, together, longest_document=longest_document)
+        shared_rows = _agree(actual, expected, tolerance)
     except (attention.UnsupportedAttentionError, TypeError, ValueError, RuntimeError):
         shared_rows = False
     if not shared_rows:
         model.set_attn_implementation(stock)
-    return Abilities(shared_rows=shared_rows, plain_head=plain_head)
+    return Abilities(shared_rows=shared_rows, separable_head=separable_head)
 
 
-def _logits(model: PreTrainedModel, batch: Batch) -> Tensor:
-    return model(**model_inputs(batch)).logits.flatten(0, 1).float()
+def _logits(model: PreTrainedModel, batch: Batch, **settings: int) -> Tensor:
+    return model(**model_inputs(batch), **settings).logits.flatten(0, 1).float()
 
 
-def _head_logits(model: PreTrainedModel, batch: Batch) -> Tensor | None:
-    decoder = getattr(model, model.base_model_prefix, None)
-    head = model.get_output_embeddings()
-    if decoder is None or decoder is model or head is None:
-        return None
-    hidden = getattr(decoder(**model_inputs(batch)), "last_hidden_state", None)
-    return None if hidden is None else head(hidden).flatten(0, 1).float()
-
-
-def _identical(actual: Tensor | None, expected: Tensor) -> bool:
-    # The same operations on the same shapes: a score cap far from small logits is still seen.
-    return actual is not None and torch.equal(actual, expected)
+def _cut_logits(model: PreTrainedModel, batch: Batch) -> Tensor:
+    """The same by decoder and head, one after the other; empty where a model has no such parts."""
+    if getattr(model, model.base_model_prefix, model) is model:
+        return torch.empty(0)
+    try:
+        output = decode(model, batch)
+        rows = output.last_hidden_state.flatten(0, 1)
+        return head_logits(model, type(output), rows).float()
+    except (AttributeError, LookupError, RuntimeError, TypeError, ValueError):
+        return torch.empty(0)
 
 
 def _agree(actual: Tensor, expected: Tensor, tolerance: float) -> bool:

@@ -74,11 +74,14 @@ def report(
 
 
 class Reporter:
-    """Posts the latest body every `period` seconds at most, the first and the last at once."""
+    """Posts the last value of every metric each `period` seconds at most, the first and the last at
+    once.
+    """
 
     def __init__(self, endpoint: Endpoint | None, period: float | None = None) -> None:
         self._endpoint = endpoint
         self._period = float(os.environ.get(PERIOD, "5")) if period is None else period
+        self._values: dict[str, float] = {}
         self._latest: dict[str, Any] | None = None
         self._closed = False
         self._failing = False
@@ -103,10 +106,17 @@ class Reporter:
             # One request under way and one for the last values.
             self._thread.join(2 * REQUEST_SECONDS + 1)
 
-    def put(self, body: dict[str, Any]) -> None:
-        """Make `body` the latest; returns at once."""
+    def put(
+        self, step: int, total_steps: int, metrics: Mapping[str, float], eta_seconds: float | None
+    ) -> None:
+        """Make this the latest report; returns at once.
+
+        A metric that is not among `metrics` keeps its value: a validation loss must not get lost
+        because the next step came before it was sent.
+        """
         with self._changed:
-            self._latest = body
+            self._values |= metrics
+            self._latest = report(step, total_steps, self._values, eta_seconds)
             self._changed.notify()
 
     def _run(self) -> None:

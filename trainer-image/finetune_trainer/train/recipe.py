@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 import time
 from dataclasses import dataclass
 from typing import Any
@@ -44,8 +45,8 @@ from finetune_trainer.train.device import (
 )
 from finetune_trainer.train.journal import Journal, Pace
 from finetune_trainer.train.loss import SummedLoss
-from finetune_trainer.train.model import ChangeCheck, add_lora, load_base, trainable_parameters
-from finetune_trainer.train.optimizer import adamw, clip, set_learning_rate
+from finetune_trainer.train.model import add_lora, load_base, trainable_parameters
+from finetune_trainer.train.optimizer import adamw, clip, set_learning_rate, unreached
 from finetune_trainer.train.parallel import (
     Group,
     Ranks,
@@ -60,6 +61,9 @@ from finetune_trainer.train.schedule import learning_rate
 from finetune_trainer.train.stop import Stop
 from finetune_trainer.workspace import Workspace
 
+# LoRA's A has no gradient until B is no longer zero, which takes the first step.
+REACHED_IN_STEPS = 2
+
 
 def train(run: Run, workspace: Workspace, stop: Stop) -> tuple[str, dict[str, Any]]:
     """Train as `run` says, as one rank of those that the environment names.
@@ -72,24 +76,29 @@ def train(run: Run, workspace: Workspace, stop: Stop) -> tuple[str, dict[str, An
         PreemptedError: SIGTERM came; a checkpoint holds all finished steps.
         NonFiniteLossError: loss or gradient became NaN or infinite.
         RetryableError: another rank was lost.
-        MemoryError: the machine has not enough memory.
         OSError: the workspace is full or lost.
     """
     ranks = Ranks.from_environment()
-    device = choose_device(ranks.local_rank)
+    _assert_work_for_all(run, ranks.world_size)
+    device = choose_device(ranks.local_rank, ranks.local_world_size)
     size_threads(ranks.local_world_size)
     logging.disable_progress_bar()
-    try:
-        with (
-            process_group(ranks, device) as group,
-            Reporter(Endpoint.from_environment() if group.is_main else None) as reporter,
-        ):
-            journal = Journal(workspace.history, reporter, active=group.is_main)
-            return _Training(run, workspace, stop, group, device, journal).run()
-    except RuntimeError as error:
-        if "DefaultCPUAllocator" in str(error):
-            raise MemoryError(str(error)) from error
-        raise
+    with (
+        process_group(ranks, device) as group,
+        Reporter(Endpoint.from_environment() if group.is_main else None) as reporter,
+    ):
+        journal = Journal(workspace.history, reporter, active=group.is_main)
+        return _Training(run, workspace, stop, group, device, journal).run()
+
+
+def _assert_work_for_all(run: Run, processes: int) -> None:
+    sequences = run.training.sequences_per_step
+    if sequences < processes:
+        raise UserError(
+            f"spec.training.sequencesPerStep is {sequences}, too few for {processes} processes "
+            f"(spec.resources.nodes times spec.resources.gpusPerNode): raise it to {processes} "
+            "or a multiple, or ask for fewer accelerators."
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +128,7 @@ class _Training:
         self.device = device
         self.journal = journal
         self.pace = Pace()
+        self.saved_step = 0
         self._load_data()
         self._load_model()
 
@@ -132,7 +142,7 @@ class _Training:
             )
         self.examples = Examples(directory / "train")
         if not len(self.examples):
-            raise UserError("dataset.split has no example to train on; choose another split.")
+            raise UserError("spec.dataset.split has no example to train on; choose another split.")
         validation = directory / "validation"
         self.validation = Examples(validation) if validation.is_dir() else None
         self.total_steps = total_steps(
@@ -156,7 +166,7 @@ class _Training:
             dtype=torch.float32 if self.autocast else dtype,
             device=self.device,
         )
-        self.abilities: Abilities = probe(self.model)
+        self.abilities: Abilities = probe(self.model, self.training.sequence_length)
         if not self.abilities.shared_rows:
             self.journal.say(
                 "This architecture cannot keep documents apart in one row: they are padded, "
@@ -169,8 +179,14 @@ class _Training:
         self.parameters = trainable_parameters(self.model)
         self.trainable = sum(parameter.numel() for parameter in self.parameters.values())
         self.optimizer = adamw(self.parameters, weight_decay=self.training.weight_decay)
-        self.loss = SummedLoss(self.model, plain_head=self.abilities.plain_head)
+        self.loss = SummedLoss(self.model, separable_head=self.abilities.separable_head)
         self.module: nn.Module = self.group.wrap(self.loss)
+        asked = self.plan.resources.gpus_per_node
+        if asked and self.device.type == "cpu":
+            self.journal.say(
+                f"WARNING: spec.resources.gpusPerNode is {asked}, but this pod has no accelerator: "
+                "training on the CPU."
+            )
         self.journal.say(
             f"{self.trainable:,} trainable parameters, {str(dtype).removeprefix('torch.')} on "
             f"{self.device.type}, {self.group.world_size} process(es), "
@@ -184,11 +200,11 @@ class _Training:
         if self.validation and "base_validation_loss" not in position.metrics:
             # With LoRA's B at zero, and before the first step of full training, this is the base.
             position.metrics["base_validation_loss"] = self._evaluate(position)
-            self._record(position, {"eval_loss": position.metrics["base_validation_loss"]})
-        changes = ChangeCheck(self.parameters)
-        first = position.step
+            self._record(position, {"base_eval_loss": position.metrics["base_validation_loss"]})
         window: list[tuple[float, int]] = []
-        for plan in steps_from(first, self.total_steps, self.examples.lengths, self.training):
+        for plan in steps_from(
+            position.step, self.total_steps, self.examples.lengths, self.training
+        ):
             started = time.perf_counter()
             rate = learning_rate(
                 self.training.scheduler,
@@ -206,8 +222,8 @@ class _Training:
             self.pace.add(tokens, time.perf_counter() - started)
             position.metrics.setdefault("first_loss", result.loss)
             window.append((result.loss, targets))
-            if position.step - first == ChangeCheck.STEPS:
-                self._assert_all_changed(changes.unchanged())
+            if position.step == REACHED_IN_STEPS:
+                self._assert_all_reached()
             metrics: dict[str, float] = {}
             last = position.step == self.total_steps
             if last or position.step % self.training.log_every_steps == 0:
@@ -229,6 +245,9 @@ class _Training:
             every = self.training.checkpoint.every_steps
             if every and not last and position.step % every == 0:
                 self._save_checkpoint(position)
+        self._assert_finite_weights()
+        # What is left can fail as well, and must not cost a step when it is tried again.
+        self._save_checkpoint(position)
         if self.validation:
             position.metrics["validation_loss"] = self._evaluate(position)
             self._record(position, {"eval_loss": position.metrics["validation_loss"]})
@@ -241,11 +260,15 @@ class _Training:
             parameters=self.parameters,
             optimizer=self.optimizer,
         )
-        for sentence in skipped:
-            self.journal.say(sentence)
+        for each in skipped:
+            self.journal.say(f"{each.path.name} cannot be used and is skipped: {each.why}")
+            if each.damaged and self.group.is_main:
+                # It would count as one of those to keep, and push out one that is whole.
+                shutil.rmtree(each.path)
         if position is None:
             self.journal.resume_at(-1)
             return Position(), None
+        self.saved_step = position.step
         self.journal.resume_at(position.step)
         self.journal.say(f"resuming after step {position.step} of {self.total_steps}")
         return position, position.step
@@ -257,7 +280,7 @@ class _Training:
         whole step.
         """
         mine = plan.sequences[self.group.rank :: self.group.world_size]
-        batches = self._batches(self.examples, [index for pack in mine for index in pack])
+        batches = self._batches(self.examples, mine)
         seed_step(self.training.seed, step, self.group.rank)
         self.model.train()
         self.optimizer.zero_grad(set_to_none=True)
@@ -279,17 +302,21 @@ class _Training:
         norm = clip(self.parameters, self.training.max_grad_norm)
         if not math.isfinite(mean) or not math.isfinite(norm):
             raise NonFiniteLossError(
-                f"Loss {mean:.4g} with gradient norm {norm:.4g} in step {step + 1}: lower "
-                f"training.learningRate (now {self.training.learning_rate:g}) or check the data."
+                f"Loss {mean:.4g} with gradient norm {norm:.4g} in step {step + 1}: "
+                f"{self._lower_rate()}."
             )
         self.optimizer.step()
         return _StepResult(loss=mean, gradient_norm=norm, stopping=stopping > 0)
 
     def _evaluate(self, position: Position) -> float:
-        """Mean loss per supervised token of the validation split, each token counted once."""
+        """Mean loss per supervised token of the validation split, each token counted once.
+
+        Raises:
+            NonFiniteLossError: it is NaN or infinite.
+        """
         assert self.validation is not None
         self.model.eval()
-        batches = self._batches(self.validation, list(range(len(self.validation))))
+        batches = self._batches(self.validation, [[index] for index in range(len(self.validation))])
         total = torch.zeros((), dtype=torch.float64, device=self.device)
         count = 0
         for start in range(0, len(batches), self.group.world_size):
@@ -302,11 +329,23 @@ class _Training:
                     total += self.loss(batch)
                 count += len(batch.targets)
         summed, targets = self.group.sum([float(total), float(count)])
-        return summed / max(1.0, targets)
+        mean = summed / max(1.0, targets)
+        if not math.isfinite(mean):
+            if position.step == 0:
+                raise NonFiniteLossError(
+                    f"The validation loss is {mean:.4g} before the first step: the base model does "
+                    "not work with this precision or data; set spec.training.precision to Float32 "
+                    "or choose another spec.model.source."
+                )
+            raise NonFiniteLossError(
+                f"The validation loss is {mean:.4g} after step {position.step}: "
+                f"{self._lower_rate()}."
+            )
+        return mean
 
-    def _batches(self, examples: Examples, documents: list[int]) -> list[list[int]]:
+    def _batches(self, examples: Examples, packs: list[list[int]]) -> list[list[int]]:
         return micro_batches(
-            documents,
+            packs,
             examples.lengths,
             capacity=self.training.sequence_length,
             padded=not self.abilities.shared_rows,
@@ -327,16 +366,37 @@ class _Training:
         left = self.total_steps - position.step
         self.journal.record(position.step, self.total_steps, metrics, self.pace.eta_seconds(left))
 
-    def _assert_all_changed(self, unchanged: list[str]) -> None:
-        if unchanged and self.training.learning_rate > 0:
-            names = ", ".join(unchanged[:3]) + (", …" if len(unchanged) > 3 else "")
+    def _assert_all_reached(self) -> None:
+        names = unreached(self.optimizer, self.parameters)
+        if names:
+            remedy = (
+                "leave these modules out of spec.method.lora.targetModules"
+                if self.adapter
+                else "set spec.method.lora and name modules that it uses as targetModules"
+            )
             raise UserError(
-                f"{len(unchanged)} of {len(self.parameters)} trained tensors did not change in "
-                f"{ChangeCheck.STEPS} steps ({names}): raise training.learningRate, or name other "
-                "modules in method.lora.targetModules."
+                f"{len(names)} of {len(self.parameters)} trained tensors got no gradient in "
+                f"{REACHED_IN_STEPS} steps ({_some(names)}), because the model does not use them: "
+                f"{remedy}."
             )
 
+    def _assert_finite_weights(self) -> None:
+        """No loss has been computed with what the last step made of the weights."""
+        broken = [name for name, value in self.parameters.items() if not value.isfinite().all()]
+        if broken:
+            raise NonFiniteLossError(
+                f"{len(broken)} of {len(self.parameters)} trained tensors are NaN or infinite "
+                f"({_some(broken)}): {self._lower_rate()}."
+            )
+
+    def _lower_rate(self) -> str:
+        rate = self.training.learning_rate
+        return f"lower spec.training.learningRate (now {rate:g}) or check the data"
+
     def _save_checkpoint(self, position: Position) -> None:
+        if position.step == self.saved_step:
+            return
+        self.saved_step = position.step
         if self.group.is_main:
             checkpoint.save(
                 self.workspace.checkpoints,
@@ -404,3 +464,7 @@ def summary(position: Position, pace: Pace) -> str:
 def _weighted_mean(values: list[tuple[float, int]]) -> float:
     weight = sum(count for _, count in values)
     return sum(value * count for value, count in values) / max(1, weight)
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:3]) + (", …" if len(names) > 3 else "")

@@ -1,9 +1,11 @@
 """Documents that share a row compute what they would compute alone."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
-from torch.nn.functional import cross_entropy
+from torch.nn.functional import cross_entropy, scaled_dot_product_attention
 from transformers import LlamaForCausalLM, MistralConfig, MistralForCausalLM, PreTrainedModel
 
 from finetune_trainer.data.examples import Example
@@ -96,6 +98,24 @@ def test_a_sliding_window_is_kept_inside_each_document() -> None:
             strict=True,
         ):
             torch.testing.assert_close(together, alone, rtol=1e-5, atol=1e-5)
+
+
+def test_under_autocast_the_kernel_is_given_one_format(
+    model: LlamaForCausalLM, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    documents = random_examples(5)
+    exact = torch.cat(token_losses_together(model, documents))
+    seen: set[tuple[torch.dtype, ...]] = set()
+
+    def watched(*tensors: torch.Tensor, **settings: Any) -> torch.Tensor:
+        seen.add(tuple(tensor.dtype for tensor in tensors))
+        return scaled_dot_product_attention(*tensors, **settings)
+
+    monkeypatch.setattr(attention, "scaled_dot_product_attention", watched)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        rounded = torch.cat(token_losses_together(model, documents))
+    assert seen == {(torch.bfloat16, torch.bfloat16, torch.bfloat16)}
+    torch.testing.assert_close(rounded.float().mean(), exact.mean(), rtol=0, atol=0.02)
 
 
 def test_what_it_does_not_compute_it_refuses(model: LlamaForCausalLM) -> None:

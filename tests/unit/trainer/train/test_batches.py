@@ -30,12 +30,22 @@ def test_starting_later_continues_the_same_order() -> None:
 
 def test_micro_batches_hold_everything_once_within_the_capacity() -> None:
     for padded in (True, False):
-        batches = micro_batches(list(range(9)), LENGTHS, capacity=32, padded=padded)
+        alone = [[index] for index in range(9)]
+        batches = micro_batches(alone, LENGTHS, capacity=32, padded=padded)
         assert sorted(index for batch in batches for index in batch) == list(range(9))
         for batch in batches:
             lengths = LENGTHS[batch]
             room = len(batch) * lengths.max() if padded else lengths.sum()
             assert room <= 32
+
+
+def test_packs_stay_whole_so_that_there_are_no_more_passes_than_packs() -> None:
+    lengths = np.random.default_rng(0).lognormal(3, 1, 2000).clip(4, 256).astype(np.int64)
+    for plan in steps_from(0, 20, lengths, training(sequenceLength=256, sequencesPerStep=8)):
+        batches = micro_batches(plan.sequences, lengths, capacity=256, padded=False)
+        assert len(batches) <= len(plan.sequences)
+        for pack in plan.sequences:
+            assert any(set(pack) <= set(batch) for batch in batches)
 
 
 def test_a_shared_row_restarts_positions_and_remembers_lengths() -> None:

@@ -7,6 +7,8 @@ import os
 import signal
 import socket
 import subprocess
+import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -15,9 +17,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from finetune_trainer.outcome import Outcome
+from finetune_trainer.outcome import Outcome, StageError
 from finetune_trainer.run import Run
 from finetune_trainer.train import checkpoint
+from finetune_trainer.train.launch import Pod, run_processes
+from finetune_trainer.train.stop import Stop
 from finetune_trainer.workspace import Workspace
 from unit.trainer.train.made import plan, prepared_workspace, trainer_process
 
@@ -166,6 +170,21 @@ def test_sigterm_while_loading_ends_quickly(tmp_path: Path) -> None:
     code, output = finish(process, 15)
     assert code == Outcome.PREEMPTED, output
     assert termination_message(workspace)["message"] == "Stopped before the first step."
+
+
+def test_sigterm_to_workers_that_do_not_listen_yet_is_no_failure_of_theirs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    young = tmp_path / "python"
+    young.write_text("#!/bin/sh\nexec sleep 60\n")
+    young.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(young))
+    stop = Stop().install()
+    threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGTERM)).start()
+    pod = Pod(nodes=1, node_rank=0, processes=2, master_addr="127.0.0.1", master_port=1)
+    with pytest.raises(StageError, match="Stopped before the first step") as raised:
+        run_processes(pod, stop)
+    assert raised.value.outcome is Outcome.PREEMPTED
 
 
 def test_a_user_error_in_the_workers_is_the_pods_own(tmp_path: Path) -> None:

@@ -1,5 +1,8 @@
 """Each architecture gets what it can bear, found out by running it."""
 
+from typing import Any
+
+import pytest
 import torch
 from transformers import (
     CohereConfig,
@@ -10,6 +13,10 @@ from transformers import (
     GPT2LMHeadModel,
     MambaConfig,
     MambaForCausalLM,
+    MistralConfig,
+    MistralForCausalLM,
+    PhimoeConfig,
+    PhimoeForCausalLM,
     Qwen2Config,
     Qwen2ForCausalLM,
 )
@@ -18,7 +25,8 @@ from finetune_trainer.train import attention
 from finetune_trainer.train.probe import Abilities, probe
 from unit.trainer.tiny import tiny_model
 
-SMALL = {
+LONGEST = 64
+SMALL: dict[str, Any] = {
     "vocab_size": 128,
     "hidden_size": 32,
     "intermediate_size": 64,
@@ -30,34 +38,34 @@ SMALL = {
 }
 
 
-def test_llama_shares_rows_and_has_a_plain_head() -> None:
+def test_llama_shares_rows_and_has_a_separable_head() -> None:
     model = tiny_model().eval()
-    assert probe(model) == Abilities(shared_rows=True, plain_head=True)
+    assert probe(model, LONGEST) == Abilities(shared_rows=True, separable_head=True)
     assert model.config._attn_implementation == attention.NAME
 
 
 def test_llama_in_bfloat16_too() -> None:
     model = tiny_model().to(torch.bfloat16).eval()
-    assert probe(model) == Abilities(shared_rows=True, plain_head=True)
+    assert probe(model, LONGEST) == Abilities(shared_rows=True, separable_head=True)
 
 
 def test_qwen_with_biases_shares_rows() -> None:
     torch.manual_seed(0)
     model = Qwen2ForCausalLM(Qwen2Config(**SMALL)).eval()
-    assert probe(model) == Abilities(shared_rows=True, plain_head=True)
+    assert probe(model, LONGEST) == Abilities(shared_rows=True, separable_head=True)
 
 
-def test_scaled_logits_are_left_to_the_model() -> None:
+def test_scaled_logits_are_the_models_own() -> None:
     torch.manual_seed(0)
     model = CohereForCausalLM(CohereConfig(**SMALL, logit_scale=0.25)).eval()
-    assert probe(model) == Abilities(shared_rows=True, plain_head=False)
+    assert probe(model, LONGEST) == Abilities(shared_rows=True, separable_head=True)
 
 
 def test_capped_scores_are_not_computed_per_document() -> None:
     torch.manual_seed(0)
     model = Gemma2ForCausalLM(Gemma2Config(**SMALL, head_dim=8)).eval()
     stock = model.config._attn_implementation
-    assert not probe(model).shared_rows
+    assert probe(model, LONGEST) == Abilities(shared_rows=False, separable_head=True)
     assert model.config._attn_implementation == stock
 
 
@@ -66,7 +74,13 @@ def test_a_state_space_model_gets_one_document_per_row() -> None:
     model = MambaForCausalLM(
         MambaConfig(vocab_size=128, hidden_size=32, num_hidden_layers=2, state_size=4)
     ).eval()
-    assert not probe(model).shared_rows
+    assert probe(model, LONGEST) == Abilities(shared_rows=False, separable_head=True)
+
+
+def test_a_model_that_cannot_be_cut_is_left_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = tiny_model().eval()
+    monkeypatch.setattr(type(model), "base_model_prefix", "backbone")
+    assert not probe(model, LONGEST).separable_head
 
 
 def test_learned_positions_restart_with_every_document() -> None:
@@ -74,4 +88,21 @@ def test_learned_positions_restart_with_every_document() -> None:
     model = GPT2LMHeadModel(
         GPT2Config(vocab_size=128, n_embd=32, n_layer=2, n_head=4, n_positions=64)
     ).eval()
-    assert probe(model).plain_head
+    assert probe(model, LONGEST) == Abilities(shared_rows=True, separable_head=True)
+
+
+@pytest.mark.parametrize(("longest", "shares"), [(12, True), (13, False)])
+def test_a_window_that_only_the_mask_knows_needs_documents_that_fit_in_it(
+    longest: int, shares: bool
+) -> None:
+    torch.manual_seed(0)
+    model = PhimoeForCausalLM(
+        PhimoeConfig(**SMALL, sliding_window=12, num_local_experts=2, num_experts_per_tok=1)
+    ).eval()
+    assert probe(model, longest).shared_rows is shares
+
+
+def test_a_window_that_the_layers_tell_is_kept() -> None:
+    torch.manual_seed(0)
+    model = MistralForCausalLM(MistralConfig(**SMALL, sliding_window=12)).eval()
+    assert probe(model, LONGEST).shared_rows

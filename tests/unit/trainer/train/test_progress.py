@@ -96,12 +96,24 @@ def test_the_first_and_the_last_values_go_at_once_and_those_between_are_dropped(
 ) -> None:
     started = time.monotonic()
     with Reporter(endpoint, period=60) as reporter:
-        reporter.put(report(1, 9, {}, None))
+        reporter.put(1, 9, {}, None)
         wait_for(lambda: len(server.bodies) == 1)
         for step in range(2, 10):
-            reporter.put(report(step, 9, {}, None))
+            reporter.put(step, 9, {}, None)
     assert steps(server) == ["1", "9"]
     assert time.monotonic() - started < 10
+
+
+def test_a_validation_loss_is_not_lost_to_the_step_after_it(
+    server: Server, endpoint: Endpoint
+) -> None:
+    with Reporter(endpoint, period=60) as reporter:
+        reporter.put(1, 9, {"loss": 3.0}, None)
+        wait_for(lambda: len(server.bodies) == 1)
+        reporter.put(2, 9, {"eval_loss": 2.5}, None)
+        reporter.put(3, 9, {"loss": 2.0}, None)
+    told = {metric["name"]: metric["value"] for metric in server.bodies[-1]["metrics"]}
+    assert told == {"current_step": "3", "total_steps": "9", "loss": "2", "eval_loss": "2.5"}
 
 
 def test_a_slow_server_does_not_hold_up_the_training(server: Server, endpoint: Endpoint) -> None:
@@ -109,7 +121,7 @@ def test_a_slow_server_does_not_hold_up_the_training(server: Server, endpoint: E
     with Reporter(endpoint, period=0) as reporter:
         started = time.monotonic()
         for step in range(100):
-            reporter.put(report(step, 100, {}, None))
+            reporter.put(step, 100, {}, None)
         assert time.monotonic() - started < 0.3
     assert steps(server)[-1] == "99"
 
@@ -117,10 +129,10 @@ def test_a_slow_server_does_not_hold_up_the_training(server: Server, endpoint: E
 def test_the_token_is_read_again_for_every_report(server: Server, endpoint: Endpoint) -> None:
     assert endpoint.token_file is not None
     with Reporter(endpoint, period=0) as reporter:
-        reporter.put(report(1, 2, {}, None))
+        reporter.put(1, 2, {}, None)
         wait_for(lambda: len(server.bodies) == 1)
         endpoint.token_file.write_text("second")
-        reporter.put(report(2, 2, {}, None))
+        reporter.put(2, 2, {}, None)
     assert server.tokens == ["Bearer first", "Bearer second"]
 
 
@@ -130,10 +142,10 @@ def test_an_outage_is_survived_and_told_once(
     server.status = 503
     with Reporter(endpoint, period=0) as reporter:
         for step in (1, 2):
-            reporter.put(report(step, 3, {}, None))
+            reporter.put(step, 3, {}, None)
             wait_for(lambda step=step: len(server.bodies) == step)
         server.status = 200
-        reporter.put(report(3, 3, {}, None))
+        reporter.put(3, 3, {}, None)
     assert steps(server) == ["1", "2", "3"]
     assert capsys.readouterr().err.count("progress cannot be reported") == 1
 
@@ -142,7 +154,7 @@ def test_without_an_endpoint_nothing_is_sent(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.delenv("KUBEFLOW_TRAINER_SERVER_URL", raising=False)
     assert Endpoint.from_environment() is None
     with Reporter(None) as reporter:
-        reporter.put(report(1, 2, {}, None))
+        reporter.put(1, 2, {}, None)
 
 
 def test_without_the_file_of_its_authority_nothing_is_sent(
@@ -165,10 +177,10 @@ def test_tls_is_verified_with_the_file_that_the_environment_names(
     monkeypatch.setenv("KUBEFLOW_TRAINER_SERVER_CA_CERT", str(certificate))
     monkeypatch.delenv("KUBEFLOW_TRAINER_SERVER_TOKEN", raising=False)
     with Reporter(Endpoint.from_environment(), period=0) as reporter:
-        reporter.put(report(1, 1, {}, None))
+        reporter.put(1, 1, {}, None)
     assert steps(server) == ["1"]
     with Reporter(Endpoint(f"https://{server.address}", None, None), period=0) as reporter:
-        reporter.put(report(2, 2, {}, None))
+        reporter.put(2, 2, {}, None)
     assert steps(server) == ["1"]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import signal
 import subprocess
@@ -25,8 +26,9 @@ from finetune_trainer.outcome import (
     classify,
     describe,
 )
-from finetune_trainer.train import checkpoint
+from finetune_trainer.train import checkpoint, export
 from finetune_trainer.train import recipe as subject
+from finetune_trainer.train.model import trainable_parameters
 from finetune_trainer.train.probe import Abilities
 from finetune_trainer.train.recipe import train
 from finetune_trainer.train.stop import Stop
@@ -132,7 +134,7 @@ def test_padded_rows_learn_the_same_as_shared_rows(
     shared = prepared_workspace(tmp_path / "shared")
     train(plan(LORA, epochs=2), shared, Stop())
     monkeypatch.setattr(
-        subject, "probe", lambda model: Abilities(shared_rows=False, plain_head=False)
+        subject, "probe", lambda *_: Abilities(shared_rows=False, separable_head=False)
     )
     padded = prepared_workspace(tmp_path / "padded")
     train(plan(LORA, epochs=2), padded, Stop())
@@ -197,25 +199,94 @@ def test_a_damaged_checkpoint_is_skipped_for_an_older_one(
     train(run, workspace, Stop())
     expected = weights(workspace)
     newest, older, _ = checkpoint.steps(workspace.checkpoints)
-    assert (newest.name, older.name) == ("step-8", "step-6")
-    file = newest / checkpoint.OPTIMIZER
-    data = bytearray(file.read_bytes())
-    data[-1] ^= 1
-    file.write_bytes(data)
+    assert (newest.name, older.name) == ("step-9", "step-8")
+    damage(newest)
     _, result = train(run, workspace, Stop())
-    assert result["resumedFromStep"] == 6
-    assert "step-8 cannot be used and is skipped: optimizer.safetensors is damaged" in (
+    assert result["resumedFromStep"] == 8
+    assert "step-9 cannot be used and is skipped: optimizer.safetensors is damaged" in (
         capsys.readouterr().out
     )
     for name, tensor in weights(workspace).items():
         assert torch.equal(expected[name], tensor)
 
 
+def test_a_damaged_checkpoint_never_outlives_a_whole_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = plan(LORA, maxSteps=8, checkpoint={"everySteps": 2, "keep": 1})
+    workspace = prepared_workspace(tmp_path)
+    train(run, workspace, Stop())
+    damage(workspace.checkpoints / "step-8")
+    with monkeypatch.context() as patch:
+        stop = StopAfter(3).arm(subject, patch)
+        with pytest.raises(PreemptedError, match="after step 3 of 8; a checkpoint is saved"):
+            train(run, workspace, stop)
+    assert [path.name for path in checkpoint.steps(workspace.checkpoints)] == ["step-3"]
+    _, result = train(run, workspace, Stop())
+    assert result["resumedFromStep"] == 3
+
+
+def test_a_checkpoint_that_cannot_be_read_is_not_taken_for_damaged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = plan(LORA, maxSteps=4, checkpoint={"everySteps": 2, "keep": 2})
+    workspace = prepared_workspace(tmp_path)
+    train(run, workspace, Stop())
+
+    def stale(path: Path) -> str:
+        raise OSError(errno.ESTALE, "Stale file handle")
+
+    parameters: dict[str, torch.nn.Parameter] = {}
+    optimizer = torch.optim.SGD([torch.zeros(1)])
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint, "_sha256", stale)
+        position, skipped = checkpoint.load_newest(
+            workspace.checkpoints,
+            plan_hash=run.plan_hash,
+            parameters=parameters,
+            optimizer=optimizer,
+        )
+    assert position is None
+    assert [(each.path.name, each.damaged) for each in skipped] == [
+        ("step-4", False),
+        ("step-2", False),
+    ]
+
+
+def damage(path: Path) -> None:
+    """Turn one bit of a checkpoint."""
+    file = path / checkpoint.OPTIMIZER
+    data = bytearray(file.read_bytes())
+    data[-1] ^= 1
+    file.write_bytes(data)
+
+
 def test_only_the_newest_checkpoints_are_kept(tmp_path: Path) -> None:
     workspace = prepared_workspace(tmp_path)
     train(plan(LORA, epochs=3, checkpoint={"everySteps": 2, "keep": 2}), workspace, Stop())
     names = [path.name for path in checkpoint.steps(workspace.checkpoints)]
-    assert names == ["step-8", "step-6"]
+    assert names == ["step-9", "step-8"]
+
+
+def test_what_fails_after_the_last_step_costs_no_step(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workspace = prepared_workspace(tmp_path)
+    run = plan(LORA, maxSteps=3)
+
+    def lose_the_pod(*args: Any) -> None:
+        raise OSError("the volume is gone")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(export, "save_adapter", lose_the_pod)
+        with pytest.raises(OSError, match="the volume is gone"):
+            train(run, workspace, Stop())
+    assert [path.name for path in checkpoint.steps(workspace.checkpoints)] == ["step-3"]
+    monkeypatch.setattr(subject, "clip", lose_the_pod)  # a further step would fail
+    _, result = train(run, workspace, Stop())
+    assert result["resumedFromStep"] == 3
+    assert result["validationLoss"] < result["baseValidationLoss"]
+    assert workspace.adapter.is_dir()
 
 
 def test_sigterm_before_the_first_step_ends_at_once_with_nothing_to_save(tmp_path: Path) -> None:
@@ -229,14 +300,50 @@ def test_sigterm_before_the_first_step_ends_at_once_with_nothing_to_save(tmp_pat
 def test_an_infinite_loss_stops_the_run_with_a_hint(tmp_path: Path) -> None:
     workspace = prepared_workspace(tmp_path)
     run = plan(FULL, epochs=2, learningRate="1e38", maxGradNorm="0")
-    with pytest.raises(NonFiniteLossError, match=r"lower training\.learningRate"):
+    with pytest.raises(NonFiniteLossError, match=r"lower spec\.training\.learningRate"):
         train(run, workspace, Stop())
+
+
+@pytest.mark.parametrize("validation", [0, 6], ids=["without validation", "with validation"])
+def test_weights_that_the_last_step_broke_are_not_exported(validation: int, tmp_path: Path) -> None:
+    workspace = prepared_workspace(tmp_path, validation=validation)
+    # The only step's own loss and gradient are finite.
+    run = plan(FULL, maxSteps=1, learningRate="1e39")
+    with pytest.raises(
+        NonFiniteLossError, match=r"are NaN or infinite .*spec\.training\.learningR"
+    ):
+        train(run, workspace, Stop())
+    assert not workspace.merged.exists()
+    assert not checkpoint.steps(workspace.checkpoints)
+
+
+def test_a_base_that_computes_nonsense_is_found_out_before_the_first_step(tmp_path: Path) -> None:
+    workspace = prepared_workspace(tmp_path)
+    model = AutoModelForCausalLM.from_pretrained(workspace.model)
+    model.model.norm.weight.data.fill_(float("nan"))
+    model.save_pretrained(workspace.model)
+    with pytest.raises(NonFiniteLossError, match=r"before the first step.*spec\.model\.source"):
+        train(plan(LORA, maxSteps=1), workspace, Stop())
 
 
 def test_an_unknown_target_module_is_answered_with_those_that_exist(tmp_path: Path) -> None:
     workspace = prepared_workspace(tmp_path)
     run = plan({"lora": {"rank": 4, "alpha": 8, "targetModules": ["query_proj"]}})
     with pytest.raises(UserError, match=r'names "query_proj".*down_proj, gate_proj, k_proj'):
+        train(run, workspace, Stop())
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"), [("self_attn", "LlamaAttention"), ("input_layernorm", "LlamaRMSNorm")]
+)
+def test_a_target_that_lora_cannot_adapt_is_answered_with_those_it_can(
+    name: str, kind: str, tmp_path: Path
+) -> None:
+    workspace = prepared_workspace(tmp_path)
+    run = plan({"lora": {"rank": 4, "alpha": 8, "targetModules": ["q_proj", name]}})
+    with pytest.raises(
+        UserError, match=rf"^spec\.method\.lora\.targetModules .*{name} is {kind}\).*down_proj"
+    ):
         train(run, workspace, Stop())
 
 
@@ -247,11 +354,28 @@ def test_named_target_modules_are_the_only_ones_trained(tmp_path: Path) -> None:
     assert all("q_proj" in name for name in weights(workspace))
 
 
-def test_tensors_that_training_does_not_reach_are_an_error(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("method", "remedy"),
+    [(LORA, "out of spec.method.lora.targetModules"), (FULL, "set spec.method.lora")],
+    ids=["lora", "full"],
+)
+def test_tensors_that_training_does_not_reach_are_an_error(
+    method: dict[str, Any], remedy: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     workspace = prepared_workspace(tmp_path)
-    run = plan(FULL, epochs=1, learningRate="1e-30")
-    with pytest.raises(UserError, match="trained tensors did not change in 2 steps"):
-        train(run, workspace, Stop())
+
+    def with_an_idle_one(model: Any) -> dict[str, torch.nn.Parameter]:
+        return {**trainable_parameters(model), "idle": torch.nn.Parameter(torch.ones(3))}
+
+    monkeypatch.setattr(subject, "trainable_parameters", with_an_idle_one)
+    with pytest.raises(UserError, match=rf"1 of \d+ .* in 2 steps \(idle\).*{remedy}"):
+        train(plan(method, epochs=1), workspace, Stop())
+
+
+def test_updates_that_rounding_swallows_are_no_error(tmp_path: Path) -> None:
+    workspace = prepared_workspace(tmp_path)
+    _, result = train(plan(FULL, epochs=1, learningRate="1e-30"), workspace, Stop())
+    assert result["steps"] == 3
 
 
 def test_a_full_volume_is_told_as_one(tmp_path: Path) -> None:
@@ -270,6 +394,17 @@ def test_a_full_volume_is_told_as_one(tmp_path: Path) -> None:
         assert checkpoint.steps(workspace.checkpoints)
     finally:
         subprocess.run(["umount", "--lazy", str(tmp_path)], check=True)
+
+
+def test_more_processes_than_sequences_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "3")
+    run = plan(LORA, sequencesPerStep=2)
+    with pytest.raises(
+        UserError, match=r"spec\.training\.sequencesPerStep is 2, .*spec\.resources.*raise it to 3"
+    ):
+        train(run, prepared_workspace(tmp_path), Stop())
 
 
 def test_data_of_another_plan_is_refused(tmp_path: Path) -> None:
@@ -299,12 +434,15 @@ def test_validation_is_measured_on_the_way_when_asked_for(tmp_path: Path) -> Non
     workspace = prepared_workspace(tmp_path)
     train(plan(LORA, maxSteps=5, evaluateEverySteps=2), workspace, Stop())
     lines = [json.loads(line) for line in workspace.history.read_text().splitlines()]
-    assert [line["step"] for line in lines if "eval_loss" in line] == [0, 2, 4, 5]
+    assert [line["step"] for line in lines if "base_eval_loss" in line] == [0]
+    assert [line["step"] for line in lines if "eval_loss" in line] == [2, 4, 5]
 
 
-def test_bfloat16_stays_close_to_float32(tmp_path: Path) -> None:
+@pytest.mark.parametrize("method", [LORA, FULL], ids=["lora", "full"])
+def test_bfloat16_stays_close_to_float32(method: dict[str, Any], tmp_path: Path) -> None:
     exact = prepared_workspace(tmp_path / "float32")
-    train(plan(LORA, epochs=3), exact, Stop())
+    train(plan(method, epochs=3, learningRate="2e-3"), exact, Stop())
     rounded = prepared_workspace(tmp_path / "bfloat16")
-    train(plan(LORA, epochs=3, precision="Bfloat16"), rounded, Stop())
+    train(plan(method, epochs=3, learningRate="2e-3", precision="Bfloat16"), rounded, Stop())
+    assert losses(exact)[-1] < losses(exact)[0] - 0.01
     assert losses(rounded) == pytest.approx(losses(exact), abs=0.03)

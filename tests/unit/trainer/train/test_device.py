@@ -1,0 +1,45 @@
+"""An accelerator that was paid for is used, or the run says why not."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from finetune_trainer.outcome import RetryableError
+from finetune_trainer.train.device import choose_device
+
+
+@pytest.fixture
+def usable(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
+    """How many accelerators torch finds."""
+    count = int(request.param)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: count > 0)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: count)
+    monkeypatch.setattr(torch.cuda, "set_device", lambda device: None)
+    return count
+
+
+@pytest.mark.parametrize("usable", [0], indirect=True)
+def test_a_machine_without_accelerators_computes_on_its_cpu(usable: int, tmp_path: Path) -> None:
+    assert choose_device(0, devices=tmp_path).type == "cpu"
+
+
+@pytest.mark.parametrize("usable", [2], indirect=True)
+def test_every_process_takes_its_own_accelerator(usable: int, tmp_path: Path) -> None:
+    chosen = [choose_device(rank, processes=usable, devices=tmp_path) for rank in range(usable)]
+    assert [device.index for device in chosen] == [0, 1]
+
+
+@pytest.mark.parametrize("usable", [0], indirect=True)
+def test_an_accelerator_that_cuda_cannot_use_is_not_replaced_by_the_cpu(
+    usable: int, tmp_path: Path
+) -> None:
+    (tmp_path / "nvidia0").touch()
+    with pytest.raises(RetryableError, match="check that the driver of its node is new enough"):
+        choose_device(0, devices=tmp_path)
+
+
+@pytest.mark.parametrize("usable", [1], indirect=True)
+def test_two_processes_do_not_share_an_accelerator(usable: int, tmp_path: Path) -> None:
+    with pytest.raises(RetryableError, match=r"1 accelerator\(s\) for 2 processes"):
+        choose_device(0, processes=2, devices=tmp_path)
