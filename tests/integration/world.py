@@ -161,6 +161,25 @@ class World:
         self._set_status(pod, {"phase": "Running", "conditions": [ready]})
         return pod
 
+    def block(self, pod: str, reason: str, message: str) -> None:
+        """Let a pod that has its node not come up."""
+        binding = {
+            "metadata": {"name": pod},
+            "target": {"apiVersion": "v1", "kind": "Node", "name": "nowhere"},
+        }
+        self._core.create_namespaced_pod_binding(
+            pod, self.namespace, binding, _preload_content=False
+        )
+        container = {
+            "name": "stage",
+            "image": "x",
+            "imageID": "",
+            "ready": False,
+            "restartCount": 0,
+            "state": {"waiting": {"reason": reason, "message": message}},
+        }
+        self._set_status(pod, {"phase": "Pending", "containerStatuses": [container]})
+
     def finish(self, job: str, code: int = 0, message: str = "", **result: Any) -> None:
         """Let the Job's first pod end as the stage contract says."""
         pod = self.wait_for_pod(job)

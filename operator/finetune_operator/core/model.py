@@ -41,8 +41,9 @@ class JobState(StrEnum):
     """A Job's life as its conditions tell it."""
 
     SUSPENDED = "Suspended"
-    WAITING = "Waiting"  # no pod is ready
+    WAITING = "Waiting"  # of its pods at least one has not started
     RUNNING = "Running"
+    STOPPING = "Stopping"  # a pod is being stopped, so the attempt will end
     SUCCEEDED = "Succeeded"
     FAILED = "Failed"
     DELETING = "Deleting"
@@ -82,10 +83,14 @@ class Termination:
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """Why a Job's pods do not run yet: Unschedulable, ImagePullBackOff, …"""
+    """What a Job's pods wait for: to start (Unschedulable, ImagePullBackOff, …), or to stop.
+
+    `since`: when what is waited for began; None: not known.
+    """
 
     reason: str
     message: str
+    since: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,8 +122,9 @@ class Observed:
     """All facts that a decision depends on.
 
     `jobs` are those owned by this resource (by uid). `terminations` and `waiting` are by Job name;
-    the runtime reads pods only for Jobs that ended and are not recorded yet
-    (`core.record.unrecorded`), or that wait. `plan` is the pinned plan that `status.planHash`
+    the runtime reads pods only for Jobs that ended and are not recorded yet, or whose pods are long
+    in starting or stopping: a Job that waits and is missing in `waiting` was not looked into yet.
+    `plan` is the pinned plan that `status.planHash`
     names, read back from its ConfigMap; None before it was pinned, or when the ConfigMap is gone.
     """
 

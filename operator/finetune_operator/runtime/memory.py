@@ -7,7 +7,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from finetune_operator.core.model import Plan, Termination
+from finetune_operator.core.model import JobState, Plan, Termination, Waiting
+
+
+@dataclass(slots=True)
+class Look:
+    """What was found in the pods of a Job that is long in starting or stopping."""
+
+    begun: float
+    at: float | None = None
+    found: Waiting | None = None
 
 
 @dataclass(slots=True)
@@ -16,7 +25,7 @@ class Memory:
 
     plans: dict[str, Plan] = field(default_factory=dict)  # by hash
     terminations: dict[str, Termination] = field(default_factory=dict)  # by uid of the Job
-    waiting_since: dict[str, float] = field(default_factory=dict)  # by uid of the Job
+    looks: dict[tuple[str, JobState], Look] = field(default_factory=dict)  # by uid of the Job
     written_at: float | None = None
 
 
