@@ -121,7 +121,9 @@ class Refusal:
 class Observed:
     """All facts that a decision depends on.
 
-    `jobs` are those owned by this resource (by uid). `terminations` and `waiting` are by Job name;
+    `jobs` are those owned by this resource (by uid); the Job that status says is running is missing
+    only if the API server says that there is none. `stopped` are the names of Jobs that were
+    deleted by a decision, and not by somebody else. `terminations` and `waiting` are by Job name;
     the runtime reads pods only for Jobs that ended and are not recorded yet, or whose pods are long
     in starting or stopping: a Job that waits and is missing in `waiting` was not looked into yet.
     `plan` is the pinned plan that `status.planHash`
@@ -132,6 +134,7 @@ class Observed:
     jobs: tuple[JobRecord, ...] = ()
     terminations: Mapping[str, Termination] = field(default_factory=dict)
     waiting: Mapping[str, Waiting] = field(default_factory=dict)
+    stopped: frozenset[str] = frozenset()
     plan: Plan | None = None
     report: Report | None = None
     refusal: Refusal | None = None

@@ -109,15 +109,17 @@ def _attempt(status: Status, job: JobRecord, observed: Observed, now: datetime) 
             return _succeeded(status, job, left, now)
         case JobState.FAILED:
             failure = explain(job, left)
-            if _stopped_on_purpose(observed, failure):
+            if _stopped_on_purpose(observed, job.name, failure):
                 return status
             return failed(status, job, failure, left, now)
     return status
 
 
-def _stopped_on_purpose(observed: Observed, failure: Failure) -> bool:
-    # A suspended run's pods end in whatever way; only what no attempt can mend is a failure.
-    return bool(observed.resource.spec.suspend) and failure.reason not in attempts.NEVER_AGAIN
+def _stopped_on_purpose(observed: Observed, job: str, failure: Failure) -> bool:
+    # The pods of a Job that was told to stop end in whatever way; only what no attempt can mend is
+    # a failure.
+    stopped = bool(observed.resource.spec.suspend) or job in observed.stopped
+    return stopped and failure.reason not in attempts.NEVER_AGAIN
 
 
 def _vanished(
@@ -126,6 +128,8 @@ def _vanished(
     if observed.resource.spec.suspend:
         return status
     name = entry.job or ""
+    if name in observed.stopped:
+        return stages.changed(status, entry.name, state=StageState.PENDING, message=None)
     gone = JobRecord(
         name=name,
         uid="",

@@ -26,6 +26,7 @@ class Memory:
     plans: dict[str, Plan] = field(default_factory=dict)  # by hash
     terminations: dict[str, Termination] = field(default_factory=dict)  # by uid of the Job
     looks: dict[tuple[str, JobState], Look] = field(default_factory=dict)  # by uid of the Job
+    stopped: set[str] = field(default_factory=set)  # names of Jobs that we have deleted
     written_at: float | None = None
 
 

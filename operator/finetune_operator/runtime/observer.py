@@ -10,11 +10,14 @@ import math
 
 from finetune_operator.api.resource import FineTuneJob
 from finetune_operator.build.plan import plan_of
+from finetune_operator.core import stages
 from finetune_operator.core.model import JobRecord, JobState, Observed, Plan, Termination, Waiting
 from finetune_operator.core.naming import claim_of, plan_name
+from finetune_operator.core.status import FINAL
 from finetune_operator.kube.client import Client
 from finetune_operator.kube.errors import NotFound
-from finetune_operator.kube.resources import CONFIG_MAPS
+from finetune_operator.kube.resources import CONFIG_MAPS, JOBS
+from finetune_operator.runtime.jobs import project
 from finetune_operator.runtime.memory import Look, Memory
 from finetune_operator.runtime.patience import until_look
 from finetune_operator.runtime.pods import Pods
@@ -22,6 +25,8 @@ from finetune_operator.runtime.reports import Reports
 from finetune_operator.runtime.store import Store
 from finetune_operator.vocabulary import StageState
 
+# A Job that no watch tells of has to be asked for.
+UNSEEN_EVERY = 10.0
 _LOOKED_INTO = (JobState.WAITING, JobState.STOPPING, JobState.DELETING)
 
 
@@ -37,21 +42,48 @@ class Observer:
     async def observe(self, resource: FineTuneJob, memory: Memory) -> tuple[Observed, float | None]:
         """The facts, and when they should be looked at again though no watch will tell."""
         jobs = self._store.jobs_of(resource.metadata.uid)
+        unseen = await self._unseen(resource, jobs)
+        jobs += unseen
         waiting, again = await self._waiting(resource, jobs, memory)
         observed = Observed(
             resource=resource,
             jobs=jobs,
             terminations=await self._terminations(resource, jobs, memory),
             waiting=waiting,
+            stopped=frozenset(memory.stopped),
             plan=await self._plan(resource, memory),
             report=self._reports.get(resource.metadata.uid),
         )
+        if unseen:
+            again = min(again or UNSEEN_EVERY, UNSEEN_EVERY)
         return observed, again
+
+    async def _unseen(
+        self, resource: FineTuneJob, jobs: tuple[JobRecord, ...]
+    ) -> tuple[JobRecord, ...]:
+        """The Job that status says is running, if it is there though the watch has not told.
+
+        The watch of Jobs may be behind that of runs, or somebody has taken our label off it: taken
+        for deleted, it would be replaced, and killed when it shows up.
+        """
+        entry = stages.current(resource.status)
+        if entry is None or entry.state is not StageState.RUNNING or entry.job is None:
+            return ()
+        if any(job.name == entry.job for job in jobs):
+            return ()
+        try:
+            found = await self._client.get(JOBS, resource.metadata.namespace, entry.job)
+        except NotFound:
+            return ()
+        record = project(found)
+        ours = record is not None and record.owner_uid == resource.metadata.uid
+        return (record,) if record is not None and ours else ()
 
     async def _plan(self, resource: FineTuneJob, memory: Memory) -> Plan | None:
         pinned = resource.status.plan_hash
-        if pinned is None:
-            return next(iter(memory.plans.values()), None)
+        if pinned is None or _rests(resource):
+            memory.plans = {}
+            return None
         if pinned not in memory.plans:
             name = plan_name(resource.metadata.name, pinned)
             try:
@@ -99,6 +131,12 @@ class Observer:
             claim = claim_of(name, resource.spec.storage.claim_name)
             return await self._pods.starting(namespace, job, claim)
         return await self._pods.stopping(namespace, job)
+
+
+def _rests(resource: FineTuneJob) -> bool:
+    """Whether the run has ended and nothing new is asked for: then the plan is not needed."""
+    token = resource.spec.rerun_token
+    return resource.status.phase in FINAL and token in (None, resource.status.rerun_token)
 
 
 def _case(job: JobRecord) -> tuple[str, JobState]:

@@ -6,7 +6,6 @@ repeated. What is to be done is decided in core.
 
 from __future__ import annotations
 
-import asyncio
 import dataclasses
 import logging
 from collections.abc import Callable
@@ -130,6 +129,8 @@ class Reconciler:
         await self._actions.carry_out(action, resource)
         if isinstance(action, CreatePlan):
             memory.plans = {action.plan.hash: action.plan}
+        if isinstance(action, DeleteJob):
+            memory.stopped.add(action.name)
         log.info(
             "%s/%s: %s",
             resource.metadata.namespace,
@@ -166,13 +167,6 @@ class Reconciler:
         # A conflict means that a newer version is on its way: nothing to tell.
         if not isinstance(error, Conflict):
             log.warning("%s/%s: %s; again in %.1f s", *key, error, delay)
-
-
-async def work_in_parallel(reconciler: Reconciler, workers: int) -> None:
-    """Run the workers until cancelled."""
-    async with asyncio.TaskGroup() as group:
-        for number in range(workers):
-            group.create_task(reconciler.work(), name=f"worker {number}")
 
 
 def _said(action: Action, run: str) -> str:

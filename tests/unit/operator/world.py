@@ -51,6 +51,7 @@ class World:
         self.jobs: dict[str, JobRecord] = {}
         self.plans: dict[str, Plan] = {}
         self.claims = self.services = 0
+        self.stopped: set[str] = set()
         self.terminations: dict[str, Termination] = {}
         self.waiting: dict[str, Waiting] = {}
         self.report: Report | None = None
@@ -109,6 +110,7 @@ class World:
             jobs=tuple(self.jobs.values()),
             terminations=self.terminations,
             waiting=self.waiting,
+            stopped=frozenset(self.stopped),
             plan=self.plans.get(self.status.plan_hash or ""),
             report=self.report,
         )
@@ -162,6 +164,7 @@ class World:
             case CreateJob(stage, attempt, plan):
                 self._create(stage, attempt, plan)
             case DeleteJob(name, uid):
+                self.stopped.add(name)
                 if name in self.jobs and self.jobs[name].uid == uid:
                     assert self.jobs[name].state is not JobState.DELETING, f"{name} deleted twice"
                     self.become(name, JobState.DELETING)
