@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 from urllib.request import urlopen
 
 import pytest
+from kubernetes.client.exceptions import ApiException
 
 from cluster.handle import Cluster
 from integration.operator_process import OperatorProcess, install, kubeconfig
@@ -211,6 +214,75 @@ def test_a_refused_job_waits_until_it_may_be_made(world: World) -> None:
     world.wait_for_job("denied-prepare-1", seconds=30)
 
 
+def test_a_webhook_that_is_away_is_told_in_status(world: World) -> None:
+    webhook = {
+        "apiVersion": "admissionregistration.k8s.io/v1",
+        "kind": "ValidatingWebhookConfiguration",
+        "metadata": {"name": f"away-{world.namespace}"},
+        "webhooks": [
+            {
+                "name": "away.acme.dev",
+                "clientConfig": {"url": "https://127.0.0.1:9/"},
+                "rules": [
+                    {
+                        "apiGroups": ["batch"],
+                        "apiVersions": ["v1"],
+                        "operations": ["CREATE"],
+                        "resources": ["jobs"],
+                    }
+                ],
+                "namespaceSelector": _only(world),
+                "sideEffects": "None",
+                "admissionReviewVersions": ["v1"],
+            }
+        ],
+    }
+    with _applied(world, webhook):
+        world.apply("alone")
+        message = world.wait_for_message("alone", "failed calling webhook", seconds=30)
+        assert message.startswith("Job alone-prepare-1 cannot be created now")
+        assert world.condition("alone", "Ready")["reason"] == "Unavailable"
+        assert world.condition("alone", "Reconciling")["status"] == "True"
+    world.wait_for_job("alone-prepare-1", seconds=30)
+
+
+def test_what_a_policy_denies_may_be_allowed_later(world: World) -> None:
+    name = f"no-jobs-{world.namespace}"
+    api = "admissionregistration.k8s.io/v1"
+    rule = {
+        "apiGroups": ["batch"],
+        "apiVersions": ["v1"],
+        "operations": ["CREATE"],
+        "resources": ["jobs"],
+    }
+    policy = {
+        "apiVersion": api,
+        "kind": "ValidatingAdmissionPolicy",
+        "metadata": {"name": name},
+        "spec": {
+            "matchConstraints": {"resourceRules": [rule]},
+            "validations": [{"expression": "false", "message": "Not before Monday."}],
+        },
+    }
+    binding = {
+        "apiVersion": api,
+        "kind": "ValidatingAdmissionPolicyBinding",
+        "metadata": {"name": name},
+        "spec": {
+            "policyName": name,
+            "validationActions": ["Deny"],
+            "matchResources": {"namespaceSelector": _only(world)},
+        },
+    }
+    with _applied(world, policy), _applied(world, binding):
+        # The API server takes a policy into force when it has compiled it.
+        until(lambda: _refuses_jobs(world), "the policy is in force")
+        world.apply("early")
+        world.wait_for_message("early", "Not before Monday.")
+        assert world.condition("early", "Failed")["status"] == "False"
+    world.wait_for_job("early-prepare-1", seconds=30)
+
+
 def test_nodes_find_each_other_through_a_service(world: World) -> None:
     world.apply("wide", resources={"nodes": 2})
     world.finish("wide-prepare-1", message="Done.")
@@ -261,6 +333,32 @@ def test_the_operator_is_healthy_and_was_never_refused(
             and entry.get("annotations", {}).get("authorization.k8s.io/decision") == "forbid"
         ]
         assert refused == []
+
+
+def _only(world: World) -> dict[str, dict[str, str]]:
+    return {"matchLabels": {"kubernetes.io/metadata.name": world.namespace}}
+
+
+@contextlib.contextmanager
+def _applied(world: World, manifest: dict[str, Any]) -> Iterator[None]:
+    """An object of the cluster, for a while."""
+    text = json.dumps(manifest)
+    world.cluster.kubectl("apply", "-f", "-", input=text)
+    try:
+        yield
+    finally:
+        world.cluster.kubectl("delete", "-f", "-", input=text)
+
+
+def _refuses_jobs(world: World) -> bool:
+    name = "probe"
+    try:
+        world.create_job(name)
+    except ApiException:
+        return True
+    world.delete_job(name)
+    until(lambda: world.job(name) is None, "the probe is gone")
+    return False
 
 
 def _audited(log: Path) -> list[dict[str, dict[str, str]]]:

@@ -106,13 +106,13 @@ class Report:
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """The API server refused an action of the last decision, or the name was taken by someone else.
+    """An action of the last decision was refused or failed for long, or its name is taken.
 
     `final`: the same action fails again, so the run has failed. Otherwise it is tried again later
     and the message only tells what the run waits for.
     """
 
-    reason: str  # NameCollision, Invalid, Denied
+    reason: str  # NameCollision, Invalid, Denied, Unavailable
     message: str
     final: bool
 

@@ -27,6 +27,7 @@ class Memory:
     terminations: dict[str, Termination] = field(default_factory=dict)  # by uid of the Job
     looks: dict[tuple[str, JobState], Look] = field(default_factory=dict)  # by uid of the Job
     stopped: set[str] = field(default_factory=set)  # names of Jobs that we have deleted
+    failing_since: float | None = None  # the first of the calls that have failed in a row
     written_at: float | None = None
 
 

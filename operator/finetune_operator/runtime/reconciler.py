@@ -6,6 +6,7 @@ repeated. What is to be done is decided in core.
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import logging
 from collections.abc import Callable
@@ -22,8 +23,9 @@ from finetune_operator.core.model import (
     Decision,
     DeleteJob,
     Observed,
+    Refusal,
 )
-from finetune_operator.core.naming import job_name
+from finetune_operator.core.naming import job_name, plan_name
 from finetune_operator.kube.errors import ApiError, Conflict, Transient
 from finetune_operator.runtime.actions import Actions, Refused
 from finetune_operator.runtime.memory import Memories, Memory
@@ -48,6 +50,8 @@ class Outcome:
 
 # What was refused (a quota, a right) changes by someone's hand: looking often does not help.
 REFUSED_EVERY = 15.0
+# What passes by itself within this is not worth a word.
+PASSES_WITHIN = 10.0
 
 
 class Reconciler:
@@ -114,9 +118,17 @@ class Reconciler:
         try:
             for action in decision.actions:
                 await self._carry_out(action, resource, memory)
+            memory.failing_since = None
         except Refused as refused:
-            decision, refusal = self._after_refusal(observed, refused)
-            again = _earliest(again, refusal)
+            memory.failing_since = None
+            decision, later = self._after_refusal(observed, refused.refusal)
+            again = _earliest(again, later)
+        except ApiError as error:
+            if isinstance(error, Conflict) or not _lasts(memory):
+                raise
+            refusal = Refusal("Unavailable", _trouble(resource, action, error), final=False)
+            decision, later = self._after_refusal(observed, refusal)
+            again = _earliest(again, later)
         outcome = Outcome(resource, entry, decision)
         if decision.actions and self._queue.urgent_waiting():
             # Other runs wait for their first Job: what became of this one is told after that.
@@ -138,9 +150,9 @@ class Reconciler:
             _said(action, resource.metadata.name),
         )
 
-    def _after_refusal(self, observed: Observed, refused: Refused) -> tuple[Decision, float | None]:
+    def _after_refusal(self, observed: Observed, refusal: Refusal) -> tuple[Decision, float | None]:
         """What follows when an action was refused: only a status, nothing more is tried now."""
-        metadata, refusal = observed.resource.metadata, refused.refusal
+        metadata = observed.resource.metadata
         log.warning("%s/%s: %s", metadata.namespace, metadata.name, refusal.message)
         jobs = self._store.jobs_of(metadata.uid)
         facts = dataclasses.replace(observed, jobs=jobs, refusal=refusal)
@@ -169,14 +181,33 @@ class Reconciler:
             log.warning("%s/%s: %s; again in %.1f s", *key, error, delay)
 
 
+def _lasts(memory: Memory) -> bool:
+    """Whether calls for this run have failed for so long that a person should know."""
+    now = asyncio.get_running_loop().time()
+    if memory.failing_since is None:
+        memory.failing_since = now
+    return now - memory.failing_since >= PASSES_WITHIN
+
+
+def _trouble(resource: FineTuneJob, action: Action, error: ApiError) -> str:
+    verb = "deleted" if isinstance(action, DeleteJob) else "created"
+    what = _object(action, resource.metadata.name)
+    return f"{what} cannot be {verb} now, it is tried again: {error.message}"
+
+
 def _said(action: Action, run: str) -> str:
+    verb = "deleted" if isinstance(action, DeleteJob) else "created"
+    return f"{verb} {_object(action, run)}"
+
+
+def _object(action: Action, run: str) -> str:
     if isinstance(action, CreateJob):
-        return f"created Job {job_name(run, action.stage, action.attempt)}"
+        return f"Job {job_name(run, action.stage, action.attempt)}"
     if isinstance(action, DeleteJob):
-        return f"deleted Job {action.name}"
+        return f"Job {action.name}"
     if isinstance(action, CreatePlan):
-        return f"pinned plan {action.plan.hash}"
-    return f"created {type(action).__name__.removeprefix('Create').lower()}"
+        return f"ConfigMap {plan_name(run, action.plan.hash)}"
+    return f"{type(action).__name__.removeprefix('Create')} of {run}"
 
 
 def _earliest(first: float | None, second: float | None) -> float | None:
