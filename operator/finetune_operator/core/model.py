@@ -79,6 +79,7 @@ class Termination:
     container_reason: str = ""  # OOMKilled, Error, ContainerCannotRun, …
     pod_reason: str = ""  # Evicted, DisruptionTarget's reason, …
     pod_message: str = ""
+    disrupted: bool = False  # the cluster has stopped the pod: drained, preempted, node lost
 
 
 @dataclass(frozen=True, slots=True)
