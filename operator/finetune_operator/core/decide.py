@@ -61,10 +61,8 @@ class _Step:
 
 
 def decide(observed: Observed, settings: Settings, now: datetime) -> Decision:
-    """What brings this run closer to what its spec says."""
+    """What brings this run, which is not being deleted, closer to what its spec says."""
     resource = observed.resource
-    if resource.metadata.deletion_timestamp is not None:
-        return Decision((), resource.status)
     ground = footing(observed, settings, now)
     if ground.ended:
         status = whole.seen(ground.status, resource.metadata.generation)

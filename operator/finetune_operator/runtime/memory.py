@@ -6,8 +6,11 @@ Nothing here is needed for a right decision: after a restart it is read or measu
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
-from finetune_operator.core.model import JobState, Plan, Termination, Waiting
+from finetune_operator.core.model import Event, JobState, Plan, Termination, Waiting
+
+Json = dict[str, Any]
 
 
 @dataclass(slots=True)
@@ -17,6 +20,17 @@ class Look:
     begun: float
     at: float | None = None
     found: Waiting | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Untold:
+    """A write of status that was answered with a conflict, and the events that tell of it.
+
+    Perhaps it was made: the answer to it may have been lost, and the conflict is with itself.
+    """
+
+    status: Json
+    events: tuple[Event, ...]
 
 
 @dataclass(slots=True)
@@ -29,6 +43,7 @@ class Memory:
     stopped: set[str] = field(default_factory=set)  # names of Jobs that we have deleted
     failing_since: float | None = None  # the first of the calls that have failed in a row
     written_at: float | None = None
+    untold: Untold | None = None
 
 
 class Memories:

@@ -4,21 +4,18 @@ from typing import Any
 
 import pytest
 
-from finetune_operator.core.decide import decide
 from finetune_operator.core.model import (
     CreateClaim,
     CreateJob,
     CreatePlan,
     CreateService,
     JobState,
-    Observed,
-    Settings,
     Waiting,
 )
 from finetune_operator.core.moments import to_text
 from finetune_operator.core.waiting import STARTING, STOPPING
 from finetune_operator.vocabulary import Phase, Stage, StageState
-from unit.operator.builders import plan, resource
+from unit.operator.builders import plan
 from unit.operator.world import World
 
 STAGES = ("prepare", "train", "merge", "upload")
@@ -269,11 +266,6 @@ def test_an_image_that_cannot_be_pulled_is_given_up_in_the_end() -> None:
     world.seconds += 10
     world.settle()
     assert world.only_live().name == "demo-prepare-2"
-
-
-def test_a_deleted_resource_is_left_alone() -> None:
-    gone = resource(deleted=True)
-    assert decide(Observed(gone), Settings("trainer:1"), World().now).actions == ()
 
 
 def test_a_finished_run_takes_note_of_a_new_generation_only() -> None:
