@@ -187,13 +187,7 @@ def test_one_running_pod_does_not_hide_the_one_that_is_stuck(world: World) -> No
 
 
 def test_what_only_an_event_tells_is_told_too(world: World) -> None:
-    quota = {
-        "apiVersion": "v1",
-        "kind": "ResourceQuota",
-        "metadata": {"name": "none"},
-        "spec": {"hard": {"pods": "0"}},
-    }
-    world.cluster.kubectl("apply", "-n", world.namespace, "-f", "-", input=json.dumps(quota))
+    world.allow_no_pods()
     world.apply("poor")
     world.wait_for_message("poor", "exceeded quota")
 

@@ -70,6 +70,12 @@ class World:
             GROUP, VERSION, self.namespace, PLURAL, name, {"spec": spec}
         )
 
+    def forget_status(self, name: str) -> None:
+        """Nobody has ever looked at it."""
+        self._custom.patch_namespaced_custom_object_status(
+            GROUP, VERSION, self.namespace, PLURAL, name, {"status": None}
+        )
+
     def delete(self, name: str) -> None:
         self._custom.delete_namespaced_custom_object(GROUP, VERSION, self.namespace, PLURAL, name)
 
@@ -137,6 +143,16 @@ class World:
 
     def delete_job(self, name: str) -> None:
         self._batch.delete_namespaced_job(name, self.namespace, propagation_policy="Background")
+
+    def allow_no_pods(self) -> None:
+        """A quota that refuses every further pod."""
+        quota = {
+            "apiVersion": "v1",
+            "kind": "ResourceQuota",
+            "metadata": {"name": "none"},
+            "spec": {"hard": {"pods": "0"}},
+        }
+        self._core.create_namespaced_resource_quota(self.namespace, quota)
 
     # The nodes.
 
