@@ -112,6 +112,20 @@ def test_a_job_that_left_the_watch_is_not_taken_for_deleted(world: World) -> Non
     assert world.jobs() == ["hidden-prepare-1", "hidden-train-1"]
 
 
+def test_a_drained_node_costs_no_attempt(world: World) -> None:
+    world.apply("drained")
+    world.finish("drained-prepare-1", message="Done.")
+    world.bind(world.wait_for_pod("drained-train-1"))
+    world.evict(world.run("drained-train-1"))
+    world.wait_for_message("drained", "train is being stopped")
+    world.finish("drained-train-1", code=143)
+    world.stop_pods("drained-train-1")
+    world.wait_for_job("drained-train-2", seconds=30)
+    status = world.status("drained")
+    assert [attempt["reason"] for attempt in status["attempts"]] == ["Disrupted"]
+    assert [stage.get("failures", 0) for stage in status["stages"]] == [0] * 4
+
+
 def test_suspending_stops_the_stage_and_resuming_goes_on_with_it(world: World) -> None:
     world.apply("paused")
     world.finish("paused-prepare-1", message="Done.")

@@ -177,8 +177,8 @@ class World:
         self._set_status(pod, {"phase": "Running", "conditions": [ready]})
         return pod
 
-    def block(self, pod: str, reason: str, message: str) -> None:
-        """Let a pod that has its node not come up."""
+    def bind(self, pod: str) -> None:
+        """Give the pod a node, so that only its kubelet can end it: that is, this test."""
         binding = {
             "metadata": {"name": pod},
             "target": {"apiVersion": "v1", "kind": "Node", "name": "nowhere"},
@@ -186,6 +186,15 @@ class World:
         self._core.create_namespaced_pod_binding(
             pod, self.namespace, binding, _preload_content=False
         )
+
+    def evict(self, pod: str) -> None:
+        """What `kubectl drain` does to each pod of a node."""
+        eviction = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": pod}}
+        self._core.create_namespaced_pod_eviction(pod, self.namespace, eviction)
+
+    def block(self, pod: str, reason: str, message: str) -> None:
+        """Let a pod that has its node not come up."""
+        self.bind(pod)
         container = {
             "name": "stage",
             "image": "x",
