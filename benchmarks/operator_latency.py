@@ -26,7 +26,8 @@ from finetune_operator.kube import auth
 from finetune_operator.kube.client import Client
 from finetune_operator.runtime.kinds import FINETUNEJOBS
 from finetune_operator.vocabulary import API_VERSION, KIND
-from integration.operator_process import USER, OperatorProcess, install, kubeconfig
+from integration.operator_process import USER, OperatorProcess, free_port, install, kubeconfig
+from integration.reporter import Reporter, settings
 from integration.world import World, until
 from unit.operator.builders import MINIMAL
 
@@ -67,11 +68,14 @@ class Call:
 
 
 def calls(log: Path, namespace: str) -> Iterator[Call]:
-    """The successful calls on objects of a namespace, in the log's order."""
+    """The successful calls on objects of a namespace or of none, in the log's order."""
     for line in log.read_text().splitlines():
         entry = json.loads(line)
         about = entry.get("objectRef", {})
-        if about.get("namespace") != namespace or entry["responseStatus"].get("code", 500) >= 300:
+        if (
+            about.get("namespace", namespace) != namespace
+            or entry["responseStatus"].get("code", 500) >= 300
+        ):
             continue
         yield Call(
             verb=entry["verb"],
@@ -92,8 +96,10 @@ def created(found: list[Call], resource: str, name: str) -> float:
 class Bench:
     """A control plane with an operator on it."""
 
-    def __init__(self, cluster: Cluster, operator: OperatorProcess) -> None:
+    def __init__(self, cluster: Cluster, operator: OperatorProcess, port: int, tls: Path) -> None:
         assert cluster.audit_log is not None
+        self.port = port
+        self.tls = tls
         self.cluster = cluster
         self.operator = operator
         self.log: Path = cluster.audit_log
@@ -126,12 +132,14 @@ class Bench:
         ]
 
     def writes(self, stage_seconds: float) -> Figure:
-        """One run whose stages take their time."""
+        """One run whose stages take their time, and whose training reports every second."""
         with self.cluster.namespace("bench-writes") as namespace:
+            begun = time.time()
             self._whole_run(World(self.cluster, namespace), "slow", stage_seconds)
             self._settle()
             found = list(calls(self.log, namespace))
-        ours = [c for c in found if c.user == USER and c.verb in WRITES]
+        # The review of a pod's token is a call on no namespace.
+        ours = [c for c in found if c.user == USER and c.verb in WRITES and c.answered >= begun]
         elapsed = max(c.answered for c in ours) - min(c.answered for c in ours)
         kinds = Counter(f"{call.verb} {call.resource}" for call in ours)
         print(f"writes of one run of {elapsed:.0f} s: {dict(kinds)}")
@@ -158,10 +166,20 @@ class Bench:
         world.apply(run)
         for stage in STAGES:
             if stage_seconds:
-                world.run(f"{run}-{stage}-1")
-                time.sleep(stage_seconds)
+                pod = world.run(f"{run}-{stage}-1")
+                self._work(world, run, stage, pod, stage_seconds)
             world.finish(f"{run}-{stage}-1", message="Done.")
         world.wait_for_phase(run, "Succeeded")
+
+    def _work(self, world: World, run: str, stage: str, pod: str, seconds: float) -> None:
+        if stage != "train":
+            time.sleep(seconds)
+            return
+        reporter = Reporter(self.cluster, world.namespace, self.port, self.tls)
+        token = reporter.token(reporter.audience(run), pod)
+        for step in range(1, int(seconds) + 1):
+            time.sleep(1)
+            assert reporter.report_step(run, token, step, int(seconds)) == 200
 
     async def _apply_all(self, namespace: str, size: int) -> None:
         access = await auth.load(str(self.cluster.kubeconfig))
@@ -209,10 +227,11 @@ def main() -> None:
         )
         install(cluster)
         access = kubeconfig(cluster, Path(directory) / "kubeconfig")
-        operator = OperatorProcess(access, Path(directory) / "log")
+        port, tls = free_port(), Path(directory) / "tls"
+        operator = OperatorProcess(access, Path(directory) / "log", settings(port, tls))
         operator.start()
         try:
-            bench = Bench(cluster, operator)
+            bench = Bench(cluster, operator, port, tls)
             figures = [
                 *bench.idle_latency(arguments.runs),
                 *bench.burst(arguments.burst),

@@ -12,6 +12,7 @@ from finetune_operator.kube.auth import AuthError
 from finetune_operator.runtime.serving import CertificateError
 from finetune_operator.shell import logs
 from finetune_operator.shell.run import StartError, run
+from finetune_operator.shell.watches import WatchDied
 
 
 def main() -> None:
@@ -21,7 +22,7 @@ def main() -> None:
         logs.configure(settings.log_format)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(run(settings))
-    except (config.ConfigError, AuthError, CertificateError, StartError) as error:
+    except (config.ConfigError, AuthError, CertificateError, StartError, WatchDied) as error:
         sys.exit(f"finetune-operator: {error}")
 
 

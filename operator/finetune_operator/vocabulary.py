@@ -99,6 +99,7 @@ class FailureReason(StrEnum):
     NON_FINITE_LOSS = "NonFiniteLoss"
     EVICTED = "Evicted"
     DISRUPTED = "Disrupted"
+    POD_FAILED = "PodFailed"
     IMAGE_PULL = "ImagePull"
     JOB_DELETED = "JobDeleted"
     CRASHED = "Crashed"

@@ -108,6 +108,18 @@ class Bench:
                 raise AssertionError(f"{name} did not come to {what}: {json.dumps(status)}")
             time.sleep(0.5)
 
+    def evict(self, job: str) -> None:
+        """What `kubectl drain` does to each pod of a node."""
+        (pod,) = self.items("pods", f"batch.kubernetes.io/job-name={job}")
+        name = pod["metadata"]["name"]
+        eviction = {
+            "apiVersion": "policy/v1",
+            "kind": "Eviction",
+            "metadata": {"name": name, "namespace": self.namespace},
+        }
+        path = f"/api/v1/namespaces/{self.namespace}/pods/{name}/eviction"
+        self.kubectl("create", "--raw", path, "-f", "-", input=json.dumps(eviction))
+
     def wait_for_phase(self, name: str, phase: str, seconds: float = 240) -> Json:
         return self.wait(name, lambda status: status.get("phase") == phase, phase, seconds=seconds)
 

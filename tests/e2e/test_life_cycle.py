@@ -100,3 +100,18 @@ def test_suspending_saves_a_checkpoint_and_resuming_goes_on_from_it(bench: Bench
     assert stage(resource, "prepare")["attempt"] == 1
     log = bench.kubectl("logs", f"job/{name}-train-2")
     assert "resum" in log.lower()
+
+
+def test_an_evicted_pod_costs_nothing_but_time(bench: Bench) -> None:
+    training = {"maxSteps": 1500, "sequenceLength": 128, "sequencesPerStep": 4}
+    name = bench.apply(tiny_job("evicted", upload=None, training=training))
+    bench.wait_for_step(name, 20)
+
+    bench.evict(f"{name}-train-1")
+    resource = bench.wait_for_phase(name, "Succeeded")
+
+    [attempt] = resource["status"]["attempts"]
+    assert attempt["reason"] in ("Preempted", "Disrupted")
+    assert stage(resource, "train")["attempt"] == 2
+    assert stage(resource, "train").get("failures", 0) == 0
+    assert "resum" in bench.kubectl("logs", f"job/{name}-train-2").lower()

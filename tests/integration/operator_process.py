@@ -96,6 +96,13 @@ class OperatorProcess:
         """End it between two instructions."""
         self._end(signal.SIGKILL)
 
+    def wait_for_end(self, seconds: float) -> tuple[int, str]:
+        """Exit code and last line of one that ends by itself."""
+        process, self._process = self._process, None
+        assert process is not None
+        code = process.wait(timeout=seconds)
+        return code, self.log.read_text().strip().splitlines()[-1]
+
     def run_to_its_end(self) -> tuple[int, str]:
         """Start one that cannot work: exit code and the last line it says."""
         ended = subprocess.run(

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 from urllib.request import urlopen
 
 import pytest
+from kubernetes.client.exceptions import ApiException
 
 from cluster.handle import Cluster
 from integration.operator_process import OperatorProcess, install, kubeconfig
@@ -94,6 +97,33 @@ def test_a_job_deleted_by_hand_is_made_again_under_another_number(world: World) 
     world.delete_job("lost-prepare-1")
     world.wait_for_job("lost-prepare-2", seconds=30)
     assert world.status("lost")["attempts"][0]["reason"] == "JobDeleted"
+
+
+def test_a_job_that_left_the_watch_is_not_taken_for_deleted(world: World) -> None:
+    world.apply("hidden")
+    world.run("hidden-prepare-1")
+    label = "app.kubernetes.io/managed-by-"
+    world.cluster.kubectl("label", "-n", world.namespace, "job/hidden-prepare-1", label)
+    world.change("hidden", scheduling={"priorityClassName": "low"})
+    until(lambda: world.status("hidden")["observedGeneration"] == 2, "the change is seen")
+    assert world.status("hidden").get("attempts", []) == []
+    world.finish("hidden-prepare-1", message="Done.")
+    world.wait_for_job("hidden-train-1", seconds=30)
+    assert world.jobs() == ["hidden-prepare-1", "hidden-train-1"]
+
+
+def test_a_drained_node_costs_no_attempt(world: World) -> None:
+    world.apply("drained")
+    world.finish("drained-prepare-1", message="Done.")
+    world.bind(world.wait_for_pod("drained-train-1"))
+    world.evict(world.run("drained-train-1"))
+    world.wait_for_message("drained", "train is being stopped")
+    world.finish("drained-train-1", code=143)
+    world.stop_pods("drained-train-1")
+    world.wait_for_job("drained-train-2", seconds=30)
+    status = world.status("drained")
+    assert [attempt["reason"] for attempt in status["attempts"]] == ["Disrupted"]
+    assert [stage.get("failures", 0) for stage in status["stages"]] == [0] * 4
 
 
 def test_suspending_stops_the_stage_and_resuming_goes_on_with_it(world: World) -> None:
@@ -204,14 +234,25 @@ def test_what_a_pod_waits_for_is_told(world: World) -> None:
     assert message.startswith("prepare waits: ")
 
 
+def test_one_running_pod_does_not_hide_the_one_that_is_stuck(world: World) -> None:
+    world.apply("half", resources={"nodes": 2})
+    world.finish("half-prepare-1", message="Done.")
+    world.run("half-train-1")
+    pods = until(
+        lambda: found if len(found := world.pods("half-train-1")) == 2 else None, "two pods"
+    )
+    [stuck] = [pod for pod in pods if pod["status"]["phase"] == "Pending"]
+    world.block(stuck["metadata"]["name"], "ErrImagePull", "too many requests")
+    message = world.wait_for_message("half", "too many requests", seconds=30)
+    assert message.startswith("train waits for its image: check FINETUNE_TRAINER_IMAGE")
+    until(
+        lambda: [event for event in world.events("half") if event["type"] == "Warning"],
+        "a Warning of it",
+    )
+
+
 def test_what_only_an_event_tells_is_told_too(world: World) -> None:
-    quota = {
-        "apiVersion": "v1",
-        "kind": "ResourceQuota",
-        "metadata": {"name": "none"},
-        "spec": {"hard": {"pods": "0"}},
-    }
-    world.cluster.kubectl("apply", "-n", world.namespace, "-f", "-", input=json.dumps(quota))
+    world.allow_no_pods()
     world.apply("poor")
     world.wait_for_message("poor", "exceeded quota")
 
@@ -230,6 +271,75 @@ def test_a_refused_job_waits_until_it_may_be_made(world: World) -> None:
     assert world.condition("denied", "Failed").get("status") != "True"
     world.cluster.kubectl("delete", "-n", world.namespace, "quota/none")
     world.wait_for_job("denied-prepare-1", seconds=30)
+
+
+def test_a_webhook_that_is_away_is_told_in_status(world: World) -> None:
+    webhook = {
+        "apiVersion": "admissionregistration.k8s.io/v1",
+        "kind": "ValidatingWebhookConfiguration",
+        "metadata": {"name": f"away-{world.namespace}"},
+        "webhooks": [
+            {
+                "name": "away.acme.dev",
+                "clientConfig": {"url": "https://127.0.0.1:9/"},
+                "rules": [
+                    {
+                        "apiGroups": ["batch"],
+                        "apiVersions": ["v1"],
+                        "operations": ["CREATE"],
+                        "resources": ["jobs"],
+                    }
+                ],
+                "namespaceSelector": _only(world),
+                "sideEffects": "None",
+                "admissionReviewVersions": ["v1"],
+            }
+        ],
+    }
+    with _applied(world, webhook):
+        world.apply("alone")
+        message = world.wait_for_message("alone", "failed calling webhook", seconds=30)
+        assert message.startswith("Job alone-prepare-1 cannot be created now")
+        assert world.condition("alone", "Ready")["reason"] == "Unavailable"
+        assert world.condition("alone", "Reconciling")["status"] == "True"
+    world.wait_for_job("alone-prepare-1", seconds=30)
+
+
+def test_what_a_policy_denies_may_be_allowed_later(world: World) -> None:
+    name = f"no-jobs-{world.namespace}"
+    api = "admissionregistration.k8s.io/v1"
+    rule = {
+        "apiGroups": ["batch"],
+        "apiVersions": ["v1"],
+        "operations": ["CREATE"],
+        "resources": ["jobs"],
+    }
+    policy = {
+        "apiVersion": api,
+        "kind": "ValidatingAdmissionPolicy",
+        "metadata": {"name": name},
+        "spec": {
+            "matchConstraints": {"resourceRules": [rule]},
+            "validations": [{"expression": "false", "message": "Not before Monday."}],
+        },
+    }
+    binding = {
+        "apiVersion": api,
+        "kind": "ValidatingAdmissionPolicyBinding",
+        "metadata": {"name": name},
+        "spec": {
+            "policyName": name,
+            "validationActions": ["Deny"],
+            "matchResources": {"namespaceSelector": _only(world)},
+        },
+    }
+    with _applied(world, policy), _applied(world, binding):
+        # The API server takes a policy into force when it has compiled it.
+        until(lambda: _refuses_jobs(world), "the policy is in force")
+        world.apply("early")
+        world.wait_for_message("early", "Not before Monday.")
+        assert world.condition("early", "Failed")["status"] == "False"
+    world.wait_for_job("early-prepare-1", seconds=30)
 
 
 def test_nodes_find_each_other_through_a_service(world: World) -> None:
@@ -261,7 +371,7 @@ def test_many_at_once_each_get_their_first_job_once(world: World) -> None:
         world.wait_for_phase(name, "Preparing")
     assert world.jobs() == sorted(f"{name}-prepare-1" for name in names)
     told = [[event["reason"] for event in world.events(name)] for name in names]
-    assert told == [["Started"]] * len(names)
+    assert [reasons.count("Started") for reasons in told] == [1] * len(names)
 
 
 def test_deleting_a_run_leaves_nothing(world: World) -> None:
@@ -314,6 +424,32 @@ def test_the_operator_is_healthy_and_was_never_refused(
             and entry.get("annotations", {}).get("authorization.k8s.io/decision") == "forbid"
         ]
         assert refused == []
+
+
+def _only(world: World) -> dict[str, dict[str, str]]:
+    return {"matchLabels": {"kubernetes.io/metadata.name": world.namespace}}
+
+
+@contextlib.contextmanager
+def _applied(world: World, manifest: dict[str, Any]) -> Iterator[None]:
+    """An object of the cluster, for a while."""
+    text = json.dumps(manifest)
+    world.cluster.kubectl("apply", "-f", "-", input=text)
+    try:
+        yield
+    finally:
+        world.cluster.kubectl("delete", "-f", "-", input=text)
+
+
+def _refuses_jobs(world: World) -> bool:
+    name = "probe"
+    try:
+        world.create_job(name)
+    except ApiException:
+        return True
+    world.delete_job(name)
+    until(lambda: world.job(name) is None, "the probe is gone")
+    return False
 
 
 def _audited(log: Path) -> list[dict[str, dict[str, str]]]:

@@ -2,59 +2,31 @@
 
 from __future__ import annotations
 
-import json
-import ssl
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
-from urllib.error import HTTPError
-from urllib.request import Request, urlopen
 
 import pytest
 
 from cluster.handle import Cluster
-from finetune_operator.core.naming import progress_audience, progress_path
+from finetune_operator.core.naming import progress_path
 from integration.operator_process import OperatorProcess, free_port, install, kubeconfig
+from integration.reporter import Reporter, settings
 from integration.world import World, until
 
 
-class Endpoint:
+class Endpoint(Reporter):
     """The operator and its progress endpoint, in a namespace of its own."""
 
     def __init__(self, world: World, directory: Path) -> None:
         port = free_port()
         self.world = world
-        self.url = f"https://localhost:{port}"
         self.tls = directory / "tls"
+        super().__init__(world.cluster, world.namespace, port, self.tls)
         self.operator = OperatorProcess(
             kubeconfig(world.cluster, directory / "kubeconfig"),
             directory / "log",
-            {
-                "FINETUNE_WATCH_NAMESPACES": world.namespace,
-                "FINETUNE_PROGRESS_URL": self.url,
-                "FINETUNE_PROGRESS_PORT": str(port),
-                "FINETUNE_TLS_DIR": str(self.tls),
-            },
+            {"FINETUNE_WATCH_NAMESPACES": world.namespace, **settings(port, self.tls)},
         )
-
-    def token(self, audience: str, *pod: str) -> str:
-        bound = ("--bound-object-kind=Pod", f"--bound-object-name={pod[0]}") if pod else ()
-        arguments = ("create", "token", "default", "-n", self.world.namespace)
-        return self.world.cluster.kubectl(*arguments, f"--audience={audience}", *bound).strip()
-
-    def report(self, run: str, token: str, **status: Any) -> int:
-        """Send a report as transformers does; the answer's status."""
-        request = Request(
-            self.url + progress_path(self.world.namespace, run),
-            data=json.dumps({"trainerStatus": status}).encode(),
-            headers={"Authorization": f"Bearer {token}", "Content-Type": "application/json"},
-        )
-        trusted = ssl.create_default_context(cafile=str(self.tls / "ca.crt"))
-        try:
-            with urlopen(request, timeout=5, context=trusted) as answer:
-                return int(answer.status)
-        except HTTPError as error:
-            return error.code
 
 
 @pytest.fixture
@@ -72,19 +44,9 @@ def test_reports_of_the_training_pod_reach_status(endpoint: Endpoint) -> None:
     world.apply("demo")
     world.finish("demo-prepare-1", message="Done.", totalSteps=200)
     pod = world.run("demo-train-1")
-    token = endpoint.token(progress_audience(world.namespace, "demo"), pod)
-    metrics = [
-        {"name": "current_step", "value": "84"},
-        {"name": "total_steps", "value": "200"},
-        {"name": "loss", "value": "1.93"},
-    ]
-
-    def send() -> bool:
-        # The operator may not have seen the Job yet that it has just made.
-        sent = endpoint.report("demo", token, progressPercentage=42, metrics=metrics)
-        return sent == 200
-
-    until(send, "a report is taken")
+    token = endpoint.token(endpoint.audience("demo"), pod)
+    # The operator may not have seen the Job yet that it has just made.
+    until(lambda: endpoint.report_step("demo", token, 84, 200) == 200, "a report is taken")
     status = until(
         lambda: (s := world.status("demo")).get("progress", {}).get("step") and s, "step in status"
     )
@@ -117,7 +79,7 @@ def test_nobody_else_may_report(endpoint: Endpoint) -> None:
         world.apply(run)
     world.finish("demo-prepare-1", message="Done.")
     prepare, train = world.wait_for_pod("other-prepare-1"), world.run("demo-train-1")
-    audience = progress_audience(world.namespace, "demo")
+    audience = endpoint.audience("demo")
     until(
         lambda: endpoint.report("demo", endpoint.token(audience, train)) == 200,
         "the training pod may",

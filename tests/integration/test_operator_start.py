@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from urllib.error import URLError
+from urllib.request import urlopen
 
 import pytest
 
 from cluster.handle import Cluster
 from integration.operator_process import NAMESPACE, OperatorProcess, install, kubeconfig
+from integration.world import until
 
 
 def test_without_rights(control_plane: Cluster, tmp_path: Path) -> None:
@@ -38,10 +42,13 @@ def test_without_a_cluster(tmp_path: Path) -> None:
 
 
 class NotInstalled(BaseHTTPRequestHandler):
-    """An API server that knows no FineTuneJobs."""
+    """An API server that is away for a moment, and then knows no FineTuneJobs."""
+
+    away = 6  # more calls than one is repeated
 
     def do_GET(self) -> None:
-        self.send_error(404)
+        NotInstalled.away -= 1
+        self.send_error(503 if NotInstalled.away >= 0 else 404)
 
     def log_message(self, *_: object) -> None:
         return None
@@ -55,7 +62,7 @@ def bare_server() -> Iterator[int]:
         server.shutdown()
 
 
-def test_without_the_crd(bare_server: int, tmp_path: Path) -> None:
+def test_without_the_crd_and_first_without_an_answer(bare_server: int, tmp_path: Path) -> None:
     config = tmp_path / "kubeconfig"
     config.write_text(
         "apiVersion: v1\nkind: Config\ncurrent-context: a\n"
@@ -68,4 +75,36 @@ def test_without_the_crd(bare_server: int, tmp_path: Path) -> None:
     assert said == (
         "finetune-operator: The cluster does not know FineTuneJobs: run "
         "kubectl apply -f crds/finetunejobs.yaml"
+    )
+    assert NotInstalled.away < 0
+
+
+def healthy(process: OperatorProcess) -> bool:
+    """What a probe of a second or two learns."""
+    try:
+        with urlopen(f"http://127.0.0.1:{process.health_port}/healthz", timeout=2) as answer:
+            return bool(answer.status == 200)
+    except TimeoutError as error:
+        raise AssertionError("the probe was kept waiting") from error
+    except URLError:  # refused, or answered with 500
+        return False
+
+
+def test_it_ends_when_it_hears_nothing_any_more(control_plane: Cluster, tmp_path: Path) -> None:
+    install(control_plane)
+    process = OperatorProcess(kubeconfig(control_plane, tmp_path / "kubeconfig"), tmp_path / "log")
+    process.start()
+    try:
+        # Asked from the first moment on, so also before it watches.
+        until(lambda: healthy(process), "it is healthy")
+        # The guard arms itself a few seconds after the start.
+        time.sleep(6)
+        control_plane.kubectl("delete", "crd/finetunejobs.finetune.dev", "--timeout=60s")
+        code, said = process.wait_for_end(seconds=60)
+    finally:
+        process.kill()
+        install(control_plane)
+    assert code == 1
+    assert said.startswith(
+        "finetune-operator: finetunejobs.v1alpha1.finetune.dev@None is not watched any more"
     )

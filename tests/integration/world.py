@@ -70,6 +70,12 @@ class World:
             GROUP, VERSION, self.namespace, PLURAL, name, {"spec": spec}
         )
 
+    def forget_status(self, name: str) -> None:
+        """Nobody has ever looked at it."""
+        self._custom.patch_namespaced_custom_object_status(
+            GROUP, VERSION, self.namespace, PLURAL, name, {"status": None}
+        )
+
     def delete(self, name: str) -> None:
         self._custom.delete_namespaced_custom_object(GROUP, VERSION, self.namespace, PLURAL, name)
 
@@ -193,6 +199,16 @@ class World:
     def delete_claim(self, name: str) -> None:
         self._core.delete_namespaced_persistent_volume_claim(name, self.namespace)
 
+    def allow_no_pods(self) -> None:
+        """A quota that refuses every further pod."""
+        quota = {
+            "apiVersion": "v1",
+            "kind": "ResourceQuota",
+            "metadata": {"name": "none"},
+            "spec": {"hard": {"pods": "0"}},
+        }
+        self._core.create_namespaced_resource_quota(self.namespace, quota)
+
     # The nodes.
 
     def pods(self, job: str) -> list[Json]:
@@ -215,6 +231,34 @@ class World:
         ready = {"type": "Ready", "status": "True"}
         self._set_status(pod, {"phase": "Running", "conditions": [ready]})
         return pod
+
+    def bind(self, pod: str) -> None:
+        """Give the pod a node, so that only its kubelet can end it: that is, this test."""
+        binding = {
+            "metadata": {"name": pod},
+            "target": {"apiVersion": "v1", "kind": "Node", "name": "nowhere"},
+        }
+        self._core.create_namespaced_pod_binding(
+            pod, self.namespace, binding, _preload_content=False
+        )
+
+    def evict(self, pod: str) -> None:
+        """What `kubectl drain` does to each pod of a node."""
+        eviction = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": pod}}
+        self._core.create_namespaced_pod_eviction(pod, self.namespace, eviction)
+
+    def block(self, pod: str, reason: str, message: str) -> None:
+        """Let a pod that has its node not come up."""
+        self.bind(pod)
+        container = {
+            "name": "stage",
+            "image": "x",
+            "imageID": "",
+            "ready": False,
+            "restartCount": 0,
+            "state": {"waiting": {"reason": reason, "message": message}},
+        }
+        self._set_status(pod, {"phase": "Pending", "containerStatuses": [container]})
 
     def finish(self, job: str, code: int = 0, message: str = "", **result: Any) -> None:
         """Let the Job's first pod end as the stage contract says."""

@@ -53,8 +53,8 @@ class StageStatus(ApiModel):
         ge=0,
         le=9999,
         exclude_if=_is_zero,
-        description="Attempts that count as failed since the start or the last rerun, without "
-        "those that ran out of memory.",
+        description="Attempts that count as failed since the start, the last rerun or the last "
+        "one that came further than the one before, without those that ran out of memory.",
     )
     out_of_memory: int = Field(
         default=0,
@@ -98,6 +98,7 @@ class Attempt(ApiModel):
     reason: Short = Field(description="Why it ended: UserError, OutOfMemory, Evicted, …")
     exit_code: int | None = Field(default=None, ge=0, le=255, description="Of the container.")
     node: Short | None = Field(default=None, description="Where it ran.")
+    step: int | None = Field(default=None, ge=0, description="Optimizer step it had come to.")
     message: Sentence | None = Field(default=None, description="What happened.")
     finished_at: Time | None = Field(default=None, description="When it ended.")
 

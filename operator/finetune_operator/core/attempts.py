@@ -1,10 +1,13 @@
-"""May a stage be tried again, and when? Budgets by kind of failure, counted since the last rerun.
+"""May a stage be tried again, and when? Budgets by kind of failure, since the last rerun.
+
+What goes on in spite of failures is no endless loop: progress renews the budget, except for memory.
 
 What kind of failure it was is decided in failure.py.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
@@ -16,8 +19,8 @@ from finetune_operator.vocabulary import FailureReason
 
 # The same input fails again, and what has been paid for must not be paid twice.
 NEVER_AGAIN = frozenset({FailureReason.USER_ERROR, FailureReason.NON_FINITE_LOSS})
-# The state was saved on request: nothing failed.
-NOT_COUNTED = frozenset({FailureReason.PREEMPTED})
+# Somebody else's doing, and as often as they like: nothing of the run has failed.
+NOT_COUNTED = frozenset({FailureReason.PREEMPTED, FailureReason.DISRUPTED})
 
 # Attempts in all, the first included. A broken node or Hub is worth two more; memory that did not
 # suffice once may have been a neighbour's fault, twice it is the run's own.
@@ -30,13 +33,21 @@ PAUSE_FACTOR = 4.0
 LONGEST_PAUSE = 300.0
 
 
-def counted(entry: StageStatus, reason: FailureReason) -> dict[str, Any]:
+def advanced(attempt: Attempt, former: Sequence[Attempt]) -> bool:
+    """Whether training has come further than in the attempt that failed before this one."""
+    before = next((old for old in reversed(former) if old.stage is attempt.stage), None)
+    if before is None or attempt.step is None:
+        return False
+    return before.step is None or attempt.step > before.step
+
+
+def counted(entry: StageStatus, reason: FailureReason, *, advanced: bool) -> dict[str, Any]:
     """What this failure changes in the stage's counters."""
     if reason is FailureReason.OUT_OF_MEMORY:
         return {"out_of_memory": entry.out_of_memory + 1}
     if reason in NOT_COUNTED:
         return {}
-    return {"failures": entry.failures + 1}
+    return {"failures": 1 if advanced else entry.failures + 1}
 
 
 def may_retry(entry: StageStatus, reason: FailureReason) -> bool:

@@ -40,7 +40,13 @@ from finetune_operator.core.model import (
 from finetune_operator.core.moments import to_text
 from finetune_operator.core.naming import ATTEMPT_LIMIT, job_name
 from finetune_operator.core.pinned import Footing, footing
-from finetune_operator.vocabulary import PHASE_OF_STAGE, Phase, Stage, StageState
+from finetune_operator.vocabulary import (
+    PHASE_OF_STAGE,
+    ConditionType,
+    Phase,
+    Stage,
+    StageState,
+)
 
 _ENDED = (JobState.SUCCEEDED, JobState.FAILED)
 
@@ -117,11 +123,13 @@ def _in_stage(
         status = suspend.suspended(status)
         return _Step(status, suspend.situation(status), _stop(live))
     if own is not None and renewed:
-        return _Step(renewal.begun(status, entry), _waits_for(entry, own), _stop(live))
+        return _Step(
+            renewal.begun(status, entry), _waits_for(observed, entry, own, now), _stop(live)
+        )
     if own is not None:
         return _running(observed, status, own, strays, now)
     if strays:
-        return _Step(status, _waits_for(entry, strays[0]), _stop(strays))
+        return _Step(status, _waits_for(observed, entry, strays[0], now), _stop(strays))
     latest = stages.failed_attempt(status, entry)
     delay = attempts.seconds_until_due(entry, latest, now)
     if latest is not None and delay > 0:
@@ -148,23 +156,44 @@ def _create(
 def _running(
     observed: Observed, status: Status, job: JobRecord, strays: list[JobRecord], now: datetime
 ) -> _Step:
+    if job.state is JobState.WAITING:
+        return _starting(observed, status, job, strays, now)
+    if job.stage is Stage.TRAIN:
+        status = progress.applied(status, observed.report, job)
+    stuck = waiting.stuck(job.stage, observed.waiting.get(job.name), now)
+    status = stages.changed(status, job.stage, message=stuck)
+    situation = _runs(job.stage, job.name, job.state)
+    if stuck:
+        situation = Situation(PHASE_OF_STAGE[job.stage], waiting.STUCK, stuck)
+    return _Step(status, situation, _stop(strays))
+
+
+def _starting(
+    observed: Observed, status: Status, job: JobRecord, strays: list[JobRecord], now: datetime
+) -> _Step:
     wait = observed.waiting.get(job.name)
     if wait is None:
-        if job.stage is Stage.TRAIN:
-            status = progress.applied(status, observed.report, job)
-        status = stages.changed(status, job.stage, message=None)
-        return _Step(status, _runs(job.stage, job.name, job.state), _stop(strays))
-    failure = waiting.given_up(job, wait, now)
+        return _Step(status, _as_before(status, job), _stop(strays))
+    failure = waiting.given_up(observed.resource, job, wait, now)
     if failure is None:
-        message = waiting.describe(job.stage, wait)
+        message = waiting.describe(observed.resource, job.stage, wait)
         status = stages.changed(status, job.stage, message=message)
-        situation = Situation(PHASE_OF_STAGE[job.stage], wait.reason or "Waiting", message)
+        situation = Situation(PHASE_OF_STAGE[job.stage], waiting.reason(wait), message)
         return _Step(status, situation, _stop(strays))
     status = record.failed(status, job, failure, Termination(), now)
     entry = stages.entry_of(status, job.stage)
     ended = entry.state is StageState.FAILED
-    situation = _failed(status, entry) if ended else _waits_for(entry, job)
+    situation = _failed(status, entry) if ended else _waits_for(observed, entry, job, now)
     return _Step(status, situation, _stop([job, *strays]))
+
+
+def _as_before(status: Status, job: JobRecord) -> Situation:
+    """A Job that was not looked into yet: what was told of it may still hold."""
+    phase = PHASE_OF_STAGE[job.stage]
+    ready = next((item for item in status.conditions if item.type == ConditionType.READY), None)
+    if ready is None or status.phase is not phase:
+        return _runs(job.stage, job.name)
+    return Situation(phase, ready.reason, ready.message)
 
 
 def _live(observed: Observed) -> list[JobRecord]:
@@ -178,14 +207,18 @@ def _stop(jobs: list[JobRecord]) -> tuple[Action, ...]:
 def _runs(stage: Stage, job: str, state: JobState = JobState.RUNNING) -> Situation:
     said = {
         JobState.SUSPENDED: f"{stage} is queued: Job {job} is suspended.",
+        JobState.STOPPING: f"{stage} is being stopped: a pod of Job {job} ends.",
         JobState.DELETING: f"{stage} is being stopped: Job {job} was deleted.",
     }
     phase = PHASE_OF_STAGE[stage]
     return Situation(phase, str(phase), said.get(state, f"{stage} runs as Job {job}."))
 
 
-def _waits_for(entry: StageStatus, job: JobRecord) -> Situation:
+def _waits_for(observed: Observed, entry: StageStatus, job: JobRecord, now: datetime) -> Situation:
     phase = PHASE_OF_STAGE[entry.name]
+    stuck = waiting.stuck(entry.name, observed.waiting.get(job.name), now)
+    if stuck:
+        return Situation(phase, waiting.STUCK, stuck)
     return Situation(phase, "Stopping", f"{entry.name} waits until Job {job.name} has stopped.")
 
 

@@ -10,10 +10,13 @@ from collections.abc import Iterator
 from finetune_operator.api.status import StageStatus, Status
 from finetune_operator.core import stages
 from finetune_operator.core.model import Event
+from finetune_operator.core.waiting import STARTING
 from finetune_operator.vocabulary import CONDITION_OF_STAGE, ConditionType, Phase, StageState
 
 NORMAL, WARNING = "Normal", "Warning"
 STARTED, RETRYING, RESUMED = "Started", "Retrying", "Resumed"
+# Reasons of a run that is not at its end and that nothing stands in the way of.
+_UNHINDERED = frozenset({*Phase, RETRYING, "Stopping", STARTING})
 
 
 def between(old: Status, new: Status) -> tuple[Event, ...]:
@@ -35,6 +38,7 @@ def _events(old: Status, new: Status) -> Iterator[Event]:
         yield Event(NORMAL, CONDITION_OF_STAGE[entry.name], text)
     if start:
         yield start
+    yield from _obstacle(old, new)
     if new.phase is Phase.SUSPENDED and old.phase is not Phase.SUSPENDED:
         yield Event(NORMAL, ConditionType.SUSPENDED, new.message or "")
     if ends_now:
@@ -45,10 +49,18 @@ def _events(old: Status, new: Status) -> Iterator[Event]:
 def _failed_attempts(old: Status, new: Status, ends_now: bool) -> Iterator[Event]:
     known = {(attempt.stage, attempt.attempt) for attempt in old.attempts}
     fresh = [entry for entry in new.attempts if (entry.stage, entry.attempt) not in known]
-    if ends_now and new.phase is Phase.FAILED:
+    if ends_now and fresh and fresh[-1].message == new.message:
         fresh = fresh[:-1]  # the run's own event tells of the last attempt
     for attempt in fresh:
         yield Event(WARNING, attempt.reason, attempt.message or "")
+
+
+def _obstacle(old: Status, new: Status) -> Iterator[Event]:
+    if new.phase in (Phase.SUCCEEDED, Phase.FAILED, Phase.SUSPENDED):
+        return
+    reason = _reason(new)
+    if reason != _reason(old) and reason not in _UNHINDERED:
+        yield Event(WARNING, reason, new.message or "")
 
 
 def _start(old: Status, new: Status) -> Event | None:

@@ -5,6 +5,8 @@ Whether the stage is tried again is decided in attempts.py.
 
 from __future__ import annotations
 
+import dataclasses
+import re
 import signal
 from dataclasses import dataclass
 
@@ -22,8 +24,12 @@ _BY_EXIT_CODE = {
     ExitCode.NON_FINITE_LOSS: FailureReason.NON_FINITE_LOSS,
 }
 
-# Reasons of a pod, or of its condition DisruptionTarget, that mean: evicted, not lost.
-_EVICTIONS = {"Evicted", "EvictionByEvictionAPI"}
+# What a node under pressure says: the run may have used too much itself.
+_EVICTED = "Evicted"
+
+# How the Job controller tells which rule of the Job's podFailurePolicy its first bad pod has met.
+_TOLD_EXIT_CODE = re.compile(r"failed with exit code (\d+) matching")
+_TOLD_DISRUPTED = "has condition DisruptionTarget matching"
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +38,19 @@ class Failure:
 
     reason: FailureReason
     message: str
+
+
+def completed(job: JobRecord, left: Termination) -> Termination:
+    """What pods have left, and what the Job tells of a pod that is gone.
+
+    A pod that is drained or preempted is deleted: mostly nobody can read it any more, and what the
+    others have left tells only that a peer went away.
+    """
+    disrupted = left.disrupted or _TOLD_DISRUPTED in job.message
+    code = left.exit_code
+    if left == Termination() and (told := _TOLD_EXIT_CODE.search(job.message)):
+        code = int(told.group(1))
+    return dataclasses.replace(left, exit_code=code, disrupted=disrupted)
 
 
 def explain(job: JobRecord, termination: Termination) -> Failure:
@@ -50,14 +69,18 @@ def deleted(job_name: str, stage: Stage) -> Failure:
 
 def _reason(termination: Termination) -> FailureReason:
     # A code of the contract is the trainer's own word; it knows more than the pod's conditions.
-    if termination.exit_code in _BY_EXIT_CODE:
-        return _BY_EXIT_CODE[termination.exit_code]
+    # Only what it could not help, a peer that went away say, may have its cause in the cluster.
+    told = _BY_EXIT_CODE.get(termination.exit_code or 0)
+    if told is not None and not (told is FailureReason.RETRYABLE and termination.disrupted):
+        return told
     if termination.container_reason == "OOMKilled":
         return FailureReason.OUT_OF_MEMORY
-    if termination.pod_reason in _EVICTIONS:
+    if termination.pod_reason == _EVICTED:
         return FailureReason.EVICTED
-    if termination.pod_reason or termination.exit_code is None:
+    if termination.disrupted:
         return FailureReason.DISRUPTED
+    if termination.pod_reason or termination.exit_code is None:
+        return FailureReason.POD_FAILED
     return FailureReason.CRASHED
 
 
@@ -79,6 +102,13 @@ def _composed(reason: FailureReason, job: JobRecord, left: Termination) -> str:
         case FailureReason.DISRUPTED if left.pod_reason:
             return f"The pod of {stage} was stopped by the cluster ({left.pod_reason}){words}"
         case FailureReason.DISRUPTED:
+            return (
+                f"The pod of {stage} was stopped by the cluster: drained, preempted or lost with "
+                "its node."
+            )
+        case FailureReason.POD_FAILED if left.pod_reason:
+            return f"The pod of {stage} failed ({left.pod_reason}){words}"
+        case FailureReason.POD_FAILED:
             return (
                 f"The pods of Job {job.name} are gone, deleted or lost with their node, before "
                 "they could tell how they ended."

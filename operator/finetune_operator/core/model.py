@@ -41,8 +41,9 @@ class JobState(StrEnum):
     """A Job's life as its conditions tell it."""
 
     SUSPENDED = "Suspended"
-    WAITING = "Waiting"  # no pod is ready
+    WAITING = "Waiting"  # of its pods at least one has not started
     RUNNING = "Running"
+    STOPPING = "Stopping"  # a pod is being stopped, so the attempt will end
     SUCCEEDED = "Succeeded"
     FAILED = "Failed"
     DELETING = "Deleting"
@@ -79,14 +80,19 @@ class Termination:
     container_reason: str = ""  # OOMKilled, Error, ContainerCannotRun, …
     pod_reason: str = ""  # Evicted, DisruptionTarget's reason, …
     pod_message: str = ""
+    disrupted: bool = False  # the cluster has stopped the pod: drained, preempted, node lost
 
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """Why a Job's pods do not run yet: Unschedulable, ImagePullBackOff, …"""
+    """What a Job's pods wait for: to start (Unschedulable, ImagePullBackOff, …), or to stop.
+
+    `since`: when what is waited for began; None: not known.
+    """
 
     reason: str
     message: str
+    since: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,13 +108,13 @@ class Report:
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """The API server refused an action of the last decision, or the name was taken by someone else.
+    """An action of the last decision was refused or failed for long, or its name is taken.
 
     `final`: the same action fails again, so the run has failed. Otherwise it is tried again later
     and the message only tells what the run waits for. `passes`: by itself, and soon.
     """
 
-    reason: str  # NameCollision, Invalid, Denied, …
+    reason: str  # NameCollision, Invalid, Denied, Unavailable, …
     message: str
     final: bool
     passes: bool = False
@@ -118,9 +124,12 @@ class Refusal:
 class Observed:
     """All facts that a decision depends on.
 
-    `jobs` are those owned by this resource (by uid). `terminations` and `waiting` are by Job name;
-    the runtime reads pods only for Jobs that ended and are not recorded in status yet, or that
-    wait. `plan` is the pinned plan that `status.planHash` names, read back from its ConfigMap; None
+    `jobs` are those owned by this resource (by uid); the Job that status says is running is missing
+    only if the API server says that there is none. `stopped` are the names of Jobs that were
+    deleted by a decision, and not by somebody else. `terminations` and `waiting` are by Job name;
+    the runtime reads pods only for Jobs that ended and are not recorded yet, or whose pods are long
+    in starting or stopping: a Job that waits and is missing in `waiting` was not looked into yet.
+    `plan` is the pinned plan that `status.planHash` names, read back from its ConfigMap; None
     before it was pinned, or when the ConfigMap is gone. `claim_lost`: a rerun is asked for, and the
     claim with what was made so far is gone.
     """
@@ -129,6 +138,7 @@ class Observed:
     jobs: tuple[JobRecord, ...] = ()
     terminations: Mapping[str, Termination] = field(default_factory=dict)
     waiting: Mapping[str, Waiting] = field(default_factory=dict)
+    stopped: frozenset[str] = frozenset()
     plan: Plan | None = None
     claim_lost: bool = False
     report: Report | None = None

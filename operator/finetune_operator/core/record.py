@@ -11,7 +11,7 @@ from datetime import datetime
 
 from finetune_operator.api.status import Attempt, StageStatus, Status
 from finetune_operator.core import attempts, results, stages
-from finetune_operator.core.failure import Failure, deleted, explain
+from finetune_operator.core.failure import Failure, completed, deleted, explain
 from finetune_operator.core.model import JobRecord, JobState, Observed, Plan, Termination
 from finetune_operator.core.moments import to_text
 from finetune_operator.core.text import sentence, short
@@ -58,11 +58,13 @@ def failed(
         reason=str(failure.reason),
         exit_code=left.exit_code if left.exit_code in EXIT_CODES else None,
         node=short(left.node),
+        step=_step(status, job.stage),
         message=failure.message,
         finished_at=at,
     )
     entry = stages.entry_of(status, job.stage).model_copy(update={"attempt": job.attempt})
-    entry = entry.model_copy(update=attempts.counted(entry, failure.reason))
+    advanced = attempts.advanced(attempt, status.attempts)
+    entry = entry.model_copy(update=attempts.counted(entry, failure.reason, advanced=advanced))
     again = attempts.may_retry(entry, failure.reason)
     status = stages.changed(
         status,
@@ -99,6 +101,11 @@ def _stage(status: Status, stage: Stage, observed: Observed, plan: Plan, now: da
     return status
 
 
+def _step(status: Status, stage: Stage) -> int | None:
+    """The step that training has come to, in the attempts so far."""
+    return status.progress.step if stage is Stage.TRAIN and status.progress else None
+
+
 def _attempt(status: Status, job: JobRecord, observed: Observed, now: datetime) -> Status:
     entry = stages.entry_of(status, job.stage)
     if entry.attempt != job.attempt or entry.state is not StageState.RUNNING:
@@ -108,16 +115,19 @@ def _attempt(status: Status, job: JobRecord, observed: Observed, now: datetime) 
         case JobState.SUCCEEDED:
             return _succeeded(status, job, left, now)
         case JobState.FAILED:
+            left = completed(job, left)
             failure = explain(job, left)
-            if _stopped_on_purpose(observed, failure):
+            if _stopped_on_purpose(observed, job.name, failure):
                 return status
             return failed(status, job, failure, left, now)
     return status
 
 
-def _stopped_on_purpose(observed: Observed, failure: Failure) -> bool:
-    # A suspended run's pods end in whatever way; only what no attempt can mend is a failure.
-    return bool(observed.resource.spec.suspend) and failure.reason not in attempts.NEVER_AGAIN
+def _stopped_on_purpose(observed: Observed, job: str, failure: Failure) -> bool:
+    # The pods of a Job that was told to stop end in whatever way; only what no attempt can mend is
+    # a failure.
+    stopped = bool(observed.resource.spec.suspend) or job in observed.stopped
+    return stopped and failure.reason not in attempts.NEVER_AGAIN
 
 
 def _vanished(
@@ -126,6 +136,8 @@ def _vanished(
     if observed.resource.spec.suspend:
         return status
     name = entry.job or ""
+    if name in observed.stopped:
+        return stages.changed(status, entry.name, state=StageState.PENDING, message=None)
     gone = JobRecord(
         name=name,
         uid="",

@@ -6,7 +6,11 @@ The server's own sentence is kept: it names the field, the quota or the right th
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
+
+# A webhook that gives no code is answered with 400, a ValidatingAdmissionPolicy with 422.
+_BY_POLICY = re.compile(r"admission webhook .* denied|ValidatingAdmissionPolicy .* denied", re.S)
 
 
 class ApiError(Exception):
@@ -57,13 +61,14 @@ def from_answer(status: int, body: bytes, retry_after: str | None = None) -> Api
     if status == 409:
         kind = AlreadyExists if reason == "AlreadyExists" else Conflict
         return kind(message, status=status, reason=reason)
-    # 401: a token that has just expired is read again before the next try.
-    if status in (401, 408, 429, 500, 502, 503, 504):
+    # 401: a token that has just expired is read again before the next try. 410: so did a list's
+    # token; the list is made again from its start.
+    if status in (401, 408, 410, 429, 500, 502, 503, 504):
         seconds = retry_after or (document.get("details") or {}).get("retryAfterSeconds")
         return Transient(message, status=status, reason=reason, retry_after=_seconds(seconds))
-    if status == 403:
+    if status == 403 or _BY_POLICY.search(message):
         return Denied(message, status=status, reason=reason)
-    if status in (404, 410):
+    if status == 404:
         return NotFound(message, status=status, reason=reason)
     return Invalid(message, status=status, reason=reason)
 

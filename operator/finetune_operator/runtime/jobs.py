@@ -75,12 +75,22 @@ def _state(job: Json) -> tuple[JobState, str, str]:
         return JobState.DELETING, "", ""
     if "Suspended" in conditions or job["spec"].get("suspend"):
         return JobState.SUSPENDED, "", ""
-    # Pods that ended already have run: a Job on its way to Complete does not wait again.
-    counted = any(status.get(count) for count in ("ready", "succeeded", "failed", "terminating"))
+    # An attempt needs all of its pods: one that is being stopped has ended it.
+    if "FailureTarget" in conditions or status.get("terminating"):
+        return JobState.STOPPING, "", ""
+    waits = _started(status) < job["spec"].get("parallelism", 1)
+    return JobState.WAITING if waits else JobState.RUNNING, "", ""
+
+
+def _started(status: Json) -> int:
+    """Pods that run or have run: a Job on its way to Complete does not wait again."""
     uncounted = status.get("uncountedTerminatedPods") or {}
-    if counted or uncounted.get("succeeded") or uncounted.get("failed"):
-        return JobState.RUNNING, "", ""
-    return JobState.WAITING, "", ""
+    return sum(
+        [
+            *(status.get(count) or 0 for count in ("ready", "succeeded", "failed")),
+            *(len(uncounted.get(count) or ()) for count in ("succeeded", "failed")),
+        ]
+    )
 
 
 def _completion_time(status: Json) -> str | None:

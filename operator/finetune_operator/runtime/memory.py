@@ -6,8 +6,31 @@ Nothing here is needed for a right decision: after a restart it is read or measu
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
-from finetune_operator.core.model import Plan, Termination
+from finetune_operator.core.model import Event, JobState, Plan, Termination, Waiting
+
+Json = dict[str, Any]
+
+
+@dataclass(slots=True)
+class Look:
+    """What was found in the pods of a Job that is long in starting or stopping."""
+
+    begun: float
+    at: float | None = None
+    found: Waiting | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Untold:
+    """A write of status that was answered with a conflict, and the events that tell of it.
+
+    Perhaps it was made: the answer to it may have been lost, and the conflict is with itself.
+    """
+
+    status: Json
+    events: tuple[Event, ...]
 
 
 @dataclass(slots=True)
@@ -16,8 +39,11 @@ class Memory:
 
     plans: dict[str, Plan] = field(default_factory=dict)  # by hash
     terminations: dict[str, Termination] = field(default_factory=dict)  # by uid of the Job
-    waiting_since: dict[str, float] = field(default_factory=dict)  # by uid of the Job
+    looks: dict[tuple[str, JobState], Look] = field(default_factory=dict)  # by uid of the Job
+    stopped: set[str] = field(default_factory=set)  # names of Jobs that we have deleted
+    failing_since: float | None = None  # the first of the calls that have failed in a row
     written_at: float | None = None
+    untold: Untold | None = None
 
 
 class Memories:

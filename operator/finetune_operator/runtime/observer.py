@@ -6,23 +6,28 @@ What follows from the facts is core's matter.
 from __future__ import annotations
 
 import asyncio
+import math
 
 from finetune_operator.api.resource import FineTuneJob
 from finetune_operator.build.plan import plan_of
+from finetune_operator.core import stages
 from finetune_operator.core.model import JobRecord, JobState, Observed, Plan, Termination, Waiting
-from finetune_operator.core.naming import plan_name
+from finetune_operator.core.naming import claim_of, plan_name
+from finetune_operator.core.status import FINAL
 from finetune_operator.kube.client import Client
 from finetune_operator.kube.errors import NotFound
-from finetune_operator.kube.resources import CLAIMS, CONFIG_MAPS
-from finetune_operator.runtime.memory import Memory
+from finetune_operator.kube.resources import CLAIMS, CONFIG_MAPS, JOBS
+from finetune_operator.runtime.jobs import project
+from finetune_operator.runtime.memory import Look, Memory
+from finetune_operator.runtime.patience import until_look
 from finetune_operator.runtime.pods import Pods
 from finetune_operator.runtime.reports import Reports
 from finetune_operator.runtime.store import Store
 from finetune_operator.vocabulary import StageState
 
-# A pod on an idle node with the image present starts within this.
-PATIENCE = 3.0
-WAITING_EVERY = 10.0
+# A Job that no watch tells of has to be asked for.
+UNSEEN_EVERY = 10.0
+_LOOKED_INTO = (JobState.WAITING, JobState.STOPPING, JobState.DELETING)
 
 
 class Observer:
@@ -37,22 +42,49 @@ class Observer:
     async def observe(self, resource: FineTuneJob, memory: Memory) -> tuple[Observed, float | None]:
         """The facts, and when they should be looked at again though no watch will tell."""
         jobs = self._store.jobs_of(resource.metadata.namespace, resource.metadata.uid)
+        unseen = await self._unseen(resource, jobs)
+        jobs += unseen
         waiting, again = await self._waiting(resource, jobs, memory)
         observed = Observed(
             resource=resource,
             jobs=jobs,
             terminations=await self._terminations(resource, jobs, memory),
             waiting=waiting,
+            stopped=frozenset(memory.stopped),
             plan=await self._plan(resource, memory),
             claim_lost=await self._claim_lost(resource),
             report=self._reports.get(resource.metadata.uid),
         )
+        if unseen:
+            again = min(again or UNSEEN_EVERY, UNSEEN_EVERY)
         return observed, again
+
+    async def _unseen(
+        self, resource: FineTuneJob, jobs: tuple[JobRecord, ...]
+    ) -> tuple[JobRecord, ...]:
+        """The Job that status says is running, if it is there though the watch has not told.
+
+        The watch of Jobs may be behind that of runs, or somebody has taken our label off it: taken
+        for deleted, it would be replaced, and killed when it shows up.
+        """
+        entry = stages.current(resource.status)
+        if entry is None or entry.state is not StageState.RUNNING or entry.job is None:
+            return ()
+        if any(job.name == entry.job for job in jobs):
+            return ()
+        try:
+            found = await self._client.get(JOBS, resource.metadata.namespace, entry.job)
+        except NotFound:
+            return ()
+        record = project(found)
+        ours = record is not None and record.owner_uid == resource.metadata.uid
+        return (record,) if record is not None and ours else ()
 
     async def _plan(self, resource: FineTuneJob, memory: Memory) -> Plan | None:
         pinned = resource.status.plan_hash
-        if pinned is None:
-            return next(iter(memory.plans.values()), None)
+        if pinned is None or _rests(resource):
+            memory.plans = {}
+            return None
         if pinned not in memory.plans:
             name = plan_name(resource.metadata.name, pinned)
             try:
@@ -92,20 +124,40 @@ class Observer:
         self, resource: FineTuneJob, jobs: tuple[JobRecord, ...], memory: Memory
     ) -> tuple[dict[str, Waiting], float | None]:
         now = asyncio.get_running_loop().time()
-        stuck = [job for job in jobs if job.state == JobState.WAITING]
-        memory.waiting_since = {job.uid: memory.waiting_since.get(job.uid, now) for job in stuck}
+        slow = [job for job in jobs if job.state in _LOOKED_INTO]
+        memory.looks = {_case(job): memory.looks.get(_case(job)) or Look(now) for job in slow}
         found: dict[str, Waiting] = {}
         again: float | None = None
-        for job in stuck:
-            waited = now - memory.waiting_since[job.uid]
-            if waited < PATIENCE:
-                again = PATIENCE - waited
-                continue
-            again = WAITING_EVERY
-            reason = await self._pods.waiting(resource.metadata.namespace, job)
-            if reason is not None:
-                found[job.name] = reason
+        for job in slow:
+            look = memory.looks[_case(job)]
+            if _due_in(look, now) <= 0:
+                look.found, look.at = await self._look_into(resource, job), now
+            if look.found is not None:
+                found[job.name] = look.found
+            again = min(again or math.inf, _due_in(look, now))
         return found, again
+
+    async def _look_into(self, resource: FineTuneJob, job: JobRecord) -> Waiting | None:
+        namespace, name = resource.metadata.namespace, resource.metadata.name
+        if job.state is JobState.WAITING:
+            claim = claim_of(name, resource.spec.storage.claim_name)
+            return await self._pods.starting(namespace, job, claim)
+        return await self._pods.stopping(namespace, job)
+
+
+def _rests(resource: FineTuneJob) -> bool:
+    """Whether the run has ended and nothing new is asked for: then the plan is not needed."""
+    token = resource.spec.rerun_token
+    return resource.status.phase in FINAL and token in (None, resource.status.rerun_token)
+
+
+def _case(job: JobRecord) -> tuple[str, JobState]:
+    return job.uid, job.state
+
+
+def _due_in(look: Look, now: float) -> float:
+    since_last = None if look.at is None else now - look.at
+    return until_look(now - look.begun, since_last)
 
 
 def _recorded(resource: FineTuneJob, job: JobRecord) -> bool:

@@ -24,8 +24,9 @@ from finetune_operator.core.model import (
     Decision,
     DeleteJob,
     Observed,
+    Refusal,
 )
-from finetune_operator.core.naming import job_name
+from finetune_operator.core.naming import job_name, plan_name
 from finetune_operator.core.text import sentence
 from finetune_operator.kube.errors import ApiError, Conflict, Transient
 from finetune_operator.runtime.actions import Actions, Refused
@@ -53,6 +54,11 @@ class Outcome:
 REFUSED_EVERY = 15.0
 # What is on its way out is gone within seconds most of the time.
 PASSING_EVERY = 2.0
+# What passes by itself within this is not worth a word.
+PASSES_WITHIN = 10.0
+
+
+_VERBS: dict[type[Action], str] = {DeleteJob: "deleted", CheckClaim: "checked"}
 
 
 class Reconciler:
@@ -117,9 +123,17 @@ class Reconciler:
         try:
             for action in decision.actions:
                 await self._carry_out(action, resource, memory)
+            memory.failing_since = None
         except Refused as refused:
-            decision, refusal = self._after_refusal(observed, refused)
-            again = _earliest(again, refusal)
+            memory.failing_since = None
+            decision, later = self._after_refusal(observed, refused.refusal)
+            again = _earliest(again, later)
+        except ApiError as error:
+            if isinstance(error, Conflict) or not _lasts(memory):
+                raise
+            refusal = Refusal("Unavailable", _trouble(resource, action, error), final=False)
+            decision, later = self._after_refusal(observed, refusal)
+            again = _earliest(again, later)
         if resource.metadata.deletion_timestamp is not None:
             return again
         outcome = Outcome(resource, entry, decision)
@@ -134,6 +148,8 @@ class Reconciler:
         await self._actions.carry_out(action, resource)
         if isinstance(action, CreatePlan):
             memory.plans = {action.plan.hash: action.plan}
+        if isinstance(action, DeleteJob):
+            memory.stopped.add(action.name)
         log.info(
             "%s/%s: %s",
             resource.metadata.namespace,
@@ -141,12 +157,13 @@ class Reconciler:
             _said(action, resource.metadata.name),
         )
 
-    def _after_refusal(self, observed: Observed, refused: Refused) -> tuple[Decision, float | None]:
+    def _after_refusal(self, observed: Observed, refusal: Refusal) -> tuple[Decision, float | None]:
         """What follows when an action was refused: only a status, nothing more is tried now."""
-        metadata, refusal = observed.resource.metadata, refused.refusal
+        metadata = observed.resource.metadata
         log.warning("%s/%s: %s", metadata.namespace, metadata.name, sentence(refusal.message))
-        jobs = self._store.jobs_of(metadata.namespace, metadata.uid)
-        facts = dataclasses.replace(observed, jobs=jobs, refusal=refusal)
+        jobs = {job.name: job for job in observed.jobs}
+        jobs |= {j.name: j for j in self._store.jobs_of(metadata.namespace, metadata.uid)}
+        facts = dataclasses.replace(observed, jobs=tuple(jobs.values()), refusal=refusal)
         decision = self._decide(facts, datetime.now(UTC))
         if refusal.final:
             return decision, None
@@ -174,23 +191,34 @@ class Reconciler:
             log.warning("%s/%s: %s; again in %.1f s", *key, sentence(error), delay)
 
 
-async def work_in_parallel(reconciler: Reconciler, workers: int) -> None:
-    """Run the workers until cancelled."""
-    async with asyncio.TaskGroup() as group:
-        for number in range(workers):
-            group.create_task(reconciler.work(), name=f"worker {number}")
+def _lasts(memory: Memory) -> bool:
+    """Whether calls for this run have failed for so long that a person should know."""
+    now = asyncio.get_running_loop().time()
+    if memory.failing_since is None:
+        memory.failing_since = now
+    return now - memory.failing_since >= PASSES_WITHIN
+
+
+def _trouble(resource: FineTuneJob, action: Action, error: ApiError) -> str:
+    verb = _VERBS.get(type(action), "created")
+    what = _object(action, resource.metadata.name)
+    return f"{what} cannot be {verb} now, it is tried again: {error.message}"
 
 
 def _said(action: Action, run: str) -> str:
+    return f"{_VERBS.get(type(action), 'created')} {_object(action, run)}"
+
+
+def _object(action: Action, run: str) -> str:
     if isinstance(action, CreateJob):
-        return f"created Job {job_name(run, action.stage, action.attempt)}"
+        return f"Job {job_name(run, action.stage, action.attempt)}"
     if isinstance(action, DeleteJob):
-        return f"deleted Job {action.name}"
+        return f"Job {action.name}"
     if isinstance(action, CheckClaim):
-        return f"checked claim {action.name}"
+        return f"claim {action.name}"
     if isinstance(action, CreatePlan):
-        return f"pinned plan {action.plan.hash}"
-    return f"created {type(action).__name__.removeprefix('Create').lower()}"
+        return f"ConfigMap {plan_name(run, action.plan.hash)}"
+    return f"{type(action).__name__.removeprefix('Create')} of {run}"
 
 
 def _earliest(first: float | None, second: float | None) -> float | None:

@@ -12,12 +12,12 @@ from typing import Any
 
 from finetune_operator.api.resource import FineTuneJob
 from finetune_operator.api.status import Status
-from finetune_operator.core.model import Decision
+from finetune_operator.core.model import Decision, Event
 from finetune_operator.kube.client import Client
-from finetune_operator.kube.errors import AlreadyExists, ApiError
+from finetune_operator.kube.errors import AlreadyExists, ApiError, Conflict
 from finetune_operator.runtime import events
 from finetune_operator.runtime.kinds import FINETUNEJOBS
-from finetune_operator.runtime.memory import Memory
+from finetune_operator.runtime.memory import Memory, Untold
 from finetune_operator.runtime.merge import merge_patch
 from finetune_operator.runtime.store import RunEntry, Store
 from finetune_operator.runtime.throttle import delay_of_write
@@ -42,6 +42,9 @@ class StatusWriter:
         The write holds only for the version that was decided on: Conflict if it is not the latest.
         """
         old, new = entry.status(), as_json(decision.status)
+        untold, memory.untold = memory.untold, None
+        if untold is not None and untold.status == old:
+            await self._tell(resource, untold.events, entry.version)
         patch = merge_patch(old, new)
         if not patch:
             return False, None
@@ -52,15 +55,21 @@ class StatusWriter:
             return False, delay
         about = resource.metadata
         body = {"metadata": {"resourceVersion": str(entry.version)}, "status": patch}
-        answer = await self._client.patch_status(FINETUNEJOBS, about.namespace, about.name, body)
+        try:
+            answer = await self._client.patch_status(
+                FINETUNEJOBS, about.namespace, about.name, body
+            )
+        except Conflict:
+            memory.untold = Untold(new, decision.events)
+            raise
         memory.written_at = now
         self._store.put_run(answer)
-        await self._tell(resource, decision, int(answer["metadata"]["resourceVersion"]))
+        await self._tell(resource, decision.events, int(answer["metadata"]["resourceVersion"]))
         return True, None
 
-    async def _tell(self, resource: FineTuneJob, decision: Decision, version: int) -> None:
+    async def _tell(self, resource: FineTuneJob, told: tuple[Event, ...], version: int) -> None:
         about = resource.metadata
-        for index, event in enumerate(decision.events):
+        for index, event in enumerate(told):
             manifest = events.manifest(
                 event, about=about, version=version, index=index, now=datetime.now(UTC)
             )

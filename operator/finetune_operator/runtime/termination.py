@@ -49,6 +49,7 @@ def _left_by(pod: Json) -> Termination:
         container_reason=terminated.get("reason", ""),
         pod_reason=status.get("reason") or disrupted.get("reason") or "",
         pod_message=words,
+        disrupted=bool(disrupted),
     )
 
 

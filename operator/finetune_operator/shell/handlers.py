@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
+from collections.abc import Sequence
 from typing import Any
 
 import kopf
@@ -11,10 +11,13 @@ from finetune_operator.kube.auth import Credentials
 from finetune_operator.kube.resources import JOBS
 from finetune_operator.runtime.engine import Engine, Unhealthy
 from finetune_operator.runtime.kinds import FINETUNEJOBS
+from finetune_operator.shell import watches
 from finetune_operator.shell.login import connection
 
 
-def registry(engine: Engine, credentials: Credentials) -> kopf.OperatorRegistry:
+def registry(
+    engine: Engine, credentials: Credentials, namespaces: Sequence[str]
+) -> kopf.OperatorRegistry:
     """The handlers of one operator."""
     made = kopf.OperatorRegistry()
     runs = (FINETUNEJOBS.group, FINETUNEJOBS.version, FINETUNEJOBS.plural)
@@ -33,10 +36,12 @@ def registry(engine: Engine, credentials: Credentials) -> kopf.OperatorRegistry:
     async def login(**_: Any) -> kopf.ConnectionInfo:
         return await connection(credentials)
 
-    @kopf.on.probe(registry=made, id="health")
+    # Permanent: an error is answered at once; kopf would hold the answer back and try again.
+    @kopf.on.probe(registry=made, id="health", errors=kopf.ErrorsMode.PERMANENT)
     async def health(**_: Any) -> str:
         engine.check()
-        _check_watches()
+        for what in watches.missing(namespaces):
+            raise Unhealthy(f"{what} is not watched")
         return "ok"
 
     # kopf waits for tasks that were not stopped.
@@ -45,11 +50,3 @@ def registry(engine: Engine, credentials: Credentials) -> kopf.OperatorRegistry:
         await engine.stop()
 
     return made
-
-
-def _check_watches() -> None:
-    """Unhealthy unless both kinds are watched; kopf names its tasks after them."""
-    names = [task.get_name() for task in asyncio.all_tasks() if not task.done()]
-    for plural in (FINETUNEJOBS.plural, JOBS.plural):
-        if not any(name.startswith(f"watcher for {plural}.") for name in names):
-            raise Unhealthy(f"{plural} are not watched")

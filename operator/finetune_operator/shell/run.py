@@ -7,7 +7,9 @@ import contextlib
 import gc
 import logging
 import tempfile
+from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import TypeVar
 from urllib.parse import urlsplit
 
 import kopf
@@ -16,15 +18,18 @@ from finetune_operator.config import Config
 from finetune_operator.core.model import Settings
 from finetune_operator.kube import auth
 from finetune_operator.kube.client import Client
-from finetune_operator.kube.errors import ApiError, Denied, NotFound
+from finetune_operator.kube.errors import ApiError, Denied, NotFound, Transient
 from finetune_operator.runtime import certificate, serving
 from finetune_operator.runtime.certificate import Certificate
 from finetune_operator.runtime.engine import Engine
-from finetune_operator.shell import handlers
+from finetune_operator.shell import handlers, watches
 from finetune_operator.shell import settings as kopf_settings
 from finetune_operator.vocabulary import MANAGER
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+FIRST_DELAY, LONGEST_DELAY = 1.0, 15.0
 
 
 class StartError(Exception):
@@ -70,8 +75,16 @@ async def _run(
             config.trainer_image,
             url or "off",
         )
-        await kopf.operator(
-            registry=handlers.registry(engine, credentials),
+        await _watch(config, handlers.registry(engine, credentials, config.namespaces))
+    finally:
+        await engine.stop()
+
+
+async def _watch(config: Config, registry: kopf.OperatorRegistry) -> None:
+    """Let kopf watch until a signal comes. WatchDied if it does not do so any more."""
+    listening = asyncio.create_task(
+        kopf.operator(
+            registry=registry,
             settings=kopf_settings.make(),
             clusterwide=not config.namespaces,
             namespaces=config.namespaces,
@@ -79,13 +92,21 @@ async def _run(
                 f"http://0.0.0.0:{config.health_port}/healthz" if config.health_port else None
             ),
         )
-    finally:
-        await engine.stop()
+    )
+    guard = asyncio.create_task(watches.until_one_dies(config.namespaces))
+    await asyncio.wait((listening, guard), return_when=asyncio.FIRST_COMPLETED)
+    if listening.done():
+        guard.cancel()
+        return listening.result()
+    # Not by kopf's stop_flag: it would be waited for five seconds at every end.
+    listening.cancel()
+    await asyncio.wait((listening,))
+    raise watches.WatchDied(f"{guard.result()} is not watched any more: the log says why.")
 
 
 async def _start(engine: Engine) -> None:
     try:
-        await engine.start()
+        await _patiently(engine.start)
     except NotFound as error:
         raise StartError(
             "The cluster does not know FineTuneJobs: run kubectl apply -f crds/finetunejobs.yaml"
@@ -96,6 +117,18 @@ async def _start(engine: Engine) -> None:
         ) from error
     except ApiError as error:
         raise StartError(f"The first list failed: {error.message}") from error
+
+
+async def _patiently(call: Callable[[], Awaitable[T]]) -> T:
+    """What the call returns once the API server answers: who ends is started ever more seldom."""
+    delay = FIRST_DELAY
+    while True:
+        try:
+            return await call()
+        except Transient as error:
+            log.warning("Cannot start yet, again in %.0f s: %s", delay, error)
+            await asyncio.sleep(delay)
+            delay = min(LONGEST_DELAY, 2 * delay)
 
 
 def _progress_url(config: Config, namespace: str | None) -> str | None:
@@ -114,7 +147,9 @@ async def _certificate(
     if namespace is None:
         return serving.from_directory(config.tls_directory, hosts)
     try:
-        return await serving.from_secret(client, namespace, config.tls_directory, hosts)
+        return await _patiently(
+            lambda: serving.from_secret(client, namespace, config.tls_directory, hosts)
+        )
     except Denied as error:
         raise StartError(
             f"Secret {serving.SECRET} cannot be made: {error.message}. The right is in "

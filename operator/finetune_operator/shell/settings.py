@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Iterator
 from typing import Any
 
 import kopf
@@ -46,6 +48,14 @@ class NoProgress(kopf.ProgressStorage):
         return None
 
 
+class Backoffs:
+    """Seconds between the tries of a call; a watch that gives up is never started again."""
+
+    def __iter__(self) -> Iterator[float]:
+        yield from (0.2, 0.5, 1.0, 2.0, 5.0)
+        yield from itertools.repeat(10.0)
+
+
 def make() -> kopf.OperatorSettings:
     """Settings for an operator that only listens."""
     settings = kopf.OperatorSettings()
@@ -61,7 +71,7 @@ def make() -> kopf.OperatorSettings:
     settings.watching.server_timeout = 300
     settings.watching.connect_timeout = 10
     settings.networking.request_timeout = 30
-    settings.networking.error_backoffs = (0.2, 0.5, 1, 2, 5, 10)
+    settings.networking.error_backoffs = Backoffs()
     # A worker a changed object, gone soon after: the work itself waits in our own queue.
     settings.queueing.idle_timeout = 1.0
     settings.queueing.exit_timeout = 0.5

@@ -53,6 +53,7 @@ class World:
         self.plans: dict[str, Plan] = {}
         self.claims = self.services = 0
         self.claim_lost = False
+        self.stopped: set[str] = set()
         self.terminations: dict[str, Termination] = {}
         self.waiting: dict[str, Waiting] = {}
         self.report: Report | None = None
@@ -111,6 +112,7 @@ class World:
             jobs=tuple(self.jobs.values()),
             terminations=self.terminations,
             waiting=self.waiting,
+            stopped=frozenset(self.stopped),
             plan=self.plans.get(self.status.plan_hash or ""),
             claim_lost=self.claim_lost,
             report=self.report,
@@ -166,6 +168,7 @@ class World:
             case CreateJob(stage, attempt, plan):
                 self._create(stage, attempt, plan)
             case DeleteJob(name, uid):
+                self.stopped.add(name)
                 if name in self.jobs and self.jobs[name].uid == uid:
                     assert self.jobs[name].state is not JobState.DELETING, f"{name} deleted twice"
                     self.become(name, JobState.DELETING)

@@ -69,6 +69,7 @@ FULL_STATUS = Status(
             reason="OutOfMemory",
             exit_code=12,
             node="node-1",
+            step=84,
             message="Out of memory",
             finished_at=_NOW,
         )

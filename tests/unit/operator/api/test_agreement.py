@@ -31,12 +31,12 @@ def test_a_bad_spec_is_refused_with_its_rule(case: Case) -> None:
         assert rule in offline.rule_errors(case.job)
 
 
-@pytest.mark.parametrize("case", bounds.bad(), ids=str)
+@pytest.mark.parametrize("case", list(bounds.bad()), ids=str)
 def test_pydantic_refuses_what_the_schema_does_not_hold(case: Case) -> None:
     assert offline.schema_errors(case.job["spec"])
 
 
-@pytest.mark.parametrize("case", bounds.edges(), ids=str)
+@pytest.mark.parametrize("case", list(bounds.edges()), ids=str)
 def test_the_edge_of_a_bound_is_accepted(case: Case) -> None:
     assert offline.refusals(case.job) == []
 

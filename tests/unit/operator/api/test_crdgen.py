@@ -63,7 +63,7 @@ def _fields(prefix: str = "") -> Iterator[Any]:
             yield pytest.param(node, id=path)
 
 
-@pytest.mark.parametrize("node", _fields())
+@pytest.mark.parametrize("node", list(_fields()))
 def test_every_field_is_bounded_and_no_float(node: dict[str, Any]) -> None:
     match node.get("type", "int-or-string"):
         case "string":
@@ -86,7 +86,7 @@ def test_every_field_is_bounded_and_no_float(node: dict[str, Any]) -> None:
             assert kind in ("integer", "boolean")
 
 
-@pytest.mark.parametrize("node", _fields("spec"))
+@pytest.mark.parametrize("node", list(_fields("spec")))
 def test_every_field_that_a_user_writes_is_described(node: dict[str, Any]) -> None:
     assert "description" in node or node["type"] == "string", "only a list's strings may go without"
 

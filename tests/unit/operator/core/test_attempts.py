@@ -21,7 +21,7 @@ def attempt(reason: FailureReason) -> Attempt:
 COUNTED = [
     FailureReason.RETRYABLE,
     FailureReason.EVICTED,
-    FailureReason.DISRUPTED,
+    FailureReason.POD_FAILED,
     FailureReason.IMAGE_PULL,
     FailureReason.JOB_DELETED,
     FailureReason.CRASHED,
@@ -44,20 +44,47 @@ def test_memory_is_given_two_attempts() -> None:
     assert not attempts.may_retry(entry(out_of_memory=2), FailureReason.OUT_OF_MEMORY)
 
 
-@pytest.mark.parametrize("reason", [FailureReason.PREEMPTED])
-def test_what_saved_its_state_is_tried_again_until_names_run_out(reason: FailureReason) -> None:
-    assert attempts.counted(entry(), reason) == {}
+@pytest.mark.parametrize("reason", [FailureReason.PREEMPTED, FailureReason.DISRUPTED])
+def test_what_the_cluster_stops_is_tried_again_until_names_run_out(reason: FailureReason) -> None:
+    assert attempts.counted(entry(), reason, advanced=False) == {}
     assert attempts.may_retry(entry(attempt=ATTEMPT_LIMIT - 1, failures=2), reason)
     assert not attempts.may_retry(entry(attempt=ATTEMPT_LIMIT), reason)
 
 
 @pytest.mark.parametrize("reason", COUNTED)
 def test_failures_are_counted(reason: FailureReason) -> None:
-    assert attempts.counted(entry(failures=1), reason) == {"failures": 2}
+    assert attempts.counted(entry(failures=1), reason, advanced=False) == {"failures": 2}
+
+
+@pytest.mark.parametrize("reason", COUNTED)
+def test_progress_renews_the_budget(reason: FailureReason) -> None:
+    assert attempts.counted(entry(failures=2), reason, advanced=True) == {"failures": 1}
+
+
+@pytest.mark.parametrize(
+    ("before", "step", "expected"),
+    [
+        ([], 40, False),
+        ([None], 40, True),
+        ([20], 40, True),
+        ([20], 20, False),
+        ([20], 10, False),
+        ([20], None, False),
+        ([90, 20], 40, True),
+    ],
+)
+def test_progress_is_a_step_that_the_attempt_before_did_not_reach(
+    before: list[int | None], step: int | None, expected: bool
+) -> None:
+    former = [
+        attempt(FailureReason.CRASHED).model_copy(update={"step": reached}) for reached in before
+    ]
+    latest = attempt(FailureReason.CRASHED).model_copy(update={"step": step})
+    assert attempts.advanced(latest, former) is expected
 
 
 def test_memory_has_a_budget_of_its_own() -> None:
-    changed = attempts.counted(entry(failures=2), FailureReason.OUT_OF_MEMORY)
+    changed = attempts.counted(entry(failures=2), FailureReason.OUT_OF_MEMORY, advanced=True)
     assert changed == {"out_of_memory": 1}
 
 

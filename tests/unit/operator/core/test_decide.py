@@ -18,7 +18,9 @@ from finetune_operator.core.model import (
     Settings,
     Waiting,
 )
+from finetune_operator.core.moments import to_text
 from finetune_operator.core.naming import ATTEMPT_LIMIT
+from finetune_operator.core.waiting import STARTING, STOPPING
 from finetune_operator.vocabulary import Phase, Stage, StageState
 from unit.operator.builders import plan, resource
 from unit.operator.world import World
@@ -217,9 +219,56 @@ def test_a_wait_is_told_and_ends() -> None:
     assert world.stage("train").message is None
 
 
+def test_what_was_told_stays_until_the_pods_are_looked_into_again() -> None:
+    world = in_training()
+    world.waiting["demo-train-1"] = Waiting("Unschedulable", "0/1 nodes: no nvidia.com/gpu.")
+    world.settle()
+    before = world.status
+    world.waiting.clear()
+    world.settle()
+    assert world.status == before
+
+
+def test_a_pod_that_starts_does_not_run_yet() -> None:
+    world = in_training()
+    world.waiting["demo-train-1"] = Waiting(STARTING, "")
+    world.settle()
+    assert world.status.message is not None
+    assert world.status.message.startswith("train waits for its pod to start")
+
+
+@pytest.mark.parametrize("state", [JobState.STOPPING, JobState.DELETING])
+def test_a_pod_that_is_lost_with_its_node_is_told_and_nothing_else_starts(state: JobState) -> None:
+    world = in_training()
+    world.become("demo-train-1", state)
+    world.settle()
+    assert str(world.status.message).startswith("train is being stopped: ")
+    world.waiting["demo-train-1"] = Waiting(STOPPING, "pod x on node n", to_text(world.now))
+    world.settle()
+    assert str(world.status.message).startswith("train is being stopped: ")
+    world.seconds += 61
+    world.settle()
+    assert world.condition("Ready")[1] == "PodStuck"
+    assert "pod x on node n does not stop" in str(world.status.message)
+    assert names(world) == ["demo-prepare-1", "demo-train-1"]
+
+
+def test_a_resumed_run_tells_of_the_lost_pod_that_it_waits_for() -> None:
+    world = in_training()
+    world.edit(suspend=True)
+    world.settle()
+    world.edit(suspend=False)
+    world.waiting["demo-train-1"] = Waiting(STOPPING, "pod x on node n", to_text(world.now))
+    world.seconds += 61
+    world.settle()
+    assert "pod x on node n does not stop" in str(world.status.message)
+
+
 def test_an_image_that_cannot_be_pulled_is_given_up_in_the_end() -> None:
     world = running()
-    world.waiting["demo-prepare-1"] = Waiting("ImagePullBackOff", 'Back-off pulling "nope:1"')
+    world.waiting["demo-prepare-1"] = Waiting(
+        "ImagePullBackOff", 'Back-off pulling "nope:1"', since=to_text(world.now)
+    )
     world.settle()
     assert world.live()
     world.seconds = 301

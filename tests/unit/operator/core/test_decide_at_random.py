@@ -15,6 +15,8 @@ from finetune_operator.core.model import (
     Refusal,
     Waiting,
 )
+from finetune_operator.core.moments import to_text
+from finetune_operator.core.waiting import STOPPING
 from finetune_operator.vocabulary import Phase
 from unit.operator.world import World
 
@@ -44,14 +46,20 @@ def be_asked_to_go(world: World, chance: Chance) -> None:
         world.become(job.name, JobState.DELETING)
 
 
+def lose_a_pod(world: World, chance: Chance) -> None:
+    for job in world.live():
+        if job.state is not JobState.DELETING:
+            world.become(job.name, JobState.STOPPING)
+
+
 def go(world: World, chance: Chance) -> None:
     world.gone()
 
 
 def wait(world: World, chance: Chance) -> None:
     for job in world.live():
-        reason = chance.choice(["Unschedulable", "ErrImagePull", "InvalidImageName"])
-        world.waiting[job.name] = Waiting(reason, "Said.")
+        reason = chance.choice(["Unschedulable", "ErrImagePull", "InvalidImageName", STOPPING])
+        world.waiting[job.name] = Waiting(reason, "Said.", to_text(world.now))
 
 
 def run(world: World, chance: Chance) -> None:
@@ -116,7 +124,7 @@ def stoppable(world: World) -> bool:
 
 
 EVERYTHING: list[Callable[[World, Chance], None]] = [
-    *[end_well] * 4, *[end_badly] * 3, be_deleted, be_asked_to_go, *[go] * 3, wait, run,
+    *[end_well] * 4, *[end_badly] * 3, be_deleted, be_asked_to_go, lose_a_pod, *[go] * 3, wait, run,
     *[let_time_pass] * 3, suspend, rerun, replan, move, begin, change_stages, lose_the_plan,
     lose_the_claim, refuse, allow, *[die] * 4,
 ]  # fmt: skip

@@ -2,9 +2,11 @@ from typing import Any
 
 import pytest
 
-from finetune_operator.api.status import Attempt, StageStatus, Status
+from finetune_operator.api.status import Attempt, Condition, StageStatus, Status
 from finetune_operator.core.events import between
+from finetune_operator.core.moments import to_text
 from finetune_operator.vocabulary import Phase, Stage, StageState
+from unit.operator.builders import NOW
 
 PENDING, RUNNING = StageState.PENDING, StageState.RUNNING
 SUCCEEDED, FAILED = StageState.SUCCEEDED, StageState.FAILED
@@ -22,6 +24,17 @@ def train(state: StageState, attempt: int = 1, **fields: Any) -> StageStatus:
 
 def status(phase: Phase, *stages: StageStatus, **fields: Any) -> Status:
     return Status(phase=phase, stages=list(stages), **fields)
+
+
+def not_ready(reason: str) -> list[Condition]:
+    """The condition that says how things stand."""
+    return [
+        Condition(type="Ready", status="False", reason=reason, last_transition_time=to_text(NOW))
+    ]
+
+
+def training(reason: str, **fields: Any) -> Status:
+    return status(Phase.TRAINING, DONE, train(RUNNING), conditions=not_ready(reason), **fields)
 
 
 EVICTED = Attempt(stage=Stage.TRAIN, attempt=1, job="j", reason="Evicted", message="Evicted.")
@@ -90,6 +103,33 @@ CASES = {
         status(Phase.SUSPENDED, DONE, train(PENDING)),
         status(Phase.TRAINING, DONE, train(PENDING), message="train waits."),
         [("Normal", "Resumed", "train waits.")],
+    ),
+    "an obstacle": (
+        training("Training"),
+        training("Unschedulable", message="train waits: no GPU."),
+        [("Warning", "Unschedulable", "train waits: no GPU.")],
+    ),
+    "the same obstacle in other words": (
+        training("Unschedulable", message="train waits: 0/1 nodes."),
+        training("Unschedulable", message="train waits: 0/2 nodes."),
+        [],
+    ),
+    "another obstacle": (
+        training("Unschedulable"),
+        training("ImagePull", message="train waits for its image."),
+        [("Warning", "ImagePull", "train waits for its image.")],
+    ),
+    "an obstacle that is gone": (training("Unschedulable"), training("Training"), []),
+    "a pod that starts": (training("Training"), training("PodStarting"), []),
+    "a start that is refused": (
+        Status(),
+        status(Phase.PENDING, conditions=not_ready("Denied"), message="exceeded quota"),
+        [("Warning", "Denied", "exceeded quota")],
+    ),
+    "a failed attempt, and then the run fails for another reason": (
+        status(Phase.TRAINING, DONE, train(RUNNING)),
+        status(Phase.FAILED, DONE, train(FAILED), attempts=[EVICTED], message="Refused."),
+        [("Warning", "Evicted", "Evicted."), ("Warning", "Failed", "Refused.")],
     ),
     "an ended run": (
         status(Phase.FAILED, DONE, train(FAILED), message="No.", attempts=[EVICTED]),

@@ -1,6 +1,6 @@
 import pytest
 
-from finetune_operator.core.failure import deleted, explain
+from finetune_operator.core.failure import completed, deleted, explain
 from finetune_operator.core.model import Termination
 from finetune_operator.vocabulary import FailureReason, Stage
 from unit.operator.builders import ended, job
@@ -20,12 +20,19 @@ SAID = "The trainer's own words."
         (ended(139), FailureReason.CRASHED),
         (ended(137, container_reason="OOMKilled"), FailureReason.OUT_OF_MEMORY),
         (ended(137, pod_reason="Evicted"), FailureReason.EVICTED),
-        (ended(143, pod_reason="EvictionByEvictionAPI"), FailureReason.EVICTED),
-        (ended(137, pod_reason="PreemptionByScheduler"), FailureReason.DISRUPTED),
-        (ended(None, pod_reason="DeletionByPodGC"), FailureReason.DISRUPTED),
-        (ended(None), FailureReason.DISRUPTED),
+        (ended(137, pod_reason="Evicted", disrupted=True), FailureReason.EVICTED),
+        (
+            ended(143, pod_reason="EvictionByEvictionAPI", disrupted=True),
+            FailureReason.DISRUPTED,
+        ),
+        (ended(None, pod_reason="DeletionByPodGC", disrupted=True), FailureReason.DISRUPTED),
+        (ended(None, disrupted=True), FailureReason.DISRUPTED),
+        # A peer was stopped: that this one then failed is no failure of its own.
+        (ended(11, disrupted=True), FailureReason.DISRUPTED),
+        (ended(None, pod_reason="UnexpectedAdmissionError"), FailureReason.POD_FAILED),
+        (ended(None), FailureReason.POD_FAILED),
         # What the trainer says of itself goes before what the cluster did to it.
-        (ended(13, pod_reason="EvictionByEvictionAPI"), FailureReason.PREEMPTED),
+        (ended(13, disrupted=True), FailureReason.PREEMPTED),
         (ended(10, pod_reason="Evicted"), FailureReason.USER_ERROR),
     ],
 )
@@ -60,8 +67,19 @@ def test_the_trainers_own_sentence_is_kept_word_for_word(code: int) -> None:
         ),
         (
             "train",
-            ended(137, pod_reason="DeletionByTaintManager"),
+            ended(137, pod_reason="DeletionByTaintManager", disrupted=True),
             "The pod of train was stopped by the cluster (DeletionByTaintManager).",
+        ),
+        (
+            "train",
+            ended(None, disrupted=True),
+            "The pod of train was stopped by the cluster: drained, preempted or lost with its "
+            "node.",
+        ),
+        (
+            "train",
+            ended(None, pod_reason="UnexpectedAdmissionError", pod_message="no GPU"),
+            "The pod of train failed (UnexpectedAdmissionError): no GPU",
         ),
         (
             "upload",
@@ -100,3 +118,27 @@ def test_without_one_a_sentence_is_made_that_names_the_remedy(
 def test_a_job_deleted_by_hand_is_named() -> None:
     failure = deleted("demo-train-1", Stage.TRAIN)
     assert failure.message == "Job demo-train-1 was deleted while train was running."
+
+
+EXITED = "Container stage for pod a/b failed with exit code 13 matching FailJob rule at index 1"
+DRAINED = "Pod a/b has condition DisruptionTarget matching FailJob rule at index 0"
+
+
+@pytest.mark.parametrize(
+    ("told", "left", "reason"),
+    [
+        (EXITED, ended(None), FailureReason.PREEMPTED),
+        (EXITED.replace("13", "1"), ended(None), FailureReason.CRASHED),
+        (DRAINED, ended(None), FailureReason.DISRUPTED),
+        # Pods that are still there know better how they ended, but not that a peer was drained.
+        (EXITED, ended(1), FailureReason.CRASHED),
+        (DRAINED, ended(11, "A peer went away."), FailureReason.DISRUPTED),
+        (DRAINED, ended(10), FailureReason.USER_ERROR),
+        ("Job has reached the specified backoff limit", ended(None), FailureReason.POD_FAILED),
+    ],
+)
+def test_the_job_tells_of_a_pod_that_is_gone(
+    told: str, left: Termination, reason: FailureReason
+) -> None:
+    record = job("train", message=told)
+    assert explain(record, completed(record, left)).reason is reason

@@ -1,6 +1,7 @@
 """How the end of an attempt gets into status."""
 
-from finetune_operator.vocabulary import StageState
+from finetune_operator.core.model import JobState, Report
+from finetune_operator.vocabulary import Phase, StageState
 from unit.operator.world import World
 
 
@@ -23,6 +24,7 @@ def test_a_failed_attempt_is_kept_with_all_that_is_known() -> None:
         "reason": "OutOfMemory",
         "exit_code": 137,
         "node": "node-1",
+        "step": None,
         "finished_at": "2026-01-31T12:00:05Z",
     }
     assert world.stage("prepare").message == attempt.message
@@ -33,6 +35,38 @@ def test_an_exit_code_that_is_none_is_left_out() -> None:
     world.fail(-1)
     world.settle()
     assert world.status.attempts[0].exit_code is None
+
+
+def test_drains_cost_no_budget_however_many() -> None:
+    world = prepared()
+    told = "Pod a/b has condition DisruptionTarget matching FailJob rule at index 0"
+    for _ in range(5):
+        job = world.only_live().name
+        world.fail()
+        world.become(job, JobState.FAILED, message=told)
+        world.seconds += 60
+        world.settle()
+    assert world.stage("prepare").failures == 0
+    assert {attempt.reason for attempt in world.status.attempts} == {"Disrupted"}
+
+
+def test_a_crash_costs_its_budget_only_while_nothing_is_gained() -> None:
+    world = prepared()
+    world.succeed()
+    world.settle()
+    for step in (10, 20, 30, 40, 40, 40):
+        world.seconds += 400
+        world.settle()
+        job = world.only_live().name
+        world.become(job, JobState.RUNNING)
+        metrics = {"current_step": str(step), "total_steps": "90"}
+        world.report = Report(job, world.now, metrics=metrics)
+        world.settle()
+        assert world.status.phase == Phase.TRAINING
+        world.fail(1)
+        world.settle()
+    assert [attempt.step for attempt in world.status.attempts] == [10, 20, 30, 40, 40, 40]
+    assert world.status.phase == Phase.FAILED
 
 
 def test_a_stage_keeps_its_first_start_over_all_attempts() -> None:

@@ -79,6 +79,30 @@ def test_a_job_that_is_gone_at_once_is_not_missed() -> None:
     assert world.status.attempts == []
 
 
+def test_a_stop_that_status_does_not_tell_of_costs_nothing() -> None:
+    world = training()
+    world.edit(suspend=True)
+    world.look(crash_after=1)
+    world.edit(suspend=False)
+    world.settle()
+    assert str(world.status.message).startswith("train is being stopped")
+    world.gone()
+    world.settle()
+    assert world.only_live().name == "demo-train-2"
+    assert world.stage("train").failures == 0
+    assert world.status.attempts == []
+
+
+def test_nor_does_the_end_of_its_pods() -> None:
+    world = training()
+    world.edit(suspend=True)
+    world.look(crash_after=1)
+    world.fail(143)
+    world.edit(suspend=False)
+    world.settle()
+    assert world.stage("train").failures == 0
+
+
 def test_a_stage_that_ended_just_then_is_not_repeated() -> None:
     world = training()
     world.edit(suspend=True)

@@ -8,7 +8,7 @@ from finetune_operator.kube import errors
 
 CASES = [
     (404, "NotFound", errors.NotFound),
-    (410, "Expired", errors.NotFound),
+    (410, "Expired", errors.Transient),
     (409, "AlreadyExists", errors.AlreadyExists),
     (409, "Conflict", errors.Conflict),
     (403, "Forbidden", errors.Denied),
@@ -30,6 +30,26 @@ def test_an_answer_is_told_by_what_can_be_done_about_it(
     error = errors.from_answer(status, body.encode())
     assert type(error) is kind
     assert error.message == str(error) == "what the server said"
+
+
+@pytest.mark.parametrize(
+    ("status", "message", "kind"),
+    [
+        (400, 'admission webhook "policy.acme.dev" denied the request: no', errors.Denied),
+        (
+            422,
+            "jobs.batch \"a\" is forbidden: ValidatingAdmissionPolicy 'gpus' with binding 'all' "
+            "denied request: no",
+            errors.Denied,
+        ),
+        (500, 'failed calling webhook "policy.acme.dev": no endpoints', errors.Transient),
+    ],
+)
+def test_a_policy_denies_whatever_the_code(
+    status: int, message: str, kind: type[errors.ApiError]
+) -> None:
+    error = errors.from_answer(status, json.dumps({"message": message}).encode())
+    assert type(error) is kind
 
 
 def test_an_answer_that_is_no_json_is_quoted() -> None:

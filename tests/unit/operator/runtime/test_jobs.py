@@ -21,7 +21,7 @@ from unit.operator.runtime.manifests import condition, job
             {"uncountedTerminatedPods": {"succeeded": ["a"]}},
             JobState.RUNNING,
         ),
-        ("its pod is being stopped", {"terminating": 1}, JobState.RUNNING),
+        ("its pod is being stopped", {"terminating": 1}, JobState.STOPPING),
         (
             "it will succeed",
             {"succeeded": 1, "conditions": [condition("SuccessCriteriaMet")]},
@@ -31,7 +31,7 @@ from unit.operator.runtime.manifests import condition, job
         (
             "it will fail, but pods still run",
             {"ready": 1, "conditions": [condition("FailureTarget")]},
-            JobState.RUNNING,
+            JobState.STOPPING,
         ),
         ("it has failed", {"conditions": [condition("Failed")]}, JobState.FAILED),
         ("it is suspended", {"conditions": [condition("Suspended")]}, JobState.SUSPENDED),
@@ -44,6 +44,32 @@ from unit.operator.runtime.manifests import condition, job
 )
 def test_state(name: str, status: dict[str, Any], state: JobState) -> None:
     record = project(job(status=status))
+    assert record is not None
+    assert record.state == state, name
+
+
+@pytest.mark.parametrize(
+    ("name", "status", "state"),
+    [
+        ("no pod is ready", {"active": 2}, JobState.WAITING),
+        ("one of two pods is stuck", {"active": 2, "ready": 1}, JobState.WAITING),
+        ("one of two pods was refused", {"active": 1, "ready": 1}, JobState.WAITING),
+        ("both run", {"active": 2, "ready": 2}, JobState.RUNNING),
+        ("one is done before the other", {"ready": 1, "succeeded": 1}, JobState.RUNNING),
+        (
+            "one is done and not counted yet",
+            {"ready": 1, "uncountedTerminatedPods": {"succeeded": ["a"]}},
+            JobState.RUNNING,
+        ),
+        (
+            "one was lost with its node",
+            {"active": 1, "ready": 1, "terminating": 1},
+            JobState.STOPPING,
+        ),
+    ],
+)
+def test_state_of_a_job_with_two_pods(name: str, status: dict[str, Any], state: JobState) -> None:
+    record = project({**job(status=status), "spec": {"parallelism": 2}})
     assert record is not None
     assert record.state == state, name
 

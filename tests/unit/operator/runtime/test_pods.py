@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from finetune_operator.core.model import JobRecord
+from finetune_operator.core.model import JobRecord, Waiting
+from finetune_operator.core.waiting import STARTING
 from finetune_operator.kube.client import Client
 from finetune_operator.kube.resources import PODS, Resource
 from finetune_operator.runtime.jobs import project
@@ -17,7 +18,7 @@ Json = dict[str, Any]
 
 
 class Listed(Client):
-    """An API server that lists these pods, whatever is asked for, and no events."""
+    """An API server that lists these pods, whatever is asked for, no events, and a bound claim."""
 
     def __init__(self, *pods: Json) -> None:
         self._pods = pods
@@ -26,6 +27,9 @@ class Listed(Client):
         self, resource: Resource, namespace: str | None = None, **query: str
     ) -> Json:
         return {"items": list(self._pods) if resource is PODS else []}
+
+    async def get(self, resource: Resource, namespace: str, name: str) -> Json:
+        return {"status": {"phase": "Bound"}}
 
 
 def record(*conditions: Json) -> JobRecord:
@@ -55,4 +59,5 @@ async def test_a_pod_that_only_bears_the_label_explains_nothing(owner: Json) -> 
 
 async def test_a_pod_that_only_bears_the_label_keeps_nothing_waiting() -> None:
     foreign = labelled(pod("Pending", waiting={"reason": "ImagePullBackOff", "message": "lies"}))
-    assert await Pods(Listed(foreign)).waiting(NAMESPACE, record()) is None
+    found = await Pods(Listed(foreign)).starting(NAMESPACE, record(), "demo-workspace")
+    assert found == Waiting(STARTING, "")

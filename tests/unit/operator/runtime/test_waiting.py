@@ -5,9 +5,22 @@ from typing import Any
 import pytest
 
 from finetune_operator.core.model import Waiting
-from finetune_operator.runtime.waiting import from_events, from_pods
+from finetune_operator.core.waiting import STOPPING
+from finetune_operator.runtime.waiting import (
+    from_claim,
+    from_events,
+    from_pods,
+    from_stopping,
+    is_about_claim,
+    scheduled_at,
+)
 from unit.operator.runtime.manifests import pod
 
+SCHEDULED = {
+    "type": "PodScheduled",
+    "status": "True",
+    "lastTransitionTime": "2026-01-31T11:00:00Z",
+}
 UNSCHEDULABLE = {
     "type": "PodScheduled",
     "status": "False",
@@ -27,13 +40,19 @@ UNSCHEDULABLE = {
         ),
         (
             "the image cannot be pulled",
-            [pod("Pending", waiting={"reason": "ImagePullBackOff", "message": "not found"})],
-            Waiting("ImagePullBackOff", "not found"),
+            [
+                pod(
+                    "Pending",
+                    waiting={"reason": "ImagePullBackOff", "message": "not found"},
+                    conditions=(SCHEDULED,),
+                )
+            ],
+            Waiting("ImagePullBackOff", "not found", "2026-01-31T11:00:00Z"),
         ),
         (
-            "one of two pods is stuck",
+            "the second of two pods is stuck",
             [
-                pod("Running", exit_code=None),
+                pod("Pending", waiting={"reason": "ContainerCreating"}),
                 pod("Pending", waiting={"reason": "CreateContainerConfigError"}),
             ],
             Waiting("CreateContainerConfigError", ""),
@@ -49,16 +68,17 @@ def test_from_pods(name: str, pods: list[dict[str, Any]], found: Waiting | None)
     assert from_pods(pods) == found, name
 
 
-def test_the_latest_warning_tells_what_no_status_does() -> None:
-    def event(kind: str, at: str, message: str) -> dict[str, Any]:
-        return {
-            "metadata": {},
-            "type": kind,
-            "reason": "R",
-            "message": message,
-            "lastTimestamp": at,
-        }
+def event(kind: str, at: str, message: str) -> dict[str, Any]:
+    return {
+        "metadata": {},
+        "type": kind,
+        "reason": "R",
+        "message": message,
+        "lastTimestamp": at,
+    }
 
+
+def test_the_latest_warning_tells_what_no_status_does() -> None:
     events = [
         event("Warning", "2026-01-31T12:00:05Z", 'secret "hf-write" not found'),
         event("Warning", "2026-01-31T12:00:01Z", "older"),
@@ -66,3 +86,50 @@ def test_the_latest_warning_tells_what_no_status_does() -> None:
     ]
     assert from_events(events) == Waiting("R", 'secret "hf-write" not found')
     assert from_events(events[2:]) is None
+
+
+def test_what_was_said_before_the_pod_had_its_node_is_over() -> None:
+    scheduled = pod("Pending", conditions=(SCHEDULED,))
+    since = scheduled_at(scheduled)
+    assert since == "2026-01-31T11:00:00Z"
+    search = event("Warning", "2026-01-31T10:59:59.123456Z", "0/1 nodes are available")
+    assert from_events([search], since=since) is None
+    mount = event("Warning", "2026-01-31T11:00:00Z", 'secret "x" not found')
+    assert from_events([search, mount], since=since) == Waiting("R", 'secret "x" not found', since)
+    assert scheduled_at(pod("Pending", conditions=(UNSCHEDULABLE,))) is None
+
+
+def test_of_pods_that_stop_the_one_that_is_longest_in_it_is_named() -> None:
+    def stopping(name: str, at: str) -> dict[str, Any]:
+        found = pod("Running", name=name)
+        found["metadata"]["deletionTimestamp"] = at
+        return found
+
+    pods = [
+        pod("Running", name="a"),
+        stopping("b", "2026-01-31T12:00:05Z"),
+        stopping("c", "2026-01-31T12:00:01Z"),
+    ]
+    expected = Waiting(STOPPING, "pod c on node node-of-c", "2026-01-31T12:00:01Z")
+    assert from_stopping(pods) == expected
+    assert from_stopping(pods[:1]) is None
+
+
+def test_only_the_claim_knows_why_there_is_no_volume() -> None:
+    pending: dict[str, Any] = {"status": {"phase": "Pending"}}
+    told = Waiting("ProvisioningFailed", "no space")
+    found = from_claim("ws", pending, told)
+    assert found == Waiting(
+        "ProvisioningFailed", "PersistentVolumeClaim ws has no volume: no space"
+    )
+    assert from_claim("ws", pending, None) is None
+    missing, lost = (
+        from_claim("ws", None, None),
+        from_claim("ws", {"status": {"phase": "Lost"}}, None),
+    )
+    assert missing is not None
+    assert missing.reason == "ClaimMissing"
+    assert lost is not None
+    assert lost.reason == "ClaimLost"
+    assert is_about_claim(Waiting("", "pod has unbound immediate PersistentVolumeClaims."))
+    assert not is_about_claim(Waiting("", "Insufficient nvidia.com/gpu"))
