@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from datetime import datetime
 
 from finetune_operator.api.status import Attempt, StageStatus, Status
-from finetune_operator.core import attempts, results, stages
+from finetune_operator.core import attempts, progress, results, stages
 from finetune_operator.core.failure import Failure, completed, deleted, explain
 from finetune_operator.core.model import JobRecord, JobState, Observed, Plan, Termination
 from finetune_operator.core.moments import to_text
@@ -110,6 +110,9 @@ def _attempt(status: Status, job: JobRecord, observed: Observed, now: datetime) 
     entry = stages.entry_of(status, job.stage)
     if entry.attempt != job.attempt or entry.state is not StageState.RUNNING:
         status = started(status, job.stage, job.attempt, job.name, now)
+    if job.stage is Stage.TRAIN and job.state in (JobState.SUCCEEDED, JobState.FAILED):
+        # What was reported last may not have been written yet.
+        status = progress.applied(status, observed.report, job)
     left = observed.terminations.get(job.name, Termination())
     match job.state:
         case JobState.SUCCEEDED:

@@ -99,3 +99,14 @@ def test_jobs_of_another_plan_are_not_this_ones_history() -> None:
     world.become("demo-prepare-1", world.jobs["demo-prepare-1"].state, plan_hash="another")
     world.settle()
     assert world.status.attempts[0].reason == "JobDeleted"
+
+
+def test_the_last_report_is_kept_though_training_ended_before_it_was_written() -> None:
+    world = prepared()
+    world.succeed()
+    world.settle()
+    metrics = {"current_step": "6", "total_steps": "6", "grad_norm": "0.7"}
+    world.report = Report(world.only_live().name, world.now, 100, 0, metrics)
+    world.succeed(result={"steps": 6, "totalSteps": 6, "loss": 1.5})
+    world.settle()
+    assert world.status.metrics == {"loss": "1.5", "gradNorm": "0.7"}

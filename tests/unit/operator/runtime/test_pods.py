@@ -28,7 +28,7 @@ class Listed(Client):
     ) -> Json:
         return {"items": list(self._pods) if resource is PODS else []}
 
-    async def get(self, resource: Resource, namespace: str, name: str) -> Json:
+    async def get(self, resource: Resource, namespace: str | None, name: str) -> Json:
         return {"status": {"phase": "Bound"}}
 
 
