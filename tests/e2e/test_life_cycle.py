@@ -86,7 +86,7 @@ def test_two_training_pods_meet_through_the_headless_service(bench: Bench) -> No
 
 
 def test_suspending_saves_a_checkpoint_and_resuming_goes_on_from_it(bench: Bench) -> None:
-    training = {"maxSteps": 1500, "sequenceLength": 128, "sequencesPerStep": 4}
+    training = {"maxSteps": 700, "sequenceLength": 128, "sequencesPerStep": 4}
     name = bench.apply(tiny_job("paused", upload=None, training=training))
     bench.wait_for_step(name, 20)
 
@@ -103,7 +103,7 @@ def test_suspending_saves_a_checkpoint_and_resuming_goes_on_from_it(bench: Bench
 
 
 def test_an_evicted_pod_costs_nothing_but_time(bench: Bench) -> None:
-    training = {"maxSteps": 1500, "sequenceLength": 128, "sequencesPerStep": 4}
+    training = {"maxSteps": 700, "sequenceLength": 128, "sequencesPerStep": 4}
     name = bench.apply(tiny_job("evicted", upload=None, training=training))
     bench.wait_for_step(name, 20)
 

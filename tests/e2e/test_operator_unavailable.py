@@ -9,7 +9,7 @@ from stack import operator
 def test_a_run_goes_on_when_the_operator_is_deleted_during_training(
     bench: Bench, stack: Stack
 ) -> None:
-    training = {"maxSteps": 1500, "sequenceLength": 128, "sequencesPerStep": 4}
+    training = {"maxSteps": 700, "sequenceLength": 128, "sequencesPerStep": 4}
     name = bench.apply(tiny_job("orphan", upload=None, training=training))
     before = bench.wait_for_step(name, 10)
     job = bench.items("jobs", f"finetune.dev/run={name},finetune.dev/stage=train")[0]
@@ -22,4 +22,4 @@ def test_a_run_goes_on_when_the_operator_is_deleted_during_training(
     assert stage(resource, "train")["attempt"] == 1
     assert resource["status"]["planHash"] == before["status"]["planHash"]
     assert resource["status"]["startTime"] == before["status"]["startTime"]
-    assert resource["status"]["progress"]["step"] == 1500
+    assert resource["status"]["progress"]["step"] == 700

@@ -102,6 +102,9 @@ def test_a_job_deleted_by_hand_is_made_again_under_another_number(world: World) 
 def test_a_job_that_left_the_watch_is_not_taken_for_deleted(world: World) -> None:
     world.apply("hidden")
     world.run("hidden-prepare-1")
+    # While it waits, a Job makes way for what is changed below.
+    world.wait_for_message("hidden", "prepare runs")
+    until(lambda: (world.job("hidden-prepare-1") or {})["status"].get("ready"), "it is counted")
     label = "app.kubernetes.io/managed-by-"
     world.cluster.kubectl("label", "-n", world.namespace, "job/hidden-prepare-1", label)
     world.change("hidden", scheduling={"priorityClassName": "low"})

@@ -86,6 +86,9 @@ def _a_life_with_everything(world: World, operator: OperatorProcess, pod: Report
     # It is asked for before it is taken for deleted.
     world.delete_job("full-train-2")
     until(lambda: world.status("full").get("attempts"), "the loss is noted")
+    # A claim that has no volume yet cannot grow.
+    world.change("full", storage={"size": "999Gi"}, rerunToken="larger")
+    world.wait_for_message("full", "cannot grow")
     # Pods that are not even made: the Job's events are read.
     world.allow_no_pods()
     world.apply("poor")
