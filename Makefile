@@ -55,7 +55,8 @@ SOURCES := operator trainer-image tests benchmarks
 
 .PHONY: test
 test: check crd-check ## Everything: checks, unit, integration on a control plane, end to end on a node
-	@$(BIN)/pytest
+	@$(BIN)/pytest tests/unit -n auto --dist loadfile
+	@$(BIN)/pytest --ignore tests/unit
 
 .PHONY: check
 check: $(READY) ## Lint, format, types, layer contract
@@ -71,7 +72,7 @@ format: $(READY) ## Format and fix what can be fixed
 
 .PHONY: unit
 unit: $(READY) ## Unit tests only
-	@$(BIN)/pytest tests/unit
+	@$(BIN)/pytest tests/unit -n auto --dist loadfile
 
 .PHONY: integration
 integration: $(READY) ## Tests against a real API server

@@ -17,8 +17,8 @@ def test_a_real_model_learns_and_what_is_published_speaks_differently(
     bench: Bench, stack: Stack, tmp_path: Path
 ) -> None:
     job = yaml.safe_load(SAMPLE.read_text())
-    job["spec"]["dataset"]["split"] = "train[:600]"
-    job["spec"]["training"] |= {"maxSteps": 4, "checkpoint": {"everySteps": 2}}
+    job["spec"]["dataset"]["split"] = "train[:400]"
+    job["spec"]["training"] |= {"maxSteps": 3, "sequencesPerStep": 4}
     with hub.reachable(stack.cluster) as api:
         hub.seed_real(api)
         name = bench.apply(job)
