@@ -6,6 +6,7 @@ import contextlib
 import json
 import secrets
 import subprocess
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,6 +43,19 @@ class Cluster:
         if check and result.returncode != 0:
             raise KubectlError(f"kubectl {' '.join(arguments)}: {result.stderr.strip()}")
         return result.stdout
+
+    def wait_for_crd(self, name: str, seconds: float = 30.0) -> None:
+        """Until the API server serves it. `kubectl wait` fails on one too new for conditions.
+
+        Raises:
+            KubectlError: it does not within `seconds`.
+        """
+        path = "jsonpath={.status.conditions[?(@.type=='Established')].status}"
+        deadline = time.monotonic() + seconds
+        while self.kubectl("get", "crd", name, "-o", path) != "True":
+            if time.monotonic() > deadline:
+                raise KubectlError(f"crd/{name} is not established after {seconds:.0f} s.")
+            time.sleep(0.1)
 
     @contextlib.contextmanager
     def namespace(self, prefix: str, restricted: bool = True) -> Iterator[str]:

@@ -48,9 +48,7 @@ def install(control_plane: Cluster, crd: Json) -> None:
     """Apply the CRD and wait until it is served."""
     apply = ("apply", "--server-side", "--force-conflicts", "-f", "-")
     control_plane.kubectl(*apply, input=json.dumps(crd))
-    control_plane.kubectl(
-        "wait", "--for=condition=Established", f"crd/{PLURAL}.{GROUP}", "--timeout=30s"
-    )
+    control_plane.wait_for_crd(f"{PLURAL}.{GROUP}")
 
 
 @contextlib.contextmanager

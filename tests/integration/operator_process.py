@@ -27,7 +27,7 @@ def install(cluster: Cluster) -> None:
     """CRD, RBAC and the rest, as a user would."""
     base = str(ROOT / "manifests" / "base")
     cluster.kubectl("apply", "--server-side", "--force-conflicts", "-k", base)
-    cluster.kubectl("wait", "--for=condition=Established", "crd/finetunejobs.finetune.dev")
+    cluster.wait_for_crd("finetunejobs.finetune.dev")
 
 
 def kubeconfig(cluster: Cluster, path: Path, account: str = ACCOUNT) -> Path:

@@ -42,7 +42,7 @@ CRD = {
 @pytest.fixture(scope="module")
 def widgets(control_plane: Cluster) -> Cluster:
     control_plane.kubectl("apply", "-f", "-", input=json.dumps(CRD))
-    control_plane.kubectl("wait", "--for=condition=Established", "crd/widgets.example.com")
+    control_plane.wait_for_crd("widgets.example.com")
     return control_plane
 
 
