@@ -93,10 +93,12 @@ def _node(state: Path, supervisor: Supervisor, plane: ControlPlane) -> None:
     with progress.step("node", quiet_below=progress.QUICK_SECONDS):
         supervisor.ensure(network.coredns(plane, state / "Corefile"))
         supervisor.ensure(network.kube_proxy(plane))
-        supervisor.ensure(node.kubelet(state, plane))
+        kubelet = node.kubelet(state, plane)
+        supervisor.ensure(kubelet)
         _ensure_storage_class(client)
         supervisor.ensure(_helper(state))
-        supervisor.wait(node.KUBELET, lambda: _node_ready(client), _NODE_SECONDS)
+        # It gives up on a containerd whose CRI plug-in is still loading.
+        supervisor.wait(node.KUBELET, lambda: _node_ready(client), _NODE_SECONDS, restarted=kubelet)
         supervisor.wait("coredns", network.coredns_ready, 20.0)
         supervisor.wait("kube-proxy", network.kube_proxy_ready, 20.0)
 

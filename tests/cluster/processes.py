@@ -23,6 +23,9 @@ from cluster.errors import ClusterError
 
 _PR_SET_PDEATHSIG = 1
 
+RESTARTS = 5
+RESTART_PAUSE = 0.5
+
 
 @dataclass(frozen=True)
 class Service:
@@ -105,12 +108,26 @@ class Supervisor:
                 raise ClusterError(f"{name} (process {pid}) does not end: look at `ps {pid}`.")
         (self._pids / f"{name}.json").unlink(missing_ok=True)
 
-    def wait(self, name: str, ready: Callable[[], bool], deadline: float) -> None:
-        """Poll until `ready`; the daemon's death or the deadline ends it with the log's tail."""
+    def wait(
+        self,
+        name: str,
+        ready: Callable[[], bool],
+        deadline: float,
+        restarted: Service | None = None,
+    ) -> None:
+        """Poll until `ready`; the daemon's death or the deadline ends it with the log's tail.
+
+        With `restarted`, a daemon that ends is started again a few times, as systemd would.
+        """
         end = time.monotonic() + deadline
+        restarts = 0 if restarted is None else RESTARTS
         while not ready():
             if self.pid(name) is None:
-                raise ClusterError(f"{name} ended while starting. {self._tail(name)}")
+                if restarted is None or restarts == 0:
+                    raise ClusterError(f"{name} ended while starting. {self._tail(name)}")
+                restarts -= 1
+                time.sleep(RESTART_PAUSE)
+                self.ensure(restarted)
             if time.monotonic() > end:
                 raise ClusterError(
                     f"{name} is not ready after {deadline:.0f} s. {self._tail(name)}"

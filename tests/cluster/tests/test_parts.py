@@ -326,6 +326,24 @@ def test_a_daemon_that_dies_is_shown_with_its_last_words(tmp_path: Path) -> None
         supervisor.wait("loser", lambda: False, 20)
 
 
+def test_a_daemon_that_needs_several_starts_gets_them(tmp_path: Path) -> None:
+    tries = tmp_path / "tries"
+    code = (
+        f"import pathlib, sys, time; tries = pathlib.Path({str(tries)!r}); "
+        "tries.write_text((tries.read_text() if tries.exists() else '') + 'x'); "
+        "time.sleep(60) if len(tries.read_text()) > 2 else sys.exit('too early')"
+    )
+    supervisor, service = Supervisor(tmp_path), Service("late", (sys.executable, "-c", code))
+    supervisor.ensure(service)
+    try:
+        supervisor.wait(
+            "late", lambda: tries.exists() and tries.read_text() == "xxx", 20, restarted=service
+        )
+        assert supervisor.pid("late") is not None
+    finally:
+        supervisor.stop("late", grace=0)
+
+
 def test_ports_are_chosen_once(tmp_path: Path) -> None:
     chosen = Ports.choose(tmp_path / "ports.json")
     assert Ports.choose(tmp_path / "ports.json") == chosen
