@@ -54,8 +54,7 @@ demo: $(READY) ## From nothing to a published model: cluster, operator, Hub, a r
 SOURCES := operator trainer-image tests benchmarks
 
 .PHONY: test
-test: check crd-check ## Everything: checks, unit, integration on a control plane, end to end on a node
-	@$(BIN)/pytest tests/unit -n auto --dist loadfile
+test: check crd-check unit ## Everything: checks, unit, integration on a control plane, end to end on a node
 	@$(BIN)/pytest --ignore tests/unit
 
 .PHONY: check

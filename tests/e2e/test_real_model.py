@@ -7,10 +7,9 @@ from pathlib import Path
 import yaml
 
 from demo import proof
+from demo.__main__ import SAMPLE
 from e2e.bench import Bench, Stack
 from stack import hub
-
-SAMPLE = Path("manifests/samples/smollm2-wordnet.yaml")
 
 
 def test_a_real_model_learns_and_what_is_published_speaks_differently(

@@ -27,9 +27,9 @@ from integration.world import World, until
 Right = tuple[str, str, str]
 """Group, resource and verb."""
 
-# Asked for by an admission plug-in that is off here: manifests/base/rbac.yaml says why.
 # The API server writes its log in batches.
 LOG_SECONDS = 3.0
+# Asked for by an admission plug-in that is off here: manifests/base/rbac.yaml says why.
 UNSEEN: set[Right] = {("finetune.dev", "finetunejobs/finalizers", "update")}
 
 

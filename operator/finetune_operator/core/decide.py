@@ -124,7 +124,7 @@ def _in_stage(
         return _Step(status, suspend.situation(status), _stop(live))
     if own is not None and renewed:
         return _Step(
-            renewal.begun(status, entry), _waits_for(observed, entry, own, now), _stop(live)
+            stages.stopped(status, entry.name), _waits_for(observed, entry, own, now), _stop(live)
         )
     if own is not None:
         return _running(observed, status, own, strays, now)

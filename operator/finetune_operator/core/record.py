@@ -140,7 +140,7 @@ def _vanished(
         return status
     name = entry.job or ""
     if name in observed.stopped:
-        return stages.changed(status, entry.name, state=StageState.PENDING, message=None)
+        return stages.stopped(status, entry.name)
     gone = JobRecord(
         name=name,
         uid="",

@@ -28,6 +28,11 @@ def changed(status: Status, stage: Stage, **changes: Any) -> Status:
     return status.model_copy(update={"stages": entries})
 
 
+def stopped(status: Status, stage: Stage) -> Status:
+    """The status with this stage waiting for its next attempt, the last one having been stopped."""
+    return changed(status, stage, state=StageState.PENDING, message=None)
+
+
 def failed_attempt(status: Status, entry: StageStatus) -> Attempt | None:
     """The record of the entry's latest attempt, if that failed."""
     for attempt in reversed(status.attempts):

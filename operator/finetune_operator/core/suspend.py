@@ -16,7 +16,7 @@ def suspended(status: Status) -> Status:
     entry = stages.current(status)
     if entry is None or entry.state is not StageState.RUNNING:
         return status
-    return stages.changed(status, entry.name, state=StageState.PENDING, message=None)
+    return stages.stopped(status, entry.name)
 
 
 def situation(status: Status) -> Situation:

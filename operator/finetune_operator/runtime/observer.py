@@ -77,8 +77,9 @@ class Observer:
         except NotFound:
             return ()
         record = project(found)
-        ours = record is not None and record.owner_uid == resource.metadata.uid
-        return (record,) if record is not None and ours else ()
+        if record is None or record.owner_uid != resource.metadata.uid:
+            return ()
+        return (record,)
 
     async def _plan(self, resource: FineTuneJob, memory: Memory) -> Plan | None:
         pinned = resource.status.plan_hash

@@ -58,9 +58,6 @@ PASSING_EVERY = 2.0
 PASSES_WITHIN = 10.0
 
 
-_VERBS: dict[type[Action], str] = {DeleteJob: "deleted", CheckClaim: "checked"}
-
-
 class Reconciler:
     """Brings one run at a time closer to what its spec says."""
 
@@ -200,13 +197,16 @@ def _lasts(memory: Memory) -> bool:
 
 
 def _trouble(resource: FineTuneJob, action: Action, error: ApiError) -> str:
-    verb = _VERBS.get(type(action), "created")
     what = _object(action, resource.metadata.name)
-    return f"{what} cannot be {verb} now, it is tried again: {error.message}"
+    return f"{what} cannot be {_verb(action)} now, it is tried again: {error.message}"
 
 
 def _said(action: Action, run: str) -> str:
-    return f"{_VERBS.get(type(action), 'created')} {_object(action, run)}"
+    return f"{_verb(action)} {_object(action, run)}"
+
+
+def _verb(action: Action) -> str:
+    return {DeleteJob: "deleted", CheckClaim: "checked"}.get(type(action), "created")
 
 
 def _object(action: Action, run: str) -> str:

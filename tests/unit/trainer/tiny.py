@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from tokenizers import Tokenizer
@@ -13,6 +14,18 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 SPECIAL = ("<unk>", "<|im_start|>", "<|im_end|>", "<pad>")
 CHARACTERS = [chr(code) for code in range(32, 127)] + ["\n"]
 VOCABULARY = [*SPECIAL, *CHARACTERS]
+
+# Of a decoder of any architecture.
+SMALL: dict[str, Any] = {
+    "vocab_size": 128,
+    "hidden_size": 32,
+    "intermediate_size": 64,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "initializer_range": 0.2,
+    "pad_token_id": 0,
+}
 
 CHATML = (
     "{% for message in messages %}"

@@ -138,16 +138,16 @@ def _layer_bytes(config: PretrainedConfig, sizes: Sizes, run: Run) -> int:
     keys = int(getattr(text, "num_key_value_heads", None) or heads) * head
     wide = int(getattr(text, "intermediate_size", None) or 4 * hidden)
     inputs = sizes.inputs // layers
-    shared = min(inputs, 2 * hidden + query + wide)
+    read = min(inputs, 2 * hidden + query + wide) if compute == FLOAT32 else inputs
     norms = (2 if lora else 4) * hidden * FLOAT32
     products = (2 * query + 2 * keys + 3 * wide) * compute
     if lora is None:
-        return norms + products + (shared if compute == FLOAT32 else inputs) * compute
+        return norms + products + read * compute
     if lora.dropout:
         # A bit is kept as a byte on an accelerator and as a float on a CPU.
         mask = 1 if run.resources.gpus_per_node else FLOAT32
         return norms + products + inputs * (FLOAT32 + mask)
-    return norms + products + (shared if compute == FLOAT32 else inputs) * FLOAT32
+    return norms + products + read * FLOAT32
 
 
 def _compute_bytes(run: Run) -> int:

@@ -71,10 +71,13 @@ def publish(
         _require_repository(api, repository, private)
         if branch != "main":
             api.create_branch(repository, branch=branch, exist_ok=True)
+        new = _brings_tokenizer(files)
         for _ in range(_TRIES):
             head = api.repo_info(repository, revision=branch).sha
             there = _tree(api, repository, head) if head else {}
-            stale = sorted(path for path in there if _is_stale(path, files) and path not in files)
+            stale = sorted(
+                path for path in there if path not in files and _is_stale(path, new_tokenizer=new)
+            )
             if head and not stale and _holds(there, files):
                 return Published(head, _url(repository, branch), created=False)
             try:
@@ -145,11 +148,15 @@ def _digest(algorithm: str, content: Content, prefix: bytes) -> str:
     return digest.hexdigest()
 
 
-def _is_stale(path: str, files: Mapping[str, Content]) -> bool:
+def _brings_tokenizer(files: Mapping[str, Content]) -> bool:
+    return any(is_tokenizer(PurePosixPath(new)) for new in files if "/" not in new)
+
+
+def _is_stale(path: str, *, new_tokenizer: bool) -> bool:
     folder, _, name = path.rpartition("/")
     if folder in _FOLDERS and any(fnmatchcase(name, pattern) for pattern in _STALE):
         return True
-    if not any(is_tokenizer(PurePosixPath(new)) for new in files if "/" not in new):
+    if not new_tokenizer:
         return False
     return folder == _TEMPLATES or (
         not folder and (name == _GENERATION or is_tokenizer(PurePosixPath(name)))

@@ -28,8 +28,7 @@ MASKED_LAYER_TYPES = frozenset({"chunked_attention"})
 
 @dataclass(frozen=True, slots=True)
 class Abilities:
-    """`shared_rows`: documents share a row, each seeing only itself. `separable_head`:
-    see
+    """`shared_rows`: documents share a row, each seeing only itself. `separable_head`: see
     `SummedLoss`.
     """
 

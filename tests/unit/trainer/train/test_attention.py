@@ -12,7 +12,7 @@ from finetune_trainer.data.examples import Example
 from finetune_trainer.train import attention
 from finetune_trainer.train.batches import collate
 from finetune_trainer.train.loss import model_inputs
-from unit.trainer.tiny import tiny_model
+from unit.trainer.tiny import SMALL, tiny_model
 from unit.trainer.train.made import random_examples
 
 CPU = torch.device("cpu")
@@ -78,18 +78,7 @@ def test_changing_one_document_does_not_touch_its_neighbour(model: LlamaForCausa
 def test_a_sliding_window_is_kept_inside_each_document() -> None:
     attention.register()
     torch.manual_seed(0)
-    model = MistralForCausalLM(
-        MistralConfig(
-            vocab_size=128,
-            hidden_size=32,
-            intermediate_size=64,
-            num_hidden_layers=2,
-            num_attention_heads=4,
-            num_key_value_heads=2,
-            sliding_window=3,
-            initializer_range=0.2,
-        )
-    ).eval()
+    model = MistralForCausalLM(MistralConfig(**SMALL, sliding_window=3)).eval()
     documents = random_examples(3)
     with torch.no_grad():
         for together, alone in zip(

@@ -9,7 +9,7 @@ from finetune_trainer.train import loss as subject
 from finetune_trainer.train.batches import collate
 from finetune_trainer.train.loss import SummedLoss
 from finetune_trainer.train.probe import probe
-from unit.trainer.tiny import tiny_model
+from unit.trainer.tiny import SMALL, tiny_model
 from unit.trainer.train.made import random_examples
 
 CPU = torch.device("cpu")
@@ -47,19 +47,7 @@ def test_it_equals_the_stock_loss_of_each_document_with_its_gradients(
 def test_capped_logits_exist_in_chunks_only(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(subject, "CHUNK_ROWS", 7)
     torch.manual_seed(0)
-    model = Gemma2ForCausalLM(
-        Gemma2Config(
-            vocab_size=128,
-            hidden_size=32,
-            intermediate_size=64,
-            num_hidden_layers=2,
-            num_attention_heads=4,
-            num_key_value_heads=2,
-            head_dim=8,
-            final_logit_softcapping=0.5,
-            initializer_range=0.2,
-        )
-    ).eval()
+    model = Gemma2ForCausalLM(Gemma2Config(**SMALL, head_dim=8, final_logit_softcapping=0.5)).eval()
     batch = collate(random_examples(4), padded=True, device=CPU)
     rows: list[int] = []
     model.lm_head.register_forward_hook(lambda _, __, logits: rows.append(logits.shape[-2]))

@@ -1,7 +1,5 @@
 """Each architecture gets what it can bear, found out by running it."""
 
-from typing import Any
-
 import pytest
 import torch
 from transformers import (
@@ -23,19 +21,9 @@ from transformers import (
 
 from finetune_trainer.train import attention
 from finetune_trainer.train.probe import Abilities, probe
-from unit.trainer.tiny import tiny_model
+from unit.trainer.tiny import SMALL, tiny_model
 
 LONGEST = 64
-SMALL: dict[str, Any] = {
-    "vocab_size": 128,
-    "hidden_size": 32,
-    "intermediate_size": 64,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "initializer_range": 0.2,
-    "pad_token_id": 0,
-}
 
 
 def test_llama_shares_rows_and_has_a_separable_head() -> None:
