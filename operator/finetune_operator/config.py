@@ -33,6 +33,10 @@ class Config:
     hub_endpoint: str | None = None
     """HF_ENDPOINT: the Hub that prepare and upload talk to. Default: huggingface.co."""
 
+    allow_cpu: bool = False
+    """FINETUNE_ALLOW_CPU: true lets a pod that asked for accelerators and sees none train on the
+    CPU, for clusters that only pretend to have some. Default: such an attempt fails."""
+
     progress_url: str | None = None
     """FINETUNE_PROGRESS_URL: where pods reach the progress endpoint, https://HOST:PORT. Default in
     a cluster: the operator's Service. Outside: none, pods do not report."""
@@ -76,6 +80,7 @@ def read(arguments: Sequence[str], environment: Mapping[str, str] | None = None)
         trainer_image=image,
         kubeconfig=flags.kubeconfig,
         hub_endpoint=env.get("HF_ENDPOINT") or None,
+        allow_cpu=_switch(env, "FINETUNE_ALLOW_CPU"),
         progress_url=_url(env.get("FINETUNE_PROGRESS_URL") or None),
         progress_port=_number(env, "FINETUNE_PROGRESS_PORT", 8443, 1, 65535),
         health_port=_number(env, "FINETUNE_HEALTH_PORT", 8080, 0, 65535),
@@ -90,8 +95,9 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="finetune-operator",
         description="Runs FineTuneJobs. Settings are environment variables: FINETUNE_TRAINER_IMAGE "
-        "(required), HF_ENDPOINT, FINETUNE_PROGRESS_URL, FINETUNE_PROGRESS_PORT, "
-        "FINETUNE_HEALTH_PORT, FINETUNE_TLS_DIR, FINETUNE_WATCH_NAMESPACES, FINETUNE_LOG_FORMAT, "
+        "(required), HF_ENDPOINT, FINETUNE_ALLOW_CPU, FINETUNE_PROGRESS_URL, "
+        "FINETUNE_PROGRESS_PORT, FINETUNE_HEALTH_PORT, FINETUNE_TLS_DIR, "
+        "FINETUNE_WATCH_NAMESPACES, FINETUNE_LOG_FORMAT, "
         "FINETUNE_WORKERS.",
     )
     parser.add_argument(
@@ -118,6 +124,13 @@ def _url(url: str | None) -> str | None:
             f'FINETUNE_PROGRESS_URL is "{url}": it must be https://HOST:PORT, as pods reach it.'
         )
     return url.rstrip("/")
+
+
+def _switch(env: Mapping[str, str], name: str) -> bool:
+    text = env.get(name) or "false"
+    if text not in ("true", "false"):
+        raise ConfigError(f'{name} is "{text}": set it to true or false.')
+    return text == "true"
 
 
 def _number(env: Mapping[str, str], name: str, default: int, least: int, most: int) -> int:

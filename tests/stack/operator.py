@@ -1,6 +1,7 @@
 """Install the operator from `manifests/base`, through an overlay made for the cluster at hand.
 
-Only what a user's own overlay would change is changed: the two images and the Hub's address.
+Only what a user's own overlay would change is changed: the two images, the Hub's address, and that
+the test bed's GPUs are only pretended.
 """
 
 from __future__ import annotations
@@ -48,6 +49,7 @@ def render(*, operator_image: str, trainer_image: str, hub_endpoint: str) -> dic
                             "env": [
                                 {"name": "FINETUNE_TRAINER_IMAGE", "value": trainer_image},
                                 {"name": "HF_ENDPOINT", "value": hub_endpoint},
+                                {"name": "FINETUNE_ALLOW_CPU", "value": "true"},
                             ],
                         }
                     ]

@@ -37,7 +37,7 @@ def train_job(resource: FineTuneJob, action: CreateJob, settings: Settings) -> J
         resource,
         action,
         Parts(
-            env=[OFFLINE, *_ranks(resource, action), *progress_env],
+            env=[OFFLINE, *_ranks(resource, action), *_allow_cpu(settings), *progress_env],
             volumes=[
                 {"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": shared_memory}},
                 *progress_volumes,
@@ -67,6 +67,10 @@ def _ranks(resource: FineTuneJob, action: CreateJob) -> list[Json]:
     if cpu:
         variables.append(env("FINETUNE_CPUS", str(max(1, int(parse_quantity(cpu))))))
     return variables
+
+
+def _allow_cpu(settings: Settings) -> list[Json]:
+    return [env("FINETUNE_ALLOW_CPU", "true")] if settings.allow_cpu else []
 
 
 def _resources(resource: FineTuneJob, action: CreateJob) -> Json:

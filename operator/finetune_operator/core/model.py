@@ -23,6 +23,7 @@ class Settings:
 
     trainer_image: str
     hub_endpoint: str | None = None
+    allow_cpu: bool = False  # pods that asked for accelerators and see none train on the CPU
     progress_url: str | None = None  # base URL that pods reach; None: no progress reports
     progress_ca: str | None = None  # PEM of the authority that signed that endpoint's certificate
 

@@ -60,6 +60,7 @@ async def _run(
     settings = Settings(
         trainer_image=config.trainer_image,
         hub_endpoint=config.hub_endpoint,
+        allow_cpu=config.allow_cpu,
         progress_url=url,
         progress_ca=served.authority if served else None,
     )

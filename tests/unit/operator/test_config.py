@@ -14,6 +14,7 @@ def test_the_trainer_image_is_all_that_must_be_said() -> None:
     assert config.trainer_image == "trainer:1"
     assert config.namespaces == ()
     assert config.progress_url is None
+    assert not config.allow_cpu
 
 
 def test_everything_can_be_said() -> None:
@@ -22,6 +23,7 @@ def test_everything_can_be_said() -> None:
         {
             **IMAGE,
             "HF_ENDPOINT": "http://hub:8080",
+            "FINETUNE_ALLOW_CPU": "true",
             "FINETUNE_PROGRESS_URL": "https://host:1234/",
             "FINETUNE_PROGRESS_PORT": "1234",
             "FINETUNE_HEALTH_PORT": "0",
@@ -32,6 +34,7 @@ def test_everything_can_be_said() -> None:
     )
     assert config.kubeconfig == "file"
     assert config.hub_endpoint == "http://hub:8080"
+    assert config.allow_cpu
     assert config.progress_url == "https://host:1234"
     assert (config.progress_port, config.health_port, config.workers) == (1234, 0, 2)
     assert config.namespaces == ("a", "b")
@@ -58,6 +61,7 @@ def test_the_certificate_is_mounted_in_a_cluster_and_kept_at_home_outside(
     [
         ({"FINETUNE_TRAINER_IMAGE": " "}, "FINETUNE_TRAINER_IMAGE is not set: set it to"),
         ({"FINETUNE_LOG_FORMAT": "xml"}, 'FINETUNE_LOG_FORMAT is "xml": set it to text or json'),
+        ({"FINETUNE_ALLOW_CPU": "yes"}, 'FINETUNE_ALLOW_CPU is "yes": set it to true or false'),
         ({"FINETUNE_WORKERS": "0"}, 'FINETUNE_WORKERS is "0": set it to a number from 1'),
         ({"FINETUNE_PROGRESS_PORT": "http"}, "FINETUNE_PROGRESS_PORT is"),
         ({"FINETUNE_PROGRESS_URL": "http://host"}, "it must be https://HOST:PORT"),

@@ -19,12 +19,14 @@ NATIVE_BFLOAT16_FLAGS = frozenset({"avx512_bf16", "amx_bf16", "bf16"})
 
 
 def choose_device(
-    local_rank: int, processes: int = 1, devices: Path = Path("/dev")
+    local_rank: int, processes: int = 1, *, asked: int, devices: Path = Path("/dev")
 ) -> torch.device:
-    """The accelerator of this one of the pod's `processes`, or the CPU where there is none.
+    """The accelerator of this one of the pod's `processes`; the CPU where none is `asked` for.
+
+    FINETUNE_ALLOW_CPU=true takes the CPU also where accelerators were asked for and there are none.
 
     Raises:
-        RetryableError: the node has accelerators, but none that this process could use.
+        RetryableError: this process was to have an accelerator and has none that it can use.
     """
     if torch.cuda.is_available():
         count = torch.cuda.device_count()
@@ -40,6 +42,11 @@ def choose_device(
         raise RetryableError(
             "The pod has accelerators that CUDA cannot use: check that the driver of its node is "
             f"new enough for CUDA {torch.version.cuda}, and its device plugin."
+        )
+    if asked and os.environ.get("FINETUNE_ALLOW_CPU") != "true":
+        raise RetryableError(
+            f"spec.resources.gpusPerNode is {asked}, but this pod sees no accelerator: check "
+            "spec.scheduling.runtimeClassName and the device plugin of its node."
         )
     return torch.device("cpu")
 

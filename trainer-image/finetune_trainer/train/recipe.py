@@ -80,7 +80,9 @@ def train(run: Run, workspace: Workspace, stop: Stop) -> tuple[str, dict[str, An
     """
     ranks = Ranks.from_environment()
     _assert_work_for_all(run, ranks.world_size)
-    device = choose_device(ranks.local_rank, ranks.local_world_size)
+    device = choose_device(
+        ranks.local_rank, ranks.local_world_size, asked=run.resources.gpus_per_node
+    )
     size_threads(ranks.local_world_size)
     logging.disable_progress_bar()
     with (

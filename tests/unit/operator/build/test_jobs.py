@@ -1,5 +1,6 @@
 """The four stage Jobs: what they share, and what only one of them has."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -222,6 +223,12 @@ def test_training_gets_what_it_asked_for_and_helpers_no_limits() -> None:
     for helper in ("prepare", "merge", "upload"):
         assert set(container(built(helper, resources=asked))["resources"]) == {"requests"}
         assert "/dev/shm" not in mounts(built(helper))
+
+
+def test_only_an_operator_that_was_told_so_lets_training_fall_back_to_the_cpu() -> None:
+    told = replace(SETTINGS, allow_cpu=True)
+    assert environment(built("train", settings=told))["FINETUNE_ALLOW_CPU"] == "true"
+    assert "FINETUNE_ALLOW_CPU" not in environment(built("train"))
 
 
 # Empty selectors mean all: they must arrive as they are.

@@ -21,12 +21,28 @@ def usable(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> i
 
 @pytest.mark.parametrize("usable", [0], indirect=True)
 def test_a_machine_without_accelerators_computes_on_its_cpu(usable: int, tmp_path: Path) -> None:
-    assert choose_device(0, devices=tmp_path).type == "cpu"
+    assert choose_device(0, asked=0, devices=tmp_path).type == "cpu"
+
+
+@pytest.mark.parametrize("usable", [0], indirect=True)
+def test_accelerators_asked_for_and_not_seen_are_not_replaced_by_the_cpu(
+    usable: int, tmp_path: Path
+) -> None:
+    with pytest.raises(RetryableError, match=r"gpusPerNode is 1, .*runtimeClassName"):
+        choose_device(0, asked=1, devices=tmp_path)
+
+
+@pytest.mark.parametrize("usable", [0], indirect=True)
+def test_unless_the_cluster_only_pretends_to_have_some(
+    usable: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FINETUNE_ALLOW_CPU", "true")
+    assert choose_device(0, asked=1, devices=tmp_path).type == "cpu"
 
 
 @pytest.mark.parametrize("usable", [2], indirect=True)
 def test_every_process_takes_its_own_accelerator(usable: int, tmp_path: Path) -> None:
-    chosen = [choose_device(rank, processes=usable, devices=tmp_path) for rank in range(usable)]
+    chosen = [choose_device(rank, usable, asked=usable, devices=tmp_path) for rank in range(usable)]
     assert [device.index for device in chosen] == [0, 1]
 
 
@@ -36,10 +52,10 @@ def test_an_accelerator_that_cuda_cannot_use_is_not_replaced_by_the_cpu(
 ) -> None:
     (tmp_path / "nvidia0").touch()
     with pytest.raises(RetryableError, match="check that the driver of its node is new enough"):
-        choose_device(0, devices=tmp_path)
+        choose_device(0, asked=0, devices=tmp_path)
 
 
 @pytest.mark.parametrize("usable", [1], indirect=True)
 def test_two_processes_do_not_share_an_accelerator(usable: int, tmp_path: Path) -> None:
     with pytest.raises(RetryableError, match=r"1 accelerator\(s\) for 2 processes"):
-        choose_device(0, processes=2, devices=tmp_path)
+        choose_device(0, 2, asked=2, devices=tmp_path)
