@@ -35,7 +35,7 @@ from finetune_trainer.prepare.model import (
 from finetune_trainer.prepare.preview import COLOURS, preview
 from finetune_trainer.prepare.report import Prepared, Tally, message, page, report, result
 from finetune_trainer.prepare.rows import RowSource, batches
-from finetune_trainer.prepare.source import HubSource, parse_source
+from finetune_trainer.prepare.source import Commit, HubSource, parse_source
 from finetune_trainer.prepare.split import validation_rows
 from finetune_trainer.prepare.suitability import check_sequence_length, read_config
 from finetune_trainer.prepare.template import ChatTemplate
@@ -76,7 +76,7 @@ def prepare(run: Run, workspace: Workspace) -> tuple[str, dict[str, Any]]:
     validation = workspace.data / "validation"
     prepared = Prepared(
         run=run,
-        model_commit=model.commit,
+        model=model.commit,
         dataset_commit=dataset_commit,
         tally=tally,
         validation_tally=validation_tally,
@@ -149,7 +149,7 @@ class _Model:
     """The base model at its origin: what sentences call it, its commit, and its files."""
 
     title: str
-    commit: str | None
+    commit: Commit | None
     files: list[str]
     delivery: Delivery
 
@@ -161,7 +161,7 @@ def _find_model(run: Run, workspace: Workspace) -> _Model:
         title = source.subject.title
         _say(f"model         {run.model.source} at {commit.sha[:12]}")
         files = choose_files([sibling.rfilename for sibling in commit.files], title)
-        return _Model(title, commit.sha, files, from_hub(source, commit, files, workspace.model))
+        return _Model(title, commit, files, from_hub(source, commit, files, workspace.model))
     title = f"The model in {run.model.source}"
     if not source.path.is_dir():
         raise UserError(f"{title} is a file: set spec.model.source to the model's directory.")

@@ -14,6 +14,7 @@ from finetune_trainer.outcome import UserError
 from finetune_trainer.prepare.encode import TooLong
 from finetune_trainer.prepare.format import Dropped
 from finetune_trainer.prepare.memory import Memory, Sizes
+from finetune_trainer.prepare.source import Commit
 from finetune_trainer.run import Precision, Run
 
 PERCENTILES = (5, 25, 50, 75, 95, 99, 100)
@@ -64,7 +65,7 @@ class Prepared:
     """What is known at the end, all that the report and the result are made of."""
 
     run: Run
-    model_commit: str | None
+    model: Commit | None
     dataset_commit: str | None
     tally: Tally
     validation_tally: Tally | None
@@ -81,7 +82,7 @@ def result(prepared: Prepared) -> dict[str, Any]:
     rows = tally.rows + (prepared.validation_tally.rows if prepared.validation_tally else 0)
     kept = tally.kept + (prepared.validation_tally.kept if prepared.validation_tally else 0)
     values: dict[str, Any] = {
-        "modelCommit": prepared.model_commit,
+        "modelCommit": prepared.model.sha if prepared.model else None,
         "datasetCommit": prepared.dataset_commit,
         "rows": rows,
         "rowsKept": kept,
@@ -120,6 +121,7 @@ def report(prepared: Prepared) -> dict[str, Any]:
     memory = {f"{name}Bytes": size for name, size in asdict(prepared.memory).items()}
     return {
         **values,
+        "modelLicense": dict(prepared.model.license) if prepared.model else {},
         "droppedByReason": dict(dropped.most_common()),
         "trainExamples": len(prepared.train),
         "validationExamples": len(prepared.validation) if prepared.validation else 0,

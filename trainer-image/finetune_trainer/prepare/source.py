@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
-from huggingface_hub import HfApi
+from huggingface_hub import CardData, HfApi
 from huggingface_hub.hf_api import RepoSibling
 
 from finetune_trainer.hub import Subject, endpoint, hub_errors, read_token
@@ -21,13 +22,20 @@ SOURCES = "/sources"
 
 Kind = Literal["model", "dataset"]
 
+# As the Hub's cards name them; the last two belong to the license "other".
+LICENSE_KEYS = ("license", "license_name", "license_link")
+
 
 @dataclass(frozen=True, slots=True)
 class Commit:
-    """A repository at one commit: what was found when the revision was resolved."""
+    """A repository at one commit: what was found when the revision was resolved.
+
+    `license` holds those of `LICENSE_KEYS` that the repository's card states.
+    """
 
     sha: str
     files: tuple[RepoSibling, ...]
+    license: Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +83,7 @@ class HubSource:
             )
         if not info.sha:
             raise UserError(f"{self.subject.title} has no commits: upload to it first.")
-        return Commit(sha=info.sha, files=tuple(info.siblings or ()))
+        return Commit(info.sha, tuple(info.siblings or ()), _license(info.card_data))
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +117,16 @@ class ClaimSource:
         """Whether a data file lies on the claim; a data set's card may name any."""
         inside = Path(file).resolve().is_relative_to(self.root.resolve())
         return inside and "://" not in file
+
+
+def _license(card: CardData | None) -> dict[str, str]:
+    stated = {key: card.get(key) for key in LICENSE_KEYS} if card is not None else {}
+    # A card is anybody's text: only what is one short line ends up in another card's header.
+    return {
+        key: value
+        for key, value in stated.items()
+        if isinstance(value, str) and value.isprintable() and 0 < len(value) <= 200
+    }
 
 
 def parse_source(kind: Kind, source: str, revision: str) -> HubSource | ClaimSource:

@@ -88,12 +88,16 @@ def header(facts: Facts) -> ModelCardData:
                 metric_value=loss,
             )
         ]
+    stated = facts.report.get("modelLicense") or {}
     return ModelCardData(
         library_name="transformers" if facts.has_model else "peft",
         pipeline_tag="text-generation",
         tags=["finetune-operator", "lora" if run.method.lora else "full-fine-tuning", "sft"],
         model_name=facts.repository.rpartition("/")[2],
         eval_results=results,
+        license=stated.get("license"),
+        license_name=stated.get("license_name"),
+        license_link=stated.get("license_link"),
         base_model=base,
         base_model_relation=relation if base else None,
         datasets=[data] if data else None,
@@ -207,7 +211,7 @@ def _settings(facts: Facts) -> list[tuple[str, str]]:
         ),
         ("Weight decay", f"{training.weight_decay:g}"),
         ("Gradient norm at most", f"{training.max_grad_norm:g}"),
-        ("Precision", training.precision.value),
+        ("Precision", _text(train, "precision")),
         ("Loss on", _LOSS_ON[run.dataset.loss]),
         ("Seed", f"{training.seed}"),
         ("Throughput", _with_unit(train, "tokensPerSecond", "tokens/s")),
@@ -300,6 +304,11 @@ def _number(values: Mapping[str, Any], key: str) -> float | None:
     except (KeyError, TypeError, ValueError):
         return None
     return number if math.isfinite(number) else None
+
+
+def _text(values: Mapping[str, Any], key: str) -> str | None:
+    text = values.get(key)
+    return plain(text) if isinstance(text, str) else None
 
 
 def _perplexity(loss: float) -> str:

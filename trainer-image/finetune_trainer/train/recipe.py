@@ -439,6 +439,7 @@ class _Training:
             "baseValidationLoss": metrics.get("base_validation_loss"),
             "tokensPerSecond": round(self.pace.tokens_per_second, 1) or None,
             "trainableParameters": self.trainable,
+            "precision": str(self.dtype).removeprefix("torch."),
             "peakMemoryBytes": int(peak),
             "resumedFromStep": resumed_from,
             key: key,

@@ -128,6 +128,8 @@ def test_model_and_data_arrive_at_the_commit_that_the_revision_named(pod: Pod) -
     api = pod.hub.api()
     assert document["result"]["modelCommit"] == api.model_info("initech/tiny").sha
     assert document["result"]["datasetCommit"] == api.dataset_info("initech/rows").sha
+    report = json.loads((pod.workspace.prepare / "report.json").read_bytes())
+    assert report["modelLicense"] == {"license": "apache-2.0"}
     assert len(Examples(pod.workspace.data / "train")) == 30
     assert len(Examples(pod.workspace.data / "validation")) == 6
     assert load_file(pod.workspace.model / "model.safetensors")

@@ -9,12 +9,14 @@ import yaml
 from huggingface_hub import ModelCard
 from markdown_it import MarkdownIt
 
+from finetune_trainer.prepare.source import LICENSE_KEYS
 from finetune_trainer.publish.card import Facts, model_card
 from finetune_trainer.publish.markdown import code, code_block, plain, table
 from unit.trainer.artifacts import tiny_run
 
 REPORT = {
     "modelCommit": "a" * 40,
+    "modelLicense": {"license": "other", "license_name": "gemma", "license_link": "LICENSE"},
     "datasetCommit": "b" * 40,
     "rows": 2000,
     "rowsKept": 1990,
@@ -33,6 +35,7 @@ TRAIN = {
     "baseValidationLoss": 3.25,
     "validationLoss": "2.5",
     "tokensPerSecond": 612.4,
+    "precision": "bfloat16",
 }
 
 
@@ -75,6 +78,12 @@ def test_the_hub_reads_base_model_data_and_results_from_the_header() -> None:
     assert result["metrics"][0]["value"] == 2.5
 
 
+def test_the_base_models_license_is_passed_on() -> None:
+    data = metadata(model_card(facts()))
+    assert [data[key] for key in LICENSE_KEYS] == ["other", "gemma", "LICENSE"]
+    assert "license" not in metadata(model_card(facts(report={})))
+
+
 def test_base_and_tuned_loss_stand_side_by_side() -> None:
     card = model_card(facts())
     assert "| Base model | 3.2500 | 25.79 |" in card
@@ -87,6 +96,7 @@ def test_a_reader_finds_settings_data_and_the_plan() -> None:
         "| Rank, alpha, dropout | 16, 32, 0 |",
         "| Trained parameters | 4,884,480 of 134,515,008 (3.63%) |",
         "| Learning rate | 0.0002, cosine, 3% warm-up |",
+        "| Precision | bfloat16 |",
         "| Rows used | 1,990 of 2,000 (99.50%) |",
         "| Supervised tokens | 48,000 of 100,000 (48.00%) |",
         "* 10: the answer is empty",
@@ -168,7 +178,8 @@ def test_what_a_user_writes_stays_text(text: str) -> None:
         method={"lora": {"targetModules": [text]}},
         planHash=text,
     )
-    card = model_card(facts(run=run, report=REPORT | {"droppedByReason": {text: 3}}))
+    report = REPORT | {"droppedByReason": {text: 3}, "modelLicense": {}}
+    card = model_card(facts(run=run, report=report, train=TRAIN | {"precision": text}))
     page = rendered(card)
     assert "license" not in metadata(card)
     for tag in ("<script", "<img", "<b>", 'href="javascript'):

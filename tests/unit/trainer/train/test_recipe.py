@@ -70,6 +70,7 @@ def test_lora_learns_and_its_adapter_works_in_stock_peft(tmp_path: Path) -> None
     assert result["epoch"] == 4.0
     assert result["trainableParameters"] > 0
     assert result["peakMemoryBytes"] > 0
+    assert result["precision"] == "float32"
     assert message.startswith("12 steps, validation loss 5.4")
     base = AutoModelForCausalLM.from_pretrained(workspace.model)
     tuned = PeftModel.from_pretrained(base, workspace.adapter)
