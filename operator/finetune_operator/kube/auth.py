@@ -10,6 +10,8 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 from kubernetes.aio.client import Configuration
 from kubernetes.aio.config import (
@@ -70,7 +72,16 @@ async def load(kubeconfig: str | None = None) -> Credentials:
             f"No access to a cluster: {place} cannot be used ({error}). Give --kubeconfig FILE, "
             "set KUBECONFIG, or run in a pod with a service account."
         ) from error
+    # Else aiohttp looks into the environment and ~/.netrc in a thread, twice for every request.
+    configuration.client_session_kwargs = {"trust_env": False}
+    configuration.proxy = configuration.proxy or _proxy_from_environment(configuration.host)
     return Credentials(configuration, in_cluster, loader)
+
+
+def _proxy_from_environment(server: str) -> str | None:
+    """What HTTPS_PROXY and NO_PROXY say of this server, as kubectl reads them."""
+    url = urlsplit(server)
+    return None if proxy_bypass(url.netloc) else getproxies().get(url.scheme)
 
 
 def own_namespace() -> str | None:
