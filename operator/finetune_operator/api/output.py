@@ -22,7 +22,7 @@ class Merge(ApiModel):
 
 
 class Artifact(StrEnum):
-    """What is published."""
+    """Adapter is PEFT's adapter, Merged the whole model."""
 
     ADAPTER = "Adapter"
     MERGED = "Merged"

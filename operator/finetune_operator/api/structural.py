@@ -6,6 +6,7 @@ One node at a time; what stands around the schemas in a CRD is in `crdgen`.
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -64,6 +65,9 @@ class Converter:
             node["x-kubernetes-validations"] = validations
         if schema.get("default") is not None and self.defaults:
             node |= self._default(schema["default"], node)
+        if "description" in node and "default" in node and "Default" not in node["description"]:
+            # kubectl explain shows no default of a schema.
+            node["description"] += _as_words(node["default"], node)
         return node
 
     def _inlined(self, schema: Json) -> Json:
@@ -196,6 +200,12 @@ def _without_nulls(value: Any) -> Any:
     if not isinstance(value, dict):
         return value
     return {key: _without_nulls(item) for key, item in value.items() if item is not None}
+
+
+def _as_words(default: Any, node: Json) -> str:
+    if isinstance(default, dict | list):
+        return ""
+    return f" Default: {default if 'enum' in node else json.dumps(default)}."
 
 
 def _shown(schema: Json) -> str:

@@ -98,7 +98,29 @@ CONVERTED: tuple[tuple[str, Any, dict[str, Any], dict[str, Any]], ...] = (
     ("annotation", "field", "node"), [c[1:] for c in CONVERTED], ids=[c[0] for c in CONVERTED]
 )
 def test_it_converts(annotation: Any, field: dict[str, Any], node: dict[str, Any]) -> None:
-    assert converted(annotation, **field) == {"description": "It.", **node}
+    found = converted(annotation, **field)
+    assert found.pop("description").startswith("It.")
+    assert found == node
+
+
+@pytest.mark.parametrize(
+    ("annotation", "default", "told"),
+    [
+        (Shade, Shade.DARK, "It. Default: Dark."),
+        (bool, False, "It. Default: false."),
+        (Annotated[int, Field(ge=1, le=9)], 2, "It. Default: 2."),
+        (Digit, "3", 'It. Default: "3".'),
+        (Word | None, None, "It."),
+        (Defaulted, Defaulted(), "It."),
+    ],
+)
+def test_a_description_tells_the_default(annotation: Any, default: Any, told: str) -> None:
+    assert converted(annotation, default=default)["description"] == told
+
+
+def test_a_default_that_is_told_in_words_is_not_told_twice() -> None:
+    told = "It. Default: as many as there are."
+    assert converted(bool, default=True, description=told)["description"] == told
 
 
 def test_a_models_default_is_filled_from_its_members() -> None:
