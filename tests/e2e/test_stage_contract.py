@@ -194,10 +194,11 @@ def test_an_exit_code_that_nothing_can_mend_fails_the_run_in_the_image_s_own_wor
     resource = bench.wait_for_phase(row.run, "Failed")
 
     message = f"{row.stage} ends with {row.code}, as it was asked to."
-    assert resource["status"]["message"] == message
+    told = f"{message} Correct it, then change spec.rerunToken to go on."
+    assert resource["status"]["message"] == told
     assert condition(resource, "Failed")["reason"] == row.reason
-    assert condition(resource, "Failed")["message"] == message
-    assert any(message in event for event in bench.events(row.run))
+    assert condition(resource, "Failed")["message"] == told
+    assert any(told in event for event in bench.events(row.run))
     assert bench.jobs(row.run)[-1] == f"{row.run}-{row.stage}-1"
 
 

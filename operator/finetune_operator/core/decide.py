@@ -40,6 +40,7 @@ from finetune_operator.core.model import (
 from finetune_operator.core.moments import to_text
 from finetune_operator.core.naming import ATTEMPT_LIMIT, job_name
 from finetune_operator.core.pinned import Footing, footing
+from finetune_operator.core.remedy import with_remedy
 from finetune_operator.vocabulary import (
     PHASE_OF_STAGE,
     ConditionType,
@@ -231,7 +232,8 @@ def _pauses(entry: StageStatus, until: datetime) -> Situation:
 def _failed(status: Status, entry: StageStatus) -> Situation:
     latest = stages.failed_attempt(status, entry)
     reason = latest.reason if latest else str(Phase.FAILED)
-    return Situation(Phase.FAILED, reason, entry.message or "")
+    retried = latest is not None and latest.reason not in attempts.NEVER_AGAIN
+    return Situation(Phase.FAILED, reason, with_remedy(entry.message or "", retried=retried))
 
 
 def _succeeded(status: Status) -> Situation:

@@ -49,7 +49,7 @@ def _events(old: Status, new: Status) -> Iterator[Event]:
 def _failed_attempts(old: Status, new: Status, ends_now: bool) -> Iterator[Event]:
     known = {(attempt.stage, attempt.attempt) for attempt in old.attempts}
     fresh = [entry for entry in new.attempts if (entry.stage, entry.attempt) not in known]
-    if ends_now and fresh and fresh[-1].message == new.message:
+    if ends_now and fresh and fresh[-1].reason == _reason(new):
         fresh = fresh[:-1]  # the run's own event tells of the last attempt
     for attempt in fresh:
         yield Event(WARNING, attempt.reason, attempt.message or "")

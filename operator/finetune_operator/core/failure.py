@@ -96,7 +96,7 @@ def _composed(reason: FailureReason, job: JobRecord, left: Termination) -> str:
                 "or check the data."
             )
         case FailureReason.PREEMPTED:
-            return f"{stage} was asked to stop and has saved its state."
+            return f"{stage} was asked to stop; what it has saved is kept."
         case FailureReason.EVICTED:
             return f"The pod of {stage} was evicted{words}"
         case FailureReason.DISRUPTED if left.pod_reason:

@@ -7,17 +7,15 @@ from finetune_operator.api.status import Status
 from finetune_operator.core import stages
 from finetune_operator.core.conditions import Situation
 from finetune_operator.core.model import Refusal
+from finetune_operator.core.remedy import with_remedy
 from finetune_operator.core.text import sentence
 from finetune_operator.vocabulary import PHASE_OF_STAGE, Phase, StageState
-
-TOKEN = "spec.rerunToken"
-AGAIN = f" Nothing is tried again before {TOKEN} changes: correct the cause, then change it."
 
 
 def failed(resource: FineTuneJob, status: Status, refusal: Refusal) -> tuple[Status, Situation]:
     """The run has failed: the same action would be refused again."""
     # The token has been acted on: only another one asks for another try.
-    message = sentence(refusal.message, "" if TOKEN in refusal.message else AGAIN)
+    message = with_remedy(refusal.message)
     entry = stages.current(status)
     if entry is not None:
         status = stages.changed(status, entry.name, state=StageState.FAILED, message=message)

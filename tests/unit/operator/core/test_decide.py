@@ -20,6 +20,7 @@ from finetune_operator.core.model import (
 )
 from finetune_operator.core.moments import to_text
 from finetune_operator.core.naming import ATTEMPT_LIMIT
+from finetune_operator.core.remedy import CORRECT, USED_UP
 from finetune_operator.core.waiting import STARTING, STOPPING
 from finetune_operator.vocabulary import Phase, Stage, StageState
 from unit.operator.builders import plan, resource
@@ -134,12 +135,14 @@ def test_a_user_error_fails_the_run_word_for_word_and_is_never_retried() -> None
     world.fail(10, said)
     world.settle()
     assert world.status.phase == Phase.FAILED
-    assert world.status.message == said
-    assert world.condition("Failed") == ("True", "UserError", said)
-    assert world.condition("Stalled") == ("True", "UserError", said)
+    assert world.stage("prepare").message == world.status.attempts[0].message == said
+    told = said + CORRECT
+    assert world.status.message == told
+    assert world.condition("Failed") == ("True", "UserError", told)
+    assert world.condition("Stalled") == ("True", "UserError", told)
     assert world.condition("Reconciling")[0] == "False"
     assert [(e.type, e.reason, e.message) for e in world.events[1:]] == [
-        ("Warning", "UserError", said)
+        ("Warning", "UserError", told)
     ]
     world.seconds = 10_000
     world.settle()
@@ -161,6 +164,7 @@ def test_a_crash_is_tried_again_after_a_pause_and_then_given_up() -> None:
     world.settle()
     assert world.status.phase == Phase.FAILED
     assert [attempt.reason for attempt in world.status.attempts] == ["Crashed"] * 3
+    assert str(world.status.message).endswith(USED_UP)
     warnings = [event.reason for event in world.events if event.type == "Warning"]
     assert warnings == ["Crashed"] * 3
     assert [event.reason for event in world.events].count("Retrying") == 2

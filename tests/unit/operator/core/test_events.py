@@ -76,8 +76,15 @@ CASES = {
     ),
     "the last failure": (
         status(Phase.TRAINING, DONE, train(RUNNING)),
-        status(Phase.FAILED, DONE, train(FAILED), attempts=[EVICTED], message="Evicted."),
-        [("Warning", "Failed", "Evicted.")],
+        status(
+            Phase.FAILED,
+            DONE,
+            train(FAILED),
+            attempts=[EVICTED],
+            conditions=not_ready("Evicted"),
+            message="Evicted. It goes on so.",
+        ),
+        [("Warning", "Evicted", "Evicted. It goes on so.")],
     ),
     "the end": (
         status(Phase.TRAINING, DONE, train(RUNNING)),

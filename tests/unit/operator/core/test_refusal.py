@@ -34,10 +34,7 @@ def test_a_start_that_is_refused_for_good_fails_and_can_be_asked_for_again() -> 
     world.refuse[CreatePlan] = Refusal("Invalid", "No.", final=True)
     world.settle()
     assert (world.status.phase, world.status.plan_hash) == (Phase.FAILED, None)
-    assert world.status.message == (
-        "No. Nothing is tried again before spec.rerunToken changes: correct the cause, then change "
-        "it."
-    )
+    assert world.status.message == "No. Correct it, then change spec.rerunToken to go on."
     world.refuse.clear()
     world.settle()
     assert not world.jobs

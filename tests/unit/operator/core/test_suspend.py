@@ -1,6 +1,7 @@
 from typing import Any
 
 from finetune_operator.core.model import JobState
+from finetune_operator.core.remedy import CORRECT
 from finetune_operator.vocabulary import Phase
 from unit.operator.world import World
 
@@ -120,7 +121,10 @@ def test_a_mistake_of_the_user_is_told_even_then() -> None:
     world.edit(suspend=True)
     world.fail(10, "Wrong.")
     world.settle()
-    assert (world.status.phase, world.status.message) == (Phase.FAILED, "Wrong.")
+    assert (world.status.phase, world.status.message) == (
+        Phase.FAILED,
+        f"Wrong.{CORRECT}",
+    )
 
 
 def test_a_run_that_has_ended_stays_ended() -> None:
