@@ -29,6 +29,8 @@ async def log(request: web.Request, handler: Handler) -> web.StreamResponse:
         response = await handler(request)
         status, size = response.status, response.content_length or 0
         return response
+    except ConnectionError:
+        raise
     except Exception:
         status = 500
         raise

@@ -114,6 +114,30 @@ def test_an_upload_link_is_a_permission_for_one_object(hub_server: HubServer, re
     assert httpx2.post(verify, json=check, headers=headers).status_code == 200
 
 
+def test_what_the_server_holds_already_can_be_sent_again(
+    hub_server: HubServer, tmp_path: Path
+) -> None:
+    """By a client that knows nothing of the first time: another run, or a second attempt."""
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    content = random.Random(7).randbytes(40 * MEGABYTE)
+    (folder / "model.safetensors").write_bytes(content)
+    for number, repo in enumerate(("acme/first", "acme/second")):
+        environment = {
+            **os.environ,
+            **hub_server.environment(tmp_path / f"home-{number}", hub_server.write_token),
+        }
+        command = [sys.executable, "-c", UPLOAD, repo, str(folder)]
+        result = subprocess.run(
+            command, env=environment, capture_output=True, text=True, check=False
+        )
+        assert result.returncode == 0, result.stderr
+        path = hub_server.api(False).hf_hub_download(
+            repo, "model.safetensors", local_dir=tmp_path / repo
+        )
+        assert Path(path).read_bytes() == content
+
+
 @pytest.mark.parametrize("name", ["text.txt", "data.bin"])
 def test_ranges(hub_server: HubServer, writer: HfApi, repo: str, name: str) -> None:
     content = b"0123456789" * 10
