@@ -6,6 +6,7 @@ Which repository is read or written, and what with, belongs to the stages.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -29,6 +30,9 @@ from huggingface_hub.utils import httpx  # type: ignore[attr-defined]
 from finetune_trainer.outcome import RetryableError, StageError, UserError, causes, volume_is_full
 
 SECRETS = "/var/run/secrets/finetune"
+
+# hf_xet has one error for no answer and for one it cannot use; only its words tell them apart.
+_XET_STATUS = re.compile(r"HTTP status \w+ error \((\d{3})")
 
 Purpose = Literal["model", "dataset", "upload"]
 
@@ -124,7 +128,11 @@ def _translate(error: BaseException, subject: Subject) -> StageError | None:
         # OfflineModeIsEnabled is a ConnectionError, but trying again does not help.
         if isinstance(error, OfflineModeIsEnabled):
             return UserError(f"{title} cannot be read: HF_HUB_OFFLINE is set in this container.")
-        return RetryableError(f"{where} could not be reached for {title}: {_words(error)}.")
+        if answered := _XET_STATUS.search(str(error)):
+            return _answered(where, int(answered.group(1)), title)
+        return RetryableError(
+            f"{where} could not be reached for {_inside(title)}: {_words(error)}."
+        )
     return None
 
 
@@ -146,11 +154,22 @@ def _translate_status(error: HfHubHTTPError, subject: Subject) -> StageError:
         return UserError(f"{title} was disabled on {where}: choose another one.")
     if status == 403:
         return UserError(
-            f"{where} forbids access to {title} (403): set {token_field} to a token that may."
+            f"{where} forbids access to {_inside(title)} (403): set {token_field} to a token that may."
         )
     if status in (408, 429) or status >= 500:
-        return RetryableError(f"{where} answered {status} for {title}; trying again can help.")
-    return UserError(f"{where} refused the request for {title} ({status}): {_words(error)}.")
+        return _answered(where, status, title)
+    return UserError(
+        f"{where} refused the request for {_inside(title)} ({status}): {_words(error)}."
+    )
+
+
+def _answered(where: str, status: int, title: str) -> RetryableError:
+    return RetryableError(f"{where} answered {status} for {_inside(title)}; trying again can help.")
+
+
+def _inside(title: str) -> str:
+    """The title as it is written within a sentence."""
+    return title[:1].lower() + title[1:]
 
 
 def _words(error: BaseException) -> str:

@@ -190,7 +190,7 @@ def test_a_hub_that_cannot_be_reached_can_be_tried_again(
     monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
     code, document = pod.run(hub_plan())
     assert code == 11
-    assert "could not be reached for Model hf://initech/tiny" in document["message"]
+    assert "could not be reached for model hf://initech/tiny" in document["message"]
 
 
 def test_a_busy_hub_can_be_tried_again(pod: Pod, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -206,7 +206,7 @@ def test_a_busy_hub_can_be_tried_again(pod: Pod, monkeypatch: pytest.MonkeyPatch
         finally:
             client.delete(url)
     assert code == 11
-    assert "answered 503 for Model hf://initech/tiny" in document["message"]
+    assert "answered 503 for model hf://initech/tiny" in document["message"]
 
 
 def test_a_gated_model_names_what_to_accept(pod: Pod) -> None:

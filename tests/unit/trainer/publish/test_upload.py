@@ -273,11 +273,14 @@ def test_a_name_that_no_repository_can_have_is_refused(workspace: Workspace, nam
         stage(run_for(name), workspace)
 
 
+@pytest.mark.parametrize(
+    ("prefix", "status"), [("/api/models/{}/commit", 503), ("/xet/", 413)], ids=["commit", "xet"]
+)
 def test_a_hub_that_fails_or_is_busy_is_tried_again_later(
-    api: HfApi, workspace: Workspace, hub_server: HubServer
+    api: HfApi, workspace: Workspace, hub_server: HubServer, prefix: str, status: int
 ) -> None:
     run = run_for()
-    fault = {"prefix": f"/api/models/{name_of(run)}/commit", "status": 503, "times": 50}
+    fault = {"prefix": prefix.format(name_of(run)), "status": status, "times": 50}
 
     def faults(method: str, body: bytes | None = None) -> None:
         request = Request(f"{hub_server.endpoint}/admin/faults", data=body, method=method)
@@ -286,7 +289,7 @@ def test_a_hub_that_fails_or_is_busy_is_tried_again_later(
 
     faults("POST", json.dumps(fault).encode())
     try:
-        with pytest.raises(RetryableError, match="503"):
+        with pytest.raises(RetryableError, match=f"answered {status} for the upload to "):
             stage(run, workspace)
     finally:
         faults("DELETE")
