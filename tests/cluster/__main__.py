@@ -27,6 +27,10 @@ def _down(_: argparse.Namespace) -> int:
 def _status(_: argparse.Namespace) -> int:
     healthy, lines = local.status()
     print("\n".join(lines))
+    if healthy:
+        print(f"The cluster is up. To use it:\nexport KUBECONFIG={paths.kubeconfig()}")
+    else:
+        print("Not all of it runs: `make cluster` brings it up.")
     return 0 if healthy else 1
 
 

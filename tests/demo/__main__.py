@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import sys
 import tempfile
 import time
 from pathlib import Path
 from typing import Any
+
+import yaml
 
 from cluster import progress, provider
 from cluster.errors import ClusterError
@@ -40,6 +43,7 @@ def main() -> int:
         name = apply_sample(cluster)
         resource = watch(cluster, name)
         conclude(cluster, resource)
+        invite(cluster, resource)
     except (ClusterError, KubectlError, proof.ProofError) as error:
         print(f"\nThe demo failed: {error}", file=sys.stderr)
         return 1
@@ -66,9 +70,12 @@ def apply_sample(cluster: Cluster) -> str:
     }
     for thing in (namespace, secret):
         cluster.kubectl("apply", "-f", "-", input=json.dumps({"apiVersion": "v1", **thing}))
+    print(SAMPLE.read_text().rstrip())
+    name = str(yaml.safe_load(SAMPLE.read_text())["metadata"]["name"])
     # A run of an earlier demo would answer at once with its old result.
-    cluster.kubectl("delete", "ftj", "--all", "-n", NAMESPACE)
-    print(SAMPLE.read_text())
+    if cluster.kubectl("get", "ftj", name, "-n", NAMESPACE, "--ignore-not-found", "-o", "name"):
+        print(f"\nThe {name} of an earlier demo is deleted first; what it has published stays.")
+        cluster.kubectl("delete", "ftj", name, "-n", NAMESPACE)
     applied = cluster.kubectl("apply", "-n", NAMESPACE, "-f", str(SAMPLE), "-o", "json")
     return str(json.loads(applied)["metadata"]["name"])
 
@@ -128,6 +135,24 @@ def conclude(cluster: Cluster, resource: dict[str, Any]) -> None:
         print(f"\n  {question}\n    base   {before}\n    tuned  {after}")
     if spoken["base"] == spoken["tuned"]:
         raise proof.ProofError("base and tuned model give the same answers")
+
+
+def invite(cluster: Cluster, resource: dict[str, Any]) -> None:
+    """Say what can be looked at and tried on the cluster that is there now."""
+    name, repository = resource["metadata"]["name"], resource["status"]["artifacts"]["repository"]
+    tools = "" if shutil.which("kubectl") else f" PATH=$PATH:{cluster.kubectl_binary.parent}"
+    heading("Your turn")
+    for command, why in (
+        (f"export KUBECONFIG={cluster.kubeconfig}{tools}", ""),
+        (f"kubectl describe ftj {name} -n {NAMESPACE}", ""),
+        (f"kubectl logs job/{name}-prepare-1 -n {NAMESPACE}", "the data; what is trained"),
+        (f"sed s/{name}/mine/ {SAMPLE} > mine.yaml", "then change in it what you like"),
+        (f"kubectl apply -n {NAMESPACE} -f mine.yaml", "its write token is there: Secret hf-write"),
+        (f"kubectl get ftj -n {NAMESPACE} -w", ""),
+        (f"kubectl port-forward -n {hub.NAMESPACE} service/{hub.SERVICE} 8000:80", "the Hub"),
+        (f"curl localhost:8000/{repository}/raw/main/README.md", "the model card on it"),
+    ):
+        print(f"  {command:<66}  # {why}" if why else f"  {command}")
 
 
 if __name__ == "__main__":

@@ -154,7 +154,8 @@ def _translate_status(error: HfHubHTTPError, subject: Subject) -> StageError:
         return UserError(f"{title} was disabled on {where}: choose another one.")
     if status == 403:
         return UserError(
-            f"{where} forbids access to {_inside(title)} (403): set {token_field} to a token that may."
+            f"{where} forbids access to {_inside(title)} (403): set {token_field} to a token "
+            "that may."
         )
     if status in (408, 429) or status >= 500:
         return _answered(where, status, title)

@@ -19,6 +19,7 @@ from finetune_operator.api.resource import FineTuneJob
 from finetune_operator.core.model import (
     Action,
     CheckClaim,
+    CreateClaim,
     CreateJob,
     CreatePlan,
     Decision,
@@ -26,7 +27,7 @@ from finetune_operator.core.model import (
     Observed,
     Refusal,
 )
-from finetune_operator.core.naming import job_name, plan_name
+from finetune_operator.core.naming import job_name, plan_name, service_name, workspace_name
 from finetune_operator.core.text import sentence
 from finetune_operator.kube.errors import ApiError, Conflict, Transient
 from finetune_operator.runtime.actions import Actions, Refused
@@ -218,7 +219,9 @@ def _object(action: Action, run: str) -> str:
         return f"claim {action.name}"
     if isinstance(action, CreatePlan):
         return f"ConfigMap {plan_name(run, action.plan.hash)}"
-    return f"{type(action).__name__.removeprefix('Create')} of {run}"
+    if isinstance(action, CreateClaim):
+        return f"claim {workspace_name(run)}"
+    return f"Service {service_name(run)}"
 
 
 def _earliest(first: float | None, second: float | None) -> float | None:

@@ -6,6 +6,7 @@ means for the run is decided in core.
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from finetune_operator.core.model import Waiting
@@ -23,6 +24,9 @@ BLOCKING = {
     "InvalidImageName",
     "RunContainerError",
 }
+
+# What the scheduler adds: that pushing other pods out would not help either.
+_BEYOND_THE_OBSTACLE = re.compile(r"\s*(no new claims to deallocate|preemption: ).*", re.DOTALL)
 
 
 def from_pods(pods: list[Json]) -> Waiting | None:
@@ -93,7 +97,8 @@ def scheduled_at(pod: Json) -> str | None:
 def _unschedulable(pod: Json) -> Waiting | None:
     for condition in pod.get("status", {}).get("conditions", ()):
         if condition["type"] == "PodScheduled" and condition["status"] == "False":
-            return Waiting(condition.get("reason", ""), condition.get("message", ""))
+            message = _BEYOND_THE_OBSTACLE.sub("", condition.get("message", ""))
+            return Waiting(condition.get("reason", ""), message)
     return None
 
 

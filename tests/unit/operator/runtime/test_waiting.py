@@ -27,6 +27,10 @@ UNSCHEDULABLE = {
     "reason": "Unschedulable",
     "message": "0/1 nodes are available",
 }
+SAID_IN_FULL = (
+    "0/1 nodes are available: 1 Insufficient nvidia.com/gpu. no new claims to deallocate, "
+    "preemption: 0/1 nodes are available: 1 Preemption is not helpful for scheduling."
+)
 
 
 @pytest.mark.parametrize(
@@ -37,6 +41,11 @@ UNSCHEDULABLE = {
             "no node fits",
             [pod("Pending", conditions=(UNSCHEDULABLE,))],
             Waiting("Unschedulable", "0/1 nodes are available"),
+        ),
+        (
+            "no node fits, with what the scheduler adds to that",
+            [pod("Pending", conditions=(UNSCHEDULABLE | {"message": SAID_IN_FULL},))],
+            Waiting("Unschedulable", "0/1 nodes are available: 1 Insufficient nvidia.com/gpu."),
         ),
         (
             "the image cannot be pulled",
