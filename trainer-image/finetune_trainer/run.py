@@ -108,6 +108,8 @@ class Lora(_Model):
     rank: int = 16
     alpha: int = 32
     dropout: Decimal = 0.0
+    rslora: bool = False
+    lora_plus_ratio: Decimal = 1.0
     target_modules: list[str] = Field(default_factory=lambda: ["all-linear"])
 
 

@@ -28,6 +28,25 @@ class Lora(ApiModel):
     dropout: Annotated[
         Decimal, Cel("double(self) < 1.0", 'dropout must be less than 1, for example "0.05"')
     ] = Field(default="0", description="Dropout in front of the adapters, in [0, 1).")
+    rslora: bool = Field(
+        default=False,
+        description="Weight the update alpha / sqrt(rank), so that large ranks learn as well as "
+        "small ones (rsLoRA, Kalajdzievski, 2023).",
+    )
+    lora_plus_ratio: (
+        Annotated[
+            Decimal,
+            Cel(
+                "double(self) >= 1.0 && double(self) <= 1000.0",
+                'loraPlusRatio must be from 1 to 1000, for example "16"',
+            ),
+        ]
+        | None
+    ) = Field(
+        default=None,
+        description="Learning rate of the adapters' B over that of A, which learningRate is "
+        "(LoRA+, Hayou et al., 2024). Default: 1.",
+    )
     target_modules: list[Annotated[str, Field(min_length=1, max_length=128)]] | None = Field(
         default=None,
         min_length=1,

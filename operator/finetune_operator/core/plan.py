@@ -114,6 +114,8 @@ def _method(method: Method) -> dict[str, Any]:
             "rank": lora.rank,
             "alpha": lora.alpha or 2 * lora.rank,
             "dropout": lora.dropout,
+            "rslora": lora.rslora,
+            "loraPlusRatio": lora.lora_plus_ratio or "1",
             "targetModules": lora.target_modules or [ALL_LINEAR],
         }
     }

@@ -187,7 +187,7 @@ def _settings(facts: Facts) -> list[tuple[str, str]]:
     rows: list[tuple[str, str | None]] = []
     if lora := run.method.lora:
         rows += [
-            ("Method", "LoRA"),
+            ("Method", "LoRA, rank-stabilized (rsLoRA)" if lora.rslora else "LoRA"),
             ("Rank, alpha, dropout", f"{lora.rank}, {lora.alpha}, {lora.dropout:g}"),
             ("Adapted modules", ", ".join(code(name) for name in lora.target_modules)),
         ]
@@ -207,7 +207,7 @@ def _settings(facts: Facts) -> list[tuple[str, str]]:
         (
             "Learning rate",
             f"{training.learning_rate:g}, {scheduler.type.lower()}, "
-            f"{scheduler.warmup_ratio:.0%} warm-up",
+            f"{scheduler.warmup_ratio:.0%} warm-up{_plus(run)}",
         ),
         ("Weight decay", f"{training.weight_decay:g}"),
         ("Gradient norm at most", f"{training.max_grad_norm:g}"),
@@ -217,6 +217,11 @@ def _settings(facts: Facts) -> list[tuple[str, str]]:
         ("Throughput", _with_unit(train, "tokensPerSecond", "tokens/s")),
     ]
     return [(name, value) for name, value in rows if value]
+
+
+def _plus(run: Run) -> str:
+    ratio = run.method.lora.lora_plus_ratio if run.method.lora else 1.0
+    return f"; B learns {ratio:g} times as fast as A (LoRA+)" if ratio != 1.0 else ""
 
 
 def _data(facts: Facts) -> str:

@@ -78,6 +78,8 @@ def add_lora(model: PreTrainedModel, lora: Lora) -> PeftModel:
     target module.
 
     The adapters' B is zero, so the model computes what it did; A is drawn from torch's generator.
+    Their product is weighted alpha / rank, or alpha / sqrt(rank) with rsLoRA (Kalajdzievski,
+    arXiv:2312.03732).
 
     Raises:
         UserError: a name in `spec.method.lora.targetModules` is none of the model's modules, or of
@@ -98,6 +100,7 @@ def add_lora(model: PreTrainedModel, lora: Lora) -> PeftModel:
         r=lora.rank,
         lora_alpha=lora.alpha,
         lora_dropout=lora.dropout,
+        use_rslora=lora.rslora,
         target_modules=ALL_LINEAR if every else list(lora.target_modules),
         task_type="CAUSAL_LM",
     )

@@ -9,22 +9,37 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+# Of a parameter group: what the plan's learning rate is multiplied by.
+RATE_FACTOR = "rate_factor"
+_LORA_B = (".lora_B.", ".lora_embedding_B.")
 
-def adamw(parameters: dict[str, nn.Parameter], *, weight_decay: float) -> torch.optim.AdamW:
-    """Fused AdamW (Loshchilov & Hutter, arXiv:1711.05101); vectors (norms, biases) do not decay."""
-    matrices = [parameter for parameter in parameters.values() if parameter.ndim > 1]
-    vectors = [parameter for parameter in parameters.values() if parameter.ndim <= 1]
-    groups = [
-        {"params": matrices, "weight_decay": weight_decay},
-        {"params": vectors, "weight_decay": 0.0},
-    ]
-    return torch.optim.AdamW([group for group in groups if group["params"]], fused=True)
+
+def adamw(
+    parameters: dict[str, nn.Parameter], *, weight_decay: float, lora_plus_ratio: float = 1.0
+) -> torch.optim.AdamW:
+    """Fused AdamW (Loshchilov & Hutter, arXiv:1711.05101); vectors (norms, biases) do not decay.
+
+    The adapters' B learns `lora_plus_ratio` times as fast as A (LoRA+, Hayou et al.,
+    arXiv:2402.12354).
+    """
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    for name, parameter in parameters.items():
+        decay = weight_decay if parameter.ndim > 1 else 0.0
+        factor = lora_plus_ratio if any(part in name for part in _LORA_B) else 1.0
+        groups.setdefault((decay, factor), []).append(parameter)
+    return torch.optim.AdamW(
+        [
+            {"params": members, "weight_decay": decay, RATE_FACTOR: factor}
+            for (decay, factor), members in groups.items()
+        ],
+        fused=True,
+    )
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
-    """The rate of the next step, for all groups."""
+    """The rate of the next step, for all groups, each by its own factor."""
     for group in optimizer.param_groups:
-        group["lr"] = rate
+        group["lr"] = rate * group[RATE_FACTOR]
 
 
 def clip(parameters: dict[str, nn.Parameter], maximum: float) -> float:

@@ -180,7 +180,11 @@ class _Training:
             self.model.activation_checkpointing_enable({"use_reentrant": False})
         self.parameters = trainable_parameters(self.model)
         self.trainable = sum(parameter.numel() for parameter in self.parameters.values())
-        self.optimizer = adamw(self.parameters, weight_decay=self.training.weight_decay)
+        self.optimizer = adamw(
+            self.parameters,
+            weight_decay=self.training.weight_decay,
+            lora_plus_ratio=lora.lora_plus_ratio if lora else 1.0,
+        )
         self.loss = SummedLoss(self.model, separable_head=self.abilities.separable_head)
         self.module: nn.Module = self.group.wrap(self.loss)
         asked = self.plan.resources.gpus_per_node

@@ -137,6 +137,16 @@ BAD = (
         {"spec.method.lora.dropout": "1"},
         'dropout must be less than 1, for example "0.05"',
     ),
+    Case(
+        "an A that learns faster than B",
+        {"spec.method.lora.loraPlusRatio": "0.5"},
+        'loraPlusRatio must be from 1 to 1000, for example "16"',
+    ),
+    Case(
+        "a LoRA+ ratio beyond reason",
+        {"spec.method.lora.loraPlusRatio": "1001"},
+        'loraPlusRatio must be from 1 to 1000, for example "16"',
+    ),
     Case("a negative dropout", {"spec.method.lora.dropout": "-0.1"}, _DECIMAL),
     Case("epochs and steps", {"spec.training": {"epochs": 1, "maxSteps": 9}}, "remove one"),
     Case("a learning rate of zero", {"spec.training.learningRate": "0"}, _RATE),

@@ -91,6 +91,9 @@ GOOD = (
     Case("a learning rate with big E", {"spec.training.learningRate": "2.5E-5"}),
     Case("no clipping", {"spec.training.maxGradNorm": "0"}),
     Case("a dropout just below one", {"spec.method.lora.dropout": "0.999"}),
+    Case("rank-stabilized LoRA", {"spec.method.lora.rslora": True}),
+    Case("LoRA+ with one rate", {"spec.method.lora.loraPlusRatio": "1"}),
+    Case("LoRA+ at its most", {"spec.method.lora.loraPlusRatio": "1e3"}),
     Case("chosen modules", {"spec.method.lora.targetModules": ["q_proj", "layers.0.v_proj"]}),
     Case("three nodes", {"spec.resources.nodes": 3}),
     Case(

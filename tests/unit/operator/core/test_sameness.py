@@ -51,6 +51,8 @@ def older(path: str, **changes: Any) -> Plan:
         ("training.scheduler.type", {"training": {"scheduler": {"type": "Linear"}}}),
         ("training.learningRate", {"training": {"learningRate": "1e-5"}}),
         ("method.lora.dropout", {"method": {"lora": {"dropout": "0.1"}}}),
+        ("method.lora.rslora", {"method": {"lora": {"rslora": True}}}),
+        ("method.lora.loraPlusRatio", {"method": {"lora": {"loraPlusRatio": "16"}}}),
         ("method.lora.alpha", {"method": {"lora": {"alpha": 7}}}),
         ("dataset.loss", {"dataset": {"loss": "AllTokens"}}),
         ("upload.private", {"upload": {"private": True}}),

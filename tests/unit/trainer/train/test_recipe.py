@@ -37,6 +37,7 @@ from unit.trainer.train.made import plan, prepared_workspace
 
 FULL: dict[str, Any] = {"full": {}}
 LORA: dict[str, Any] = {"lora": {"rank": 4, "alpha": 8, "dropout": "0"}}
+LORA_PLUS: dict[str, Any] = {"lora": {"rank": 4, "alpha": 8, "loraPlusRatio": "8"}}
 DROPOUT: dict[str, Any] = {"lora": {"rank": 4, "alpha": 8, "dropout": "0.2"}}
 
 
@@ -170,7 +171,9 @@ class StopAfter(Stop):
         return self
 
 
-@pytest.mark.parametrize("method", [DROPOUT, FULL], ids=["lora with dropout", "full"])
+@pytest.mark.parametrize(
+    "method", [DROPOUT, LORA_PLUS, FULL], ids=["lora with dropout", "lora+", "full"]
+)
 def test_a_stopped_and_resumed_run_equals_the_uninterrupted_one_bit_for_bit(
     method: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -346,6 +349,18 @@ def test_a_target_that_lora_cannot_adapt_is_answered_with_those_it_can(
         UserError, match=rf"^spec\.method\.lora\.targetModules .*{name} is {kind}\).*down_proj"
     ):
         train(run, workspace, Stop())
+
+
+def test_rslora_weights_the_update_by_the_root_of_the_rank(tmp_path: Path) -> None:
+    one = prepared_workspace(tmp_path / "one")
+    other = prepared_workspace(tmp_path / "other")
+    rslora = {"lora": {"rank": 4, "alpha": 4, "dropout": "0", "rslora": True}}
+    train(plan(LORA, epochs=2), one, Stop())
+    # alpha / sqrt(rank) = 4 / 2 is LORA's 8 / 4.
+    train(plan(rslora, epochs=2), other, Stop())
+    assert_same_training(one, other, 1e-6)
+    config = json.loads((other.adapter / "adapter_config.json").read_bytes())
+    assert config["use_rslora"]
 
 
 def test_named_target_modules_are_the_only_ones_trained(tmp_path: Path) -> None:
