@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 _LABEL = "app.kubernetes.io/managed-by"
 _OWNER = "finetune-tests"
@@ -45,14 +46,14 @@ class Cluster:
         return result.stdout
 
     def wait_for_crd(self, name: str, seconds: float = 30.0) -> None:
-        """Until the API server serves it. `kubectl wait` fails on one too new for conditions.
+        """Until the API server serves it. A CRD that is new has `conditions: null`: `kubectl wait`
+        fails on that, and so does a JSONPath filter.
 
         Raises:
             KubectlError: it does not within `seconds`.
         """
-        path = "jsonpath={.status.conditions[?(@.type=='Established')].status}"
         deadline = time.monotonic() + seconds
-        while self.kubectl("get", "crd", name, "-o", path) != "True":
+        while not _established(json.loads(self.kubectl("get", "crd", name, "-o", "json"))):
             if time.monotonic() > deadline:
                 raise KubectlError(f"crd/{name} is not established after {seconds:.0f} s.")
             time.sleep(0.1)
@@ -74,3 +75,8 @@ class Cluster:
             yield name
         finally:
             self.kubectl("delete", "namespace", name, "--wait=false", check=False)
+
+
+def _established(crd: dict[str, Any]) -> bool:
+    conditions = (crd.get("status") or {}).get("conditions") or []
+    return any(item["type"] == "Established" and item["status"] == "True" for item in conditions)

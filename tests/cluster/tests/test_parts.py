@@ -359,3 +359,22 @@ def test_the_container_runtime_is_configured_for_our_folders(
     assert service.revision == written
     assert f'root = "{tmp_path}/cache/finetune-operator/containerd"' in written
     assert 'sandbox_image = "localhost:5000/pause:1"' in written
+
+
+def test_a_crd_without_conditions_yet_is_waited_for(tmp_path: Path) -> None:
+    """The moment is too short to be met with a real API server: the answers are its own, played."""
+    asked = tmp_path / "asked"
+    kubectl = tmp_path / "kubectl"
+    kubectl.write_text(
+        "#!/bin/sh\n"
+        f"echo >> {asked}\n"
+        f"case $(wc -l < {asked}) in\n"
+        '1) echo \'{"status": {"conditions": null}}\' ;;\n'
+        '2) echo \'{"status": {"conditions": [{"type": "NamesAccepted", "status": "True"}]}}\' ;;\n'
+        '*) echo \'{"status": {"conditions": [{"type": "Established", "status": "True"}]}}\' ;;\n'
+        "esac\n"
+    )
+    kubectl.chmod(0o755)
+    cluster = Cluster(tmp_path / "kubeconfig", "played", kubectl, images.no_node)
+    cluster.wait_for_crd("finetunejobs.finetune.dev")
+    assert len(asked.read_text().splitlines()) == 3
