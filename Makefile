@@ -54,8 +54,8 @@ demo: $(READY) ## From nothing to a published model: cluster, operator, Hub, a r
 SOURCES := operator trainer-image tests benchmarks
 
 .PHONY: test
-test: check crd-check unit ## Everything: checks, unit, integration on a control plane, end to end on a node
-	@$(BIN)/pytest --ignore tests/unit
+test: check crd-check unit integration ## Everything: checks, unit, integration on a control plane, end to end on a node
+	@$(BIN)/pytest --ignore tests/unit --ignore tests/integration
 
 .PHONY: check
 check: $(READY) ## Lint, format, types, layer contract
@@ -73,9 +73,11 @@ format: $(READY) ## Format and fix what can be fixed
 unit: $(READY) ## Unit tests only
 	@$(BIN)/pytest tests/unit -n auto --dist loadfile
 
+# They mostly wait: two control planes side by side, where this machine can have its own.
 .PHONY: integration
 integration: $(READY) ## Tests against a real API server
-	@$(BIN)/pytest tests/integration
+	@$(BIN)/python -m cluster build control-plane && planes=2 || planes=0; \
+	  $(BIN)/pytest tests/integration -n $$planes
 
 .PHONY: e2e
 e2e: $(READY) ## Tests on a real node

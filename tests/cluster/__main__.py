@@ -41,8 +41,9 @@ def _kubeconfig(_: argparse.Namespace) -> int:
     return 0
 
 
-def _build(_: argparse.Namespace) -> int:
-    binaries.ensure(binaries.CONTROL_PLANE + binaries.NODE)
+def _build(arguments: argparse.Namespace) -> int:
+    whole = arguments.what == "cluster"
+    binaries.ensure(binaries.CONTROL_PLANE + (binaries.NODE if whole else ()))
     return 0
 
 
@@ -67,9 +68,18 @@ def main() -> int:
         ("down", _down, "take it away without a trace; what is cached stays"),
         ("status", _status, "say what runs; fails unless everything does"),
         ("kubeconfig", _kubeconfig, "print the path of the kubeconfig"),
-        ("build", _build, "build the binaries, so that the first `up` is quick"),
     ):
         verbs.add_parser(name, help=text).set_defaults(action=action)
+    build = verbs.add_parser("build", help="build the binaries, so that the first `up` is quick")
+    build.add_argument(
+        "what",
+        nargs="?",
+        choices=("cluster", "control-plane"),
+        default="cluster",
+        metavar="WHAT",
+        help="cluster (default) or control-plane",
+    )
+    build.set_defaults(action=_build)
     image = verbs.add_parser("image", help="build and push images; print their references")
     image.add_argument("names", nargs="+", metavar="NAME", choices=sorted(images.RECIPES))
     image.set_defaults(action=_image)
