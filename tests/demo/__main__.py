@@ -142,7 +142,7 @@ def invite(cluster: Cluster, resource: dict[str, Any]) -> None:
     name, repository = resource["metadata"]["name"], resource["status"]["artifacts"]["repository"]
     tools = "" if shutil.which("kubectl") else f" PATH=$PATH:{cluster.kubectl_binary.parent}"
     heading("Your turn")
-    for command, why in (
+    commands = (
         (f"export KUBECONFIG={cluster.kubeconfig}{tools}", ""),
         (f"kubectl describe ftj {name} -n {NAMESPACE}", ""),
         (f"kubectl logs job/{name}-prepare-1 -n {NAMESPACE}", "the data; what is trained"),
@@ -151,8 +151,10 @@ def invite(cluster: Cluster, resource: dict[str, Any]) -> None:
         (f"kubectl get ftj -n {NAMESPACE} -w", ""),
         (f"kubectl port-forward -n {hub.NAMESPACE} service/{hub.SERVICE} 8000:80", "the Hub"),
         (f"curl localhost:8000/{repository}/raw/main/README.md", "the model card on it"),
-    ):
-        print(f"  {command:<66}  # {why}" if why else f"  {command}")
+    )
+    width = max(len(command) for command, why in commands if why)
+    for command, why in commands:
+        print(f"  {command:<{width}}  # {why}" if why else f"  {command}")
 
 
 if __name__ == "__main__":
