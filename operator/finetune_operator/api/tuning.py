@@ -44,8 +44,8 @@ class Lora(ApiModel):
         | None
     ) = Field(
         default=None,
-        description="Learning rate of the adapters' B over that of A, which learningRate is "
-        "(LoRA+, Hayou et al., 2024). Default: 1.",
+        description="The adapters' B learns this many times as fast as A, whose rate is "
+        "learningRate (LoRA+, Hayou et al., 2024). Default: 1.",
     )
     target_modules: list[Annotated[str, Field(min_length=1, max_length=128)]] | None = Field(
         default=None,
