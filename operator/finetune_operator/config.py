@@ -72,21 +72,18 @@ def read(arguments: Sequence[str], environment: Mapping[str, str] | None = None)
             "FINETUNE_TRAINER_IMAGE is not set: set it to the trainer image, for example "
             "finetune-trainer:dev."
         )
-    log_format = env.get("FINETUNE_LOG_FORMAT") or "text"
-    if log_format not in ("text", "json"):
-        raise ConfigError(f'FINETUNE_LOG_FORMAT is "{log_format}": set it to text or json.')
     in_cluster = flags.kubeconfig is None and "KUBERNETES_SERVICE_HOST" in env
     return Config(
         trainer_image=image,
         kubeconfig=flags.kubeconfig,
         hub_endpoint=env.get("HF_ENDPOINT") or None,
-        allow_cpu=_switch(env, "FINETUNE_ALLOW_CPU"),
+        allow_cpu=_choice(env, "FINETUNE_ALLOW_CPU", "false", ("true", "false")) == "true",
         progress_url=_url(env.get("FINETUNE_PROGRESS_URL") or None),
         progress_port=_number(env, "FINETUNE_PROGRESS_PORT", 8443, 1, 65535),
         health_port=_number(env, "FINETUNE_HEALTH_PORT", 8080, 0, 65535),
         tls_directory=_tls_directory(env, in_cluster),
         namespaces=_names(env.get("FINETUNE_WATCH_NAMESPACES", "")),
-        log_format=log_format,
+        log_format=_choice(env, "FINETUNE_LOG_FORMAT", "text", ("text", "json")),
         workers=_number(env, "FINETUNE_WORKERS", 32, 1, 256),
     )
 
@@ -97,8 +94,7 @@ def _parser() -> argparse.ArgumentParser:
         description="Runs FineTuneJobs. Settings are environment variables: FINETUNE_TRAINER_IMAGE "
         "(required), HF_ENDPOINT, FINETUNE_ALLOW_CPU, FINETUNE_PROGRESS_URL, "
         "FINETUNE_PROGRESS_PORT, FINETUNE_HEALTH_PORT, FINETUNE_TLS_DIR, "
-        "FINETUNE_WATCH_NAMESPACES, FINETUNE_LOG_FORMAT, "
-        "FINETUNE_WORKERS.",
+        "FINETUNE_WATCH_NAMESPACES, FINETUNE_LOG_FORMAT, FINETUNE_WORKERS.",
     )
     parser.add_argument(
         "--kubeconfig", metavar="FILE", help="access to the cluster when not running in it"
@@ -126,11 +122,11 @@ def _url(url: str | None) -> str | None:
     return url.rstrip("/")
 
 
-def _switch(env: Mapping[str, str], name: str) -> bool:
-    text = env.get(name) or "false"
-    if text not in ("true", "false"):
-        raise ConfigError(f'{name} is "{text}": set it to true or false.')
-    return text == "true"
+def _choice(env: Mapping[str, str], name: str, default: str, choices: tuple[str, str]) -> str:
+    text = env.get(name) or default
+    if text not in choices:
+        raise ConfigError(f'{name} is "{text}": set it to {" or ".join(choices)}.')
+    return text
 
 
 def _number(env: Mapping[str, str], name: str, default: int, least: int, most: int) -> int:

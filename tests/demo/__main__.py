@@ -70,14 +70,15 @@ def apply_sample(cluster: Cluster) -> str:
     }
     for thing in (namespace, secret):
         cluster.kubectl("apply", "-f", "-", input=json.dumps({"apiVersion": "v1", **thing}))
-    print(SAMPLE.read_text().rstrip())
-    name = str(yaml.safe_load(SAMPLE.read_text())["metadata"]["name"])
+    text = SAMPLE.read_text()
+    print(text.rstrip())
+    name = str(yaml.safe_load(text)["metadata"]["name"])
     # A run of an earlier demo would answer at once with its old result.
     if cluster.kubectl("get", "ftj", name, "-n", NAMESPACE, "--ignore-not-found", "-o", "name"):
         print(f"\nThe {name} of an earlier demo is deleted first; what it has published stays.")
         cluster.kubectl("delete", "ftj", name, "-n", NAMESPACE)
-    applied = cluster.kubectl("apply", "-n", NAMESPACE, "-f", str(SAMPLE), "-o", "json")
-    return str(json.loads(applied)["metadata"]["name"])
+    cluster.kubectl("apply", "-n", NAMESPACE, "-f", str(SAMPLE))
+    return name
 
 
 def watch(cluster: Cluster, name: str) -> dict[str, Any]:

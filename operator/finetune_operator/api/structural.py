@@ -65,9 +65,6 @@ class Converter:
             node["x-kubernetes-validations"] = validations
         if schema.get("default") is not None and self.defaults:
             node |= self._default(schema["default"], node)
-        if "description" in node and "default" in node and "Default" not in node["description"]:
-            # kubectl explain shows no default of a schema.
-            node["description"] += _as_words(node["default"], node)
         return node
 
     def _inlined(self, schema: Json) -> Json:
@@ -175,7 +172,7 @@ class Converter:
         if self.in_list:
             raise self._error("has a default inside a list item, where clients and server differ")
         if not isinstance(default, dict):
-            return {"default": default}
+            return {"default": default} | _told(default, node)
         if "properties" not in node or node.get("required"):
             raise self._error("has a default that its members do not lead to")
         # The API server fills {} from the members' defaults, which must say the same.
@@ -202,10 +199,13 @@ def _without_nulls(value: Any) -> Any:
     return {key: _without_nulls(item) for key, item in value.items() if item is not None}
 
 
-def _as_words(default: Any, node: Json) -> str:
-    if isinstance(default, dict | list):
-        return ""
-    return f" Default: {default if 'enum' in node else json.dumps(default)}."
+def _told(default: Any, node: Json) -> Json:
+    """The description with the default in it, of which kubectl explain shows nothing else."""
+    description = node.get("description", "Default")
+    if "Default" in description:
+        return {}
+    shown = default if "enum" in node else json.dumps(default)
+    return {"description": f"{description} Default: {shown}."}
 
 
 def _shown(schema: Json) -> str:

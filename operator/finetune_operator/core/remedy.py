@@ -19,5 +19,6 @@ def with_remedy(message: str, *, retried: bool = False) -> str:
     """
     if TOKEN in message:
         return sentence(message)
-    stop = "" if message.rstrip().endswith((".", "!", "?", "…")) else "."
-    return sentence(message.rstrip(), stop + (USED_UP if retried else CORRECT))
+    message = message.rstrip()
+    stop = "" if message.endswith((".", "!", "?", "…")) else "."
+    return sentence(message, stop + (USED_UP if retried else CORRECT))

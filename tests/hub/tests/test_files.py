@@ -31,8 +31,14 @@ def resident(pid: int) -> int:
 
 def without_xet(server: HubServer, home: Path, script: str, *arguments: str) -> str:
     """Run a script with a client that takes the Git LFS road, whatever is installed."""
-    environment = {**os.environ, **server.environment(home, server.write_token)}
-    environment["HF_HUB_DISABLE_XET"] = "1"
+    return by_new_client(server, home, script, *arguments, HF_HUB_DISABLE_XET="1")
+
+
+def by_new_client(
+    server: HubServer, home: Path, script: str, *arguments: str, **settings: str
+) -> str:
+    """Run a script in a process of its own, whose client knows what is in `home`."""
+    environment = {**os.environ, **server.environment(home, server.write_token), **settings}
     command = [sys.executable, "-c", script, *arguments]
     result = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr
@@ -123,15 +129,7 @@ def test_what_the_server_holds_already_can_be_sent_again(
     content = random.Random(7).randbytes(40 * MEGABYTE)
     (folder / "model.safetensors").write_bytes(content)
     for number, repo in enumerate(("acme/first", "acme/second")):
-        environment = {
-            **os.environ,
-            **hub_server.environment(tmp_path / f"home-{number}", hub_server.write_token),
-        }
-        command = [sys.executable, "-c", UPLOAD, repo, str(folder)]
-        result = subprocess.run(
-            command, env=environment, capture_output=True, text=True, check=False
-        )
-        assert result.returncode == 0, result.stderr
+        by_new_client(hub_server, tmp_path / f"home-{number}", UPLOAD, repo, str(folder))
         path = hub_server.api(False).hf_hub_download(
             repo, "model.safetensors", local_dir=tmp_path / repo
         )

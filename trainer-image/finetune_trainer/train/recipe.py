@@ -163,6 +163,7 @@ class _Training:
         # What is trained stays in float32; a full model is then computed with under autocast.
         self.autocast = lora is None and dtype is not torch.float32
         self.dtype = dtype
+        self.dtype_name = str(dtype).removeprefix("torch.")
         self.model: PreTrainedModel = load_base(
             self.workspace.model,
             dtype=torch.float32 if self.autocast else dtype,
@@ -194,7 +195,7 @@ class _Training:
                 "training on the CPU."
             )
         self.journal.say(
-            f"{self.trainable:,} trainable parameters, {str(dtype).removeprefix('torch.')} on "
+            f"{self.trainable:,} trainable parameters, {self.dtype_name} on "
             f"{self.device.type}, {self.group.world_size} process(es), "
             f"{torch.get_num_threads()} threads each"
         )
@@ -443,7 +444,7 @@ class _Training:
             "baseValidationLoss": metrics.get("base_validation_loss"),
             "tokensPerSecond": round(self.pace.tokens_per_second, 1) or None,
             "trainableParameters": self.trainable,
-            "precision": str(self.dtype).removeprefix("torch."),
+            "precision": self.dtype_name,
             "peakMemoryBytes": int(peak),
             "resumedFromStep": resumed_from,
             key: key,
