@@ -14,8 +14,8 @@ from transformers import AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from finetune_trainer.run import Precision, Run
-from finetune_trainer.train.loss import CHUNK_ROWS
-from finetune_trainer.train.model import add_lora
+from finetune_trainer.train.methods.lora import add_lora
+from finetune_trainer.train.speed.loss import CHUNK_ROWS
 
 FLOAT32, BFLOAT16 = 4, 2
 

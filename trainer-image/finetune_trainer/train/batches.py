@@ -31,6 +31,11 @@ class StepPlan:
     sequences: list[list[int]]
     epoch: float
 
+    @property
+    def documents(self) -> list[int]:
+        """All examples of the step."""
+        return [index for sequence in self.sequences for index in sequence]
+
 
 def steps_from(
     first: int, total: int, lengths: NDArray[np.int64], training: Training

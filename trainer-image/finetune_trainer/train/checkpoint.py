@@ -10,16 +10,15 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
-from torch.optim import Optimizer
+from torch import Tensor
 
-from finetune_trainer.train.optimizer import load_state_tensors, state_tensors
 from finetune_trainer.workspace import atomic_directory, write_json
 
 WEIGHTS = "weights.safetensors"
@@ -52,21 +51,22 @@ def save(
     *,
     plan_hash: str,
     position: Position,
-    parameters: dict[str, nn.Parameter],
-    optimizer: Optimizer,
+    weights: dict[str, Tensor],
+    moments: dict[str, Tensor],
     keep: int,
 ) -> Path:
     """Write `root/step-N`; of those before it the newest stay, so that there are `keep` in all.
 
-    Those after it go: a run that is here again could not use them.
+    `weights` and `moments` are in CPU memory. Those after it go: a run that is here again could not
+    use them.
 
     Raises:
         OSError: the volume is full or lost; older checkpoints are untouched.
     """
     path = root / f"step-{position.step}"
     with atomic_directory(path) as directory:
-        save_file(_detached(dict(parameters)), directory / WEIGHTS)
-        save_file(_detached(state_tensors(optimizer, parameters)), directory / OPTIMIZER)
+        save_file(weights, directory / WEIGHTS)
+        save_file(moments, directory / OPTIMIZER)
         state = {
             **asdict(position),
             "planHash": plan_hash,
@@ -84,10 +84,10 @@ def load_newest(
     root: Path,
     *,
     plan_hash: str,
-    parameters: dict[str, nn.Parameter],
-    optimizer: Optimizer,
+    restore: Callable[[dict[str, Tensor], dict[str, Tensor]], None],
 ) -> tuple[Position | None, list[Skipped]]:
-    """Restore the newest intact checkpoint of this plan into `parameters` and `optimizer`.
+    """Give weights and moments of the newest intact checkpoint of this plan to `restore`, which
+    raises ValueError if they are not what it wants.
 
     Returns its position, or None if there is none, and what was skipped.
     """
@@ -95,7 +95,7 @@ def load_newest(
     for path in steps(root):
         try:
             state, weights, moments = _read(path, plan_hash)
-            _restore(parameters, optimizer, weights, moments)
+            restore(weights, moments)
         except (FileNotFoundError, ValueError, KeyError, SafetensorError) as error:
             skipped.append(Skipped(path, str(error), damaged=True))
             continue
@@ -126,25 +126,6 @@ def _read(
         if _sha256(path / name) != expected:
             raise ValueError(f"{name} is damaged")
     return state, load_file(path / WEIGHTS), load_file(path / OPTIMIZER)
-
-
-def _restore(
-    parameters: dict[str, nn.Parameter],
-    optimizer: Optimizer,
-    weights: dict[str, Tensor],
-    moments: dict[str, Tensor],
-) -> None:
-    if {name: tuple(value.shape) for name, value in weights.items()} != {
-        name: tuple(parameter.shape) for name, parameter in parameters.items()
-    }:
-        raise ValueError("its weights are not those that this plan trains")
-    for name, parameter in parameters.items():
-        parameter.data.copy_(weights[name])
-    load_state_tensors(optimizer, parameters, moments)
-
-
-def _detached(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
 
 
 def _sha256(path: Path) -> str:

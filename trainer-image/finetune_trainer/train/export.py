@@ -14,9 +14,21 @@ from transformers import AutoConfig, PreTrainedModel
 
 from finetune_trainer.layout import write_companions
 from finetune_trainer.run import ModelSource
+from finetune_trainer.train.setup import Context, Trained
 from finetune_trainer.workspace import Workspace, atomic_directory
 
 HUB = "hf://"
+
+
+def save(trained: Trained, source: ModelSource, context: Context) -> str:
+    """Write, from rank 0, what `trained` is for; the name of its directory in the workspace."""
+    if context.group.is_main:
+        if trained.adapter:
+            save_adapter(trained.adapter, source, context.workspace)
+        else:
+            save_model(trained.model, context.workspace)
+    context.group.barrier()
+    return "adapter" if trained.adapter else "merged"
 
 
 def save_adapter(model: PeftModel, source: ModelSource, workspace: Workspace) -> Path:

@@ -1,4 +1,4 @@
-"""The ranks of a run and the few things they do together: add up, agree, average gradients.
+"""The ranks of a run and the few things they do together: meet, add up, agree.
 
 With one rank there is no process group and every operation is the identity, so that the recipe has
 one path.
@@ -15,7 +15,6 @@ from datetime import timedelta
 import numpy as np
 import torch
 from torch import distributed, nn
-from torch.nn.parallel import DistributedDataParallel
 
 from finetune_trainer.outcome import RetryableError
 from finetune_trainer.train.rendezvous import meet
@@ -54,7 +53,7 @@ class Group:
         self.rank = ranks.rank
         self.world_size = ranks.world_size
         self.is_main = ranks.rank == 0
-        self._device = device
+        self.device = device
 
     def sum(self, values: list[float]) -> list[float]:
         """Element by element, the sum over the ranks."""
@@ -72,39 +71,14 @@ class Group:
         """Wait for all ranks."""
         self.maximum(0.0)
 
-    def wrap(self, module: nn.Module) -> nn.Module:
-        """`module` with gradients averaged over the ranks by torch's DistributedDataParallel.
-
-        Every rank loads the same weights from the same files, so nothing is broadcast at the start.
-        """
-        if self.world_size == 1:
-            return module
-        return DistributedDataParallel(
-            module,
-            device_ids=[self._device] if self._device.type == "cuda" else None,
-            forward_sync_buffers=False,
-            gradient_as_bucket_view=True,
-            init_sync=False,
-        )
-
     def _reduce(
         self, values: list[float], operation: distributed.ReduceOp.RedOpType
     ) -> list[float]:
         if self.world_size == 1:
             return values
-        tensor = torch.tensor(values, dtype=torch.float64, device=self._device)
+        tensor = torch.tensor(values, dtype=torch.float64, device=self.device)
         distributed.all_reduce(tensor, operation)
         return [float(value) for value in tensor.tolist()]
-
-
-@contextmanager
-def without_averaging(module: nn.Module, active: bool) -> Iterator[None]:
-    """Let gradients add up locally: for all but the last micro-batch of a step."""
-    if active and isinstance(module, DistributedDataParallel):
-        with module.no_sync():
-            yield
-    else:
-        yield
 
 
 @contextmanager

@@ -15,9 +15,9 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from finetune_trainer.data.examples import Example
-from finetune_trainer.train import attention
 from finetune_trainer.train.batches import Batch, collate
-from finetune_trainer.train.loss import decode, head_logits, model_inputs
+from finetune_trainer.train.speed import attention
+from finetune_trainer.train.speed.loss import decode, head_logits, model_inputs
 
 # Of the largest logit. A document that sees its neighbour is off by orders of magnitude more.
 TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 3e-2}

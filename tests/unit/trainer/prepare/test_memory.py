@@ -10,9 +10,9 @@ from finetune_trainer.data.examples import Example
 from finetune_trainer.prepare.memory import count_parameters, estimate_memory
 from finetune_trainer.run import Lora, Precision, Run
 from finetune_trainer.train.batches import collate
-from finetune_trainer.train.loss import SummedLoss
-from finetune_trainer.train.model import add_lora
+from finetune_trainer.train.methods.lora import add_lora
 from finetune_trainer.train.probe import probe
+from finetune_trainer.train.speed.loss import SummedLoss
 from unit.trainer.prepare.plans import plan
 from unit.trainer.tiny import tiny_model
 
@@ -72,7 +72,11 @@ def saved_for_backward(run: Run, tokens: int) -> int:
     abilities = probe(model.eval(), tokens)
     if lora:
         add_lora(model, lora)
-    loss = SummedLoss(model.train(), separable_head=abilities.separable_head)
+    loss = SummedLoss(
+        model.train(),
+        separable_head=abilities.separable_head,
+        autocast=torch.bfloat16 if low and lora is None else None,
+    )
     weights = {weight.untyped_storage().data_ptr() for weight in model.parameters()}
     kept: dict[int, torch.UntypedStorage] = {}
 
@@ -84,10 +88,7 @@ def saved_for_backward(run: Run, tokens: int) -> int:
 
     example = Example(np.arange(tokens, dtype=np.int32) % 90 + 4, np.ones(tokens, dtype=np.bool_))
     batch = collate([example], padded=not abilities.shared_rows, device=torch.device("cpu"))
-    with (
-        torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor),
-        torch.autocast("cpu", dtype=torch.bfloat16, enabled=low and lora is None),
-    ):
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
         loss(batch)
     return sum(storage.nbytes() for storage in kept.values())
 

@@ -19,8 +19,8 @@ from transformers import (
     Qwen2ForCausalLM,
 )
 
-from finetune_trainer.train import attention
 from finetune_trainer.train.probe import Abilities, probe
+from finetune_trainer.train.speed import attention
 from unit.trainer.tiny import SMALL, tiny_model
 
 LONGEST = 64

@@ -26,8 +26,9 @@ from finetune_trainer.outcome import (
     classify,
     describe,
 )
-from finetune_trainer.train import checkpoint, export
+from finetune_trainer.train import checkpoint, export, setup
 from finetune_trainer.train import recipe as subject
+from finetune_trainer.train.engines import replicated
 from finetune_trainer.train.model import trainable_parameters
 from finetune_trainer.train.probe import Abilities
 from finetune_trainer.train.recipe import train
@@ -136,7 +137,7 @@ def test_padded_rows_learn_the_same_as_shared_rows(
     shared = prepared_workspace(tmp_path / "shared")
     train(plan(LORA, epochs=2), shared, Stop())
     monkeypatch.setattr(
-        subject, "probe", lambda *_: Abilities(shared_rows=False, separable_head=False)
+        setup, "probe", lambda *_: Abilities(shared_rows=False, separable_head=False)
     )
     padded = prepared_workspace(tmp_path / "padded")
     train(plan(LORA, epochs=2), padded, Stop())
@@ -240,15 +241,12 @@ def test_a_checkpoint_that_cannot_be_read_is_not_taken_for_damaged(
     def stale(path: Path) -> str:
         raise OSError(errno.ESTALE, "Stale file handle")
 
-    parameters: dict[str, torch.nn.Parameter] = {}
-    optimizer = torch.optim.SGD([torch.zeros(1)])
     with monkeypatch.context() as patch:
         patch.setattr(checkpoint, "_sha256", stale)
         position, skipped = checkpoint.load_newest(
             workspace.checkpoints,
             plan_hash=run.plan_hash,
-            parameters=parameters,
-            optimizer=optimizer,
+            restore=lambda weights, moments: None,
         )
     assert position is None
     assert [(each.path.name, each.damaged) for each in skipped] == [
@@ -286,7 +284,7 @@ def test_what_fails_after_the_last_step_costs_no_step(
         with pytest.raises(OSError, match="the volume is gone"):
             train(run, workspace, Stop())
     assert [path.name for path in checkpoint.steps(workspace.checkpoints)] == ["step-3"]
-    monkeypatch.setattr(subject, "clip", lose_the_pod)  # a further step would fail
+    monkeypatch.setattr(replicated, "clip", lose_the_pod)  # a further step would fail
     _, result = train(run, workspace, Stop())
     assert result["resumedFromStep"] == 3
     assert result["validationLoss"] < result["baseValidationLoss"]
@@ -383,7 +381,7 @@ def test_tensors_that_training_does_not_reach_are_an_error(
     def with_an_idle_one(model: Any) -> dict[str, torch.nn.Parameter]:
         return {**trainable_parameters(model), "idle": torch.nn.Parameter(torch.ones(3))}
 
-    monkeypatch.setattr(subject, "trainable_parameters", with_an_idle_one)
+    monkeypatch.setattr(setup, "trainable_parameters", with_an_idle_one)
     with pytest.raises(UserError, match=rf"1 of \d+ .* in 2 steps \(idle\).*{remedy}"):
         train(plan(method, epochs=1), workspace, Stop())
 

@@ -9,9 +9,9 @@ from torch.nn.functional import cross_entropy, scaled_dot_product_attention
 from transformers import LlamaForCausalLM, MistralConfig, MistralForCausalLM, PreTrainedModel
 
 from finetune_trainer.data.examples import Example
-from finetune_trainer.train import attention
 from finetune_trainer.train.batches import collate
-from finetune_trainer.train.loss import model_inputs
+from finetune_trainer.train.speed import attention
+from finetune_trainer.train.speed.loss import model_inputs
 from unit.trainer.tiny import SMALL, tiny_model
 from unit.trainer.train.made import random_examples
 

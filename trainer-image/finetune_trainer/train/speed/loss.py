@@ -24,16 +24,25 @@ class SummedLoss(nn.Module):  # type: ignore[misc]  # torch is not type-checked
     """A causal model as a function from a batch to its summed loss.
 
     `separable_head` says that the model can be cut after its decoder (`decode`, `head_logits`). Of
-    one that cannot, all logits exist at once.
+    one that cannot, all logits exist at once. `autocast` is the format of matrix products where it
+    is not the parameters' own.
     """
 
-    def __init__(self, model: PreTrainedModel, *, separable_head: bool) -> None:
+    def __init__(
+        self, model: PreTrainedModel, *, separable_head: bool, autocast: torch.dtype | None = None
+    ) -> None:
         super().__init__()
         self.model = model
         self.separable_head = separable_head
+        self.autocast = autocast
 
     def forward(self, batch: Batch) -> Tensor:
         """The sum over `batch.targets` of -log p(target), a float32 scalar; 0 if there are none."""
+        device = batch.input_ids.device.type
+        with torch.autocast(device, dtype=self.autocast, enabled=self.autocast is not None):
+            return self._sum(batch)
+
+    def _sum(self, batch: Batch) -> Tensor:
         if not self.separable_head:
             logits = self.model(**model_inputs(batch)).logits.flatten(0, 1)
             return _cross_entropy_sum(logits.index_select(0, batch.positions), batch.targets)

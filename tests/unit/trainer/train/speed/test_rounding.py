@@ -6,7 +6,7 @@ import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from torch import nn
 
-from finetune_trainer.train.lora import round_once
+from finetune_trainer.train.speed.rounding import round_once
 
 
 def adapted(dtype: torch.dtype, size: float) -> PeftModel:

@@ -5,10 +5,10 @@ from torch.nn.functional import cross_entropy
 from transformers import Gemma2Config, Gemma2ForCausalLM
 
 from finetune_trainer.data.examples import Example
-from finetune_trainer.train import loss as subject
 from finetune_trainer.train.batches import collate
-from finetune_trainer.train.loss import SummedLoss
 from finetune_trainer.train.probe import probe
+from finetune_trainer.train.speed import loss as subject
+from finetune_trainer.train.speed.loss import SummedLoss
 from unit.trainer.tiny import SMALL, tiny_model
 from unit.trainer.train.made import random_examples
 

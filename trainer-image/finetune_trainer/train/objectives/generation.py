@@ -1,0 +1,51 @@
+"""Next-token prediction on the supervised tokens of documents."""
+
+from __future__ import annotations
+
+import torch
+from transformers import PreTrainedModel
+
+from finetune_trainer.data.examples import Examples
+from finetune_trainer.train.batches import Batch, collate, count_targets, micro_batches
+from finetune_trainer.train.probe import Abilities
+from finetune_trainer.train.speed.loss import SummedLoss
+
+
+class Generation:
+    """Cross-entropy of every supervised token given those before it in its document.
+
+    `capacity` is the most token positions of a forward pass; `autocast` the format of matrix
+    products where it is not the parameters' own.
+    """
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        abilities: Abilities,
+        *,
+        capacity: int,
+        autocast: torch.dtype | None,
+    ) -> None:
+        self.module = SummedLoss(model, separable_head=abilities.separable_head, autocast=autocast)
+        self._capacity = capacity
+        self._padded = not abilities.shared_rows
+        self._device = next(model.parameters()).device
+
+    def targets(self, examples: Examples, documents: list[int]) -> int:
+        """Supervised tokens of `documents`, first tokens apart: nothing precedes them."""
+        return count_targets(examples, documents)
+
+    def batches(self, examples: Examples, packs: list[list[int]]) -> list[list[int]]:
+        """See `micro_batches`."""
+        return micro_batches(packs, examples.lengths, capacity=self._capacity, padded=self._padded)
+
+    def collate(
+        self, examples: Examples, documents: list[int], *, supervised: bool = True
+    ) -> Batch:
+        """See `batches.collate`."""
+        return collate(
+            [examples[index] for index in documents],
+            padded=self._padded,
+            device=self._device,
+            supervised=supervised,
+        )

@@ -1,0 +1,51 @@
+"""What a finished training tells: the stage's result and its summary."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from finetune_trainer.train.checkpoint import Position
+from finetune_trainer.train.journal import Pace
+
+
+def result(
+    position: Position,
+    pace: Pace,
+    *,
+    total_steps: int,
+    trainable: int,
+    precision: str,
+    peak_memory_bytes: int,
+    resumed_from: int | None,
+) -> dict[str, Any]:
+    """The contract's `result` of train (docs/stage-contract.md); what is not known is left out."""
+    metrics = position.metrics
+    values: dict[str, Any] = {
+        "steps": position.step,
+        "totalSteps": total_steps,
+        "epoch": round(position.epoch, 4),
+        "loss": metrics.get("loss"),
+        "validationLoss": metrics.get("validation_loss"),
+        "baseValidationLoss": metrics.get("base_validation_loss"),
+        "tokensPerSecond": round(pace.tokens_per_second, 1) or None,
+        "trainableParameters": trainable,
+        "precision": precision,
+        "peakMemoryBytes": peak_memory_bytes,
+        "resumedFromStep": resumed_from,
+    }
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def summary(position: Position, pace: Pace) -> str:
+    """One sentence: `120 steps, validation loss 2.91 → 2.13 (base → tuned), 2,310 tokens/s.`"""
+    metrics = position.metrics
+    parts = [f"{position.step} steps"]
+    if "validation_loss" in metrics:
+        before, after = metrics["base_validation_loss"], metrics["validation_loss"]
+        parts.append(f"validation loss {before:.2f} → {after:.2f} (base → tuned)")
+    elif "loss" in metrics:
+        first, last = metrics["first_loss"], metrics["loss"]
+        parts.append(f"loss {first:.2f} → {last:.2f} (first → last step)")
+    if pace.tokens_per_second:
+        parts.append(f"{pace.tokens_per_second:,.0f} tokens/s")
+    return ", ".join(parts) + "."

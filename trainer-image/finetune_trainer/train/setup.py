@@ -1,0 +1,157 @@
+"""What a run loads once and every step uses: data, model, what of it is trained, and the engine.
+
+The order matters and is explained where it does. Nothing here steps.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+
+import torch
+from peft import PeftModel
+from transformers import PreTrainedModel
+
+from finetune_trainer.data.examples import Examples
+from finetune_trainer.data.packing import total_steps
+from finetune_trainer.outcome import RetryableError, UserError
+from finetune_trainer.run import Run
+from finetune_trainer.train.device import compute_dtype
+from finetune_trainer.train.engines.engine import Engine
+from finetune_trainer.train.engines.replicated import Replicated
+from finetune_trainer.train.journal import Journal
+from finetune_trainer.train.methods.lora import add_lora
+from finetune_trainer.train.model import load_base, trainable_parameters
+from finetune_trainer.train.objectives.generation import Generation
+from finetune_trainer.train.objectives.objective import Objective
+from finetune_trainer.train.optimizer import adamw
+from finetune_trainer.train.parallel import Group
+from finetune_trainer.train.probe import probe
+from finetune_trainer.workspace import Workspace
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What every part of a run in this process may ask: the plan, its files, its place."""
+
+    run: Run
+    workspace: Workspace
+    group: Group
+    journal: Journal
+
+    @property
+    def device(self) -> torch.device:
+        return self.group.device
+
+
+@dataclass(frozen=True, slots=True)
+class Data:
+    """What `prepare` left; `total_steps` are those of the whole run."""
+
+    train: Examples
+    validation: Examples | None
+    total_steps: int
+
+
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """A model and what trains it. `precision` names the format of matrix products."""
+
+    model: PreTrainedModel
+    adapter: PeftModel | None
+    objective: Objective
+    engine: Engine
+    precision: str
+    trainable: int
+
+
+def load_data(context: Context) -> Data:
+    """The prepared examples.
+
+    Raises:
+        RetryableError: they are those of another plan.
+        UserError: there is none.
+    """
+    directory, training = context.workspace.data, context.run.training
+    prepared = json.loads((directory / "meta.json").read_bytes())["planHash"]
+    if prepared != context.run.plan_hash:
+        raise RetryableError(
+            f"The workspace holds data of plan {prepared}, not of {context.run.plan_hash}: "
+            "the prepare stage has to run first."
+        )
+    train = Examples(directory / "train")
+    if not len(train):
+        raise UserError("spec.dataset.split has no example to train on; choose another split.")
+    validation = directory / "validation"
+    return Data(
+        train=train,
+        validation=Examples(validation) if validation.is_dir() else None,
+        total_steps=total_steps(
+            train.lengths,
+            capacity=training.sequence_length,
+            packing=training.packing,
+            seed=training.seed,
+            sequences_per_step=training.sequences_per_step,
+            epochs=training.epochs,
+            max_steps=training.max_steps,
+        ),
+    )
+
+
+def load_model(context: Context) -> Trained:
+    """The model with what is trained of it, on this process's device.
+
+    Raises:
+        UserError: model and plan do not fit together.
+    """
+    run, training, journal = context.run, context.run.training, context.journal
+    lora = run.method.lora
+    dtype = compute_dtype(training.precision, context.device)
+    # What is trained stays in float32; a full model is then computed with under autocast.
+    autocast = dtype if lora is None and dtype is not torch.float32 else None
+    model = load_base(
+        context.workspace.model,
+        dtype=torch.float32 if autocast else dtype,
+        device=context.device,
+    )
+    # As loaded, in its stock form: what it can do is found out by comparing with that.
+    abilities = probe(model, training.sequence_length)
+    if not abilities.shared_rows:
+        journal.say(
+            "This architecture cannot keep documents apart in one row: they are padded, one a row."
+        )
+    torch.manual_seed(training.seed)
+    adapter = add_lora(model, lora) if lora else None
+    if training.gradient_checkpointing:
+        model.activation_checkpointing_enable({"use_reentrant": False})
+    parameters = trainable_parameters(model)
+    optimizer = adamw(
+        parameters,
+        weight_decay=training.weight_decay,
+        lora_plus_ratio=lora.lora_plus_ratio if lora else 1.0,
+    )
+    objective = Generation(model, abilities, capacity=training.sequence_length, autocast=autocast)
+    trained = Trained(
+        model=model,
+        adapter=adapter,
+        objective=objective,
+        engine=Replicated(objective.module, parameters, optimizer, context.group),
+        precision=str(dtype).removeprefix("torch."),
+        trainable=sum(parameter.numel() for parameter in parameters.values()),
+    )
+    _say_what_runs(context, trained)
+    return trained
+
+
+def _say_what_runs(context: Context, trained: Trained) -> None:
+    asked = context.run.resources.gpus_per_node
+    if asked and context.device.type == "cpu":
+        context.journal.say(
+            f"WARNING: spec.resources.gpusPerNode is {asked}, but this pod has no accelerator: "
+            "training on the CPU."
+        )
+    context.journal.say(
+        f"{trained.trainable:,} trainable parameters, {trained.precision} on "
+        f"{context.device.type}, {context.group.world_size} process(es), "
+        f"{torch.get_num_threads()} threads each"
+    )
