@@ -24,6 +24,7 @@ from finetune_operator.api.data import (
     Text,
     Validation,
 )
+from finetune_operator.api.method import Full, Lora, Method
 from finetune_operator.api.output import Artifact, Merge, Upload
 from finetune_operator.api.pods import (
     AccessMode,
@@ -38,9 +39,6 @@ from finetune_operator.api.pods import (
 from finetune_operator.api.schema import ApiModel, Cel
 from finetune_operator.api.tuning import (
     Checkpoint,
-    Full,
-    Lora,
-    Method,
     Precision,
     Scheduler,
     SchedulerType,
