@@ -1,12 +1,14 @@
 """Tokenized examples on disk: three flat NumPy arrays, memory-mapped on reading.
 
+Blocks of many examples are written at once, so that ten million of them cost no ten million calls.
+
 An example is one document: its token ids and, for each, whether it is supervised (its prediction
 is trained). What the tokens mean does not belong here.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,8 @@ from numpy.typing import NDArray
 Tokens = NDArray[np.int32]
 Mask = NDArray[np.bool_]
 
+BUFFER_BYTES = 2**22
+
 
 @dataclass(frozen=True, slots=True)
 class Example:
@@ -26,12 +30,40 @@ class Example:
     supervised: Mask
 
 
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Many examples behind one another: `tokens` and `supervised` have shape [tokens], `lengths`
+    [examples].
+    """
+
+    tokens: Tokens
+    supervised: Mask
+    lengths: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, examples: Sequence[Example]) -> Block:
+        """The examples as one block.
+
+        Raises:
+            ValueError: an example is empty or its two arrays differ in length.
+        """
+        for example in examples:
+            if not len(example.tokens) or len(example.tokens) != len(example.supervised):
+                raise ValueError("an example needs tokens, and one supervised flag for each")
+        return cls(
+            tokens=_joined([example.tokens for example in examples], np.int32),
+            supervised=_joined([example.supervised for example in examples], np.bool_),
+            lengths=np.array([len(example.tokens) for example in examples], dtype=np.int64),
+        )
+
+
 class Examples:
     """Random access to the examples in a directory that `write_examples` made."""
 
     def __init__(self, directory: Path) -> None:
         self._tokens = np.load(directory / "tokens.npy", mmap_mode="r")
-        self._supervised = np.load(directory / "supervised.npy", mmap_mode="r")
+        self._supervised_file = directory / "supervised.npy"
+        self._supervised = np.load(self._supervised_file, mmap_mode="r")
         self._offsets: NDArray[np.int64] = np.load(directory / "offsets.npy")
 
     def __len__(self) -> int:
@@ -45,18 +77,21 @@ class Examples:
     @property
     def supervised_tokens(self) -> int:
         """Supervised tokens of all examples together."""
-        return int(np.count_nonzero(self._supervised))
+        # Through a buffer: pages of a map that were touched stay with the process.
+        with self._supervised_file.open("rb") as file:
+            file.seek(self._supervised.offset)
+            pieces = iter(lambda: file.read(BUFFER_BYTES), b"")
+            return sum(int(np.count_nonzero(np.frombuffer(p, dtype=np.bool_))) for p in pieces)
 
     def __getitem__(self, index: int) -> Example:
         span = slice(int(self._offsets[index]), int(self._offsets[index + 1]))
         return Example(tokens=self._tokens[span], supervised=self._supervised[span])
 
 
-def write_examples(directory: Path, examples: Iterable[Example]) -> None:
-    """Write `examples` into an existing directory, streaming.
+def write_examples(directory: Path, blocks: Iterable[Block]) -> None:
+    """Write the examples of `blocks` into an existing directory, streaming.
 
     Raises:
-        ValueError: an example is empty or its two arrays differ in length.
         OSError: the volume is full or lost.
     """
     length = 0
@@ -66,13 +101,15 @@ def write_examples(directory: Path, examples: Iterable[Example]) -> None:
         _NpyFile(directory / "offsets.npy", np.int64) as offsets,
     ):
         offsets.append(np.array([length]))
-        for example in examples:
-            if not len(example.tokens) or len(example.tokens) != len(example.supervised):
-                raise ValueError("an example needs tokens, and one supervised flag for each")
-            tokens.append(example.tokens)
-            supervised.append(example.supervised)
-            length += len(example.tokens)
-            offsets.append(np.array([length]))
+        for block in blocks:
+            tokens.append(block.tokens)
+            supervised.append(block.supervised)
+            offsets.append(length + np.cumsum(block.lengths))
+            length += len(block.tokens)
+
+
+def _joined(parts: Sequence[NDArray[Any]], dtype: type[np.generic]) -> NDArray[Any]:
+    return np.concatenate([np.empty(0, dtype=dtype), *parts])
 
 
 class _NpyFile:

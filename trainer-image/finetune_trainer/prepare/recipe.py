@@ -7,21 +7,19 @@ from __future__ import annotations
 
 import shutil
 import sys
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from datasets import Dataset
 from numpy.typing import NDArray
 from transformers import AutoTokenizer, PretrainedConfig, PreTrainedTokenizerBase
 
-from finetune_trainer.data.examples import Example, Examples, write_examples
+from finetune_trainer.data.examples import Examples, write_examples
 from finetune_trainer.layout import chat_template_files
 from finetune_trainer.outcome import UserError
 from finetune_trainer.prepare.encode import Encoder
-from finetune_trainer.prepare.format import Document, Dropped, RowReader, row_reader
+from finetune_trainer.prepare.format import row_reader
 from finetune_trainer.prepare.generation import stopping_at
 from finetune_trainer.prepare.memory import count_parameters, estimate_memory
 from finetune_trainer.prepare.model import (
@@ -32,12 +30,14 @@ from finetune_trainer.prepare.model import (
     from_hub,
     is_weights,
 )
+from finetune_trainer.prepare.pipeline import Pipeline
 from finetune_trainer.prepare.preview import COLOURS, preview
-from finetune_trainer.prepare.report import Prepared, Tally, message, page, report, result
-from finetune_trainer.prepare.rows import RowSource, batches
+from finetune_trainer.prepare.report import Prepared, message, page, report, result
+from finetune_trainer.prepare.rows import Rows, RowSource
 from finetune_trainer.prepare.source import Commit, HubSource, parse_source
 from finetune_trainer.prepare.split import validation_rows
 from finetune_trainer.prepare.suitability import check_sequence_length, read_config
+from finetune_trainer.prepare.tally import Tally
 from finetune_trainer.prepare.template import ChatTemplate
 from finetune_trainer.prepare.wholeness import require_whole
 from finetune_trainer.run import Run
@@ -201,7 +201,7 @@ def _write_data(
     template = ChatTemplate(tokenizer) if reader.is_chat else None
     encoder = Encoder(tokenizer, template, loss=spec.loss, capacity=run.training.sequence_length)
     vocabulary = int(config.get_text_config().vocab_size)
-    pipeline = _Pipeline(reader, encoder, vocabulary)
+    pipeline = Pipeline(reader, encoder, vocabulary)
 
     validation_tally: Tally | None = None
     train_rows = np.ones(len(rows), dtype=np.bool_)
@@ -214,16 +214,19 @@ def _write_data(
                 "set slices that share no row, or spec.dataset.validation.fraction."
             )
         other_reader = row_reader(spec.format, other.column_names)
-        validation_tally = _Pipeline(other_reader, encoder, vocabulary).write(
-            directory / "validation", other, np.ones(len(other), dtype=np.bool_)
+        validation_tally = _write_split(
+            directory / "validation",
+            Pipeline(other_reader, encoder, vocabulary),
+            other,
+            np.ones(len(other), dtype=np.bool_),
         )
     elif spec.validation is not None and spec.validation.fraction is not None:
         held_out = validation_rows(len(rows), spec.validation.fraction, run.training.seed)
         train_rows = ~held_out
-        validation_tally = pipeline.write(directory / "validation", rows, held_out)
+        validation_tally = _write_split(directory / "validation", pipeline, rows, held_out)
     if validation_tally is not None:
         validation_tally.require_some("validation", run.training.sequence_length)
-    tally = pipeline.write(directory / "train", rows, train_rows)
+    tally = _write_split(directory / "train", pipeline, rows, train_rows)
     tally.require_some("training", run.training.sequence_length)
     if not Examples(directory / "train").supervised_tokens:
         raise UserError(
@@ -234,50 +237,14 @@ def _write_data(
     return commit.sha if commit else None, tally, validation_tally, stops
 
 
-class _Pipeline:
-    """From rows to a directory of examples, a batch at a time."""
-
-    def __init__(self, reader: RowReader, encoder: Encoder, vocabulary: int) -> None:
-        self._reader = reader
-        self._encoder = encoder
-        self._vocabulary = vocabulary
-
-    def write(self, directory: Path, rows: Dataset, chosen: NDArray[np.bool_]) -> Tally:
-        """Write the examples of the `chosen` rows into the new `directory`; the counts."""
-        directory.mkdir()
-        tally = Tally()
-        write_examples(directory, self._examples(rows, chosen, tally))
-        return tally
-
-    def _examples(
-        self, rows: Dataset, chosen: NDArray[np.bool_], tally: Tally
-    ) -> Iterator[Example]:
-        start = 0
-        for batch in batches(rows, self._reader.columns):
-            documents: list[Document] = []
-            for row, is_chosen in zip(batch, chosen[start : start + len(batch)], strict=True):
-                if not is_chosen:
-                    continue
-                tally.rows += 1
-                try:
-                    documents.append(self._reader.read(row))
-                except Dropped as reason:
-                    tally.drop(reason)
-            start += len(batch)
-            for outcome in self._encoder.encode(documents):
-                if isinstance(outcome, Dropped):
-                    tally.drop(outcome)
-                    continue
-                for example in outcome:
-                    self._require_known(example)
-                    yield example
-
-    def _require_known(self, example: Example) -> None:
-        if int(example.tokens.max()) >= self._vocabulary:
-            raise UserError(
-                f"The tokenizer makes token {int(example.tokens.max())}, but the model knows only "
-                f"{self._vocabulary}: set spec.model.source to a model whose files belong together."
-            )
+def _write_split(
+    directory: Path, pipeline: Pipeline, rows: Rows, chosen: NDArray[np.bool_]
+) -> Tally:
+    """Write the examples of the `chosen` rows into the new `directory`; the counts."""
+    directory.mkdir()
+    tally = Tally()
+    write_examples(directory, pipeline.blocks(rows, chosen, tally))
+    return tally
 
 
 def _publish(prepared: Prepared, tokenizer: PreTrainedTokenizerBase, workspace: Workspace) -> None:

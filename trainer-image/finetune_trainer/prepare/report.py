@@ -1,63 +1,21 @@
-"""The numbers of a prepared run: counted while rows pass, put together at the end, shown."""
+"""The numbers of a prepared run, put together at the end and shown."""
 
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 
 from finetune_trainer.data.examples import Examples
-from finetune_trainer.data.packing import plan_epoch, total_steps
-from finetune_trainer.outcome import UserError
-from finetune_trainer.prepare.encode import TooLong
-from finetune_trainer.prepare.format import Dropped
+from finetune_trainer.data.packing import plan_epoch, steps_of
 from finetune_trainer.prepare.memory import Memory, Sizes
 from finetune_trainer.prepare.source import Commit
+from finetune_trainer.prepare.tally import Tally
 from finetune_trainer.run import Precision, Run
 
 PERCENTILES = (5, 25, 50, 75, 95, 99, 100)
-
-
-@dataclass(slots=True)
-class Tally:
-    """Rows of one split, counted as they pass."""
-
-    rows: int = 0
-    dropped: Counter[str] = field(default_factory=Counter)
-    too_long: list[int] = field(default_factory=list)
-
-    def drop(self, reason: Dropped) -> None:
-        self.dropped[str(reason)] += 1
-        if isinstance(reason, TooLong):
-            self.too_long.append(reason.length)
-
-    @property
-    def kept(self) -> int:
-        return self.rows - self.dropped.total()
-
-    def require_some(self, title: str, sequence_length: int) -> None:
-        """Refuse a split of which nothing is left.
-
-        Raises:
-            UserError: every row was dropped; it says why and what would help.
-        """
-        if self.kept:
-            return
-        if len(self.too_long) == self.rows:
-            raise UserError(
-                f"Every row of the {title} data is longer than spec.training.sequenceLength "
-                f"({sequence_length} tokens): the shortest has {min(self.too_long)} tokens, 95 % "
-                f"have at most {int(np.percentile(self.too_long, 95))}."
-            )
-        reasons = "; ".join(
-            f"{count} rows: {reason}" for reason, count in self.dropped.most_common(3)
-        )
-        raise UserError(
-            f"No row of the {title} data can be used ({reasons}): correct spec.dataset.format or "
-            "the data."
-        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +39,7 @@ def result(prepared: Prepared) -> dict[str, Any]:
     lengths = prepared.train.lengths
     rows = tally.rows + (prepared.validation_tally.rows if prepared.validation_tally else 0)
     kept = tally.kept + (prepared.validation_tally.kept if prepared.validation_tally else 0)
+    sequences = _sequences(run, prepared.train)
     values: dict[str, Any] = {
         "modelCommit": prepared.model.sha if prepared.model else None,
         "datasetCommit": prepared.dataset_commit,
@@ -89,16 +48,13 @@ def result(prepared: Prepared) -> dict[str, Any]:
         "rowsDropped": rows - kept,
         "tokens": int(lengths.sum()),
         "supervisedTokens": prepared.train.supervised_tokens,
-        "trainSequences": _sequences(run, prepared.train),
+        "trainSequences": sequences,
         "validationSequences": _sequences(run, prepared.validation) if prepared.validation else 0,
-        "totalSteps": total_steps(
-            lengths,
-            capacity=run.training.sequence_length,
-            packing=run.training.packing,
-            seed=run.training.seed,
+        "totalSteps": run.training.max_steps
+        or steps_of(
+            sequences,
             sequences_per_step=run.training.sequences_per_step,
             epochs=run.training.epochs,
-            max_steps=run.training.max_steps,
         ),
         "parameters": prepared.sizes.parameters,
         "trainableParameters": prepared.sizes.trainable,
@@ -126,7 +82,8 @@ def report(prepared: Prepared) -> dict[str, Any]:
         "trainExamples": len(prepared.train),
         "validationExamples": len(prepared.validation) if prepared.validation else 0,
         "tokenLengthPercentiles": {
-            str(rank): int(np.percentile(lengths, rank)) for rank in PERCENTILES
+            str(rank): int(length)
+            for rank, length in zip(PERCENTILES, np.percentile(lengths, PERCENTILES), strict=True)
         },
         "supervisedShare": round(values["supervisedTokens"] / values["tokens"], 4),
         "packingEfficiency": round(

@@ -1,26 +1,80 @@
 """The data set's rows: loaded by the `datasets` library from the Hub or a mounted claim.
 
-What the rows mean belongs to `format.py`.
+The library turns every format into Arrow files on the workspace volume; from there rows are read
+one batch after another, so that memory does not grow with the data. What the rows mean belongs to
+`format.py`.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+import sys
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import datasets
 import huggingface_hub.constants
-from datasets import Dataset, DatasetBuilder, DownloadConfig, ReadInstruction, load_dataset_builder
+import pyarrow as pa
+from datasets import DatasetBuilder, DownloadConfig, Features, ReadInstruction, load_dataset_builder
+from datasets.arrow_reader import make_file_instructions
 
 from finetune_trainer.hub import endpoint, hub_errors
 from finetune_trainer.outcome import RetryableError, StageError, UserError, volume_is_full
 from finetune_trainer.prepare.source import ClaimSource, Commit, HubSource
 from finetune_trainer.run import DatasetSource
 
-BATCH_ROWS = 1000
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """`take` rows of an Arrow file (-1: all), behind the first `skip`."""
+
+    file: str
+    skip: int
+    take: int
+
+
+class Rows:
+    """The rows of a split, slices applied; at least one.
+
+    Attributes:
+        features: the columns and their types.
+    """
+
+    def __init__(self, parts: Sequence[Part], length: int, features: Features) -> None:
+        self._parts = parts
+        self._length = length
+        self.features = features
+
+    def __len__(self) -> int:
+        return self._length
+
+    @property
+    def column_names(self) -> list[str]:
+        return list(self.features)
+
+    def schema(self, columns: Sequence[str]) -> pa.Schema:
+        """Arrow's types of `columns`, in this order."""
+        # Of the file, which says more than the features do.
+        with pa.OSFile(self._parts[0].file) as file, pa.ipc.open_stream(file) as stream:
+            return pa.schema([stream.schema.field(column) for column in columns])
+
+    def batches(self, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+        """All rows with only `columns`, in the batches of the files."""
+        for part in self._parts:
+            first, position = part.skip, 0
+            stop = first + part.take if part.take >= 0 else sys.maxsize
+            # Not as a map, whose pages would stay with the process.
+            with pa.OSFile(part.file) as file, pa.ipc.open_stream(file) as stream:
+                for batch in stream:
+                    if position >= stop:
+                        break
+                    start = max(first - position, 0)
+                    rows = batch.select(list(columns)).slice(start, stop - position - start)
+                    position += len(batch)
+                    if len(rows):
+                        yield rows
 
 
 class RowSource:
@@ -55,7 +109,7 @@ class RowSource:
         files = self._builder.config.data_files
         return [str(name) for name in (files or self._builder.info.splits or {})]
 
-    def read(self, field: str, split: str) -> Dataset:
+    def read(self, field: str, split: str) -> Rows:
         """The rows of `split`, which may carry slices, as in `train[:4096]`.
 
         Raises:
@@ -73,10 +127,8 @@ class RowSource:
             except StopIteration as error:  # the JSON reader's answer to a file without a byte
                 raise UserError(_no_rows(field, split)) from error
             try:
-                rows = self._builder.as_dataset(split=split)
+                rows = self._rows(split)
             except (ValueError, AssertionError) as error:
-                if "corresponds to no data" in str(error):
-                    raise UserError(_no_rows(field, split)) from error
                 raise UserError(
                     f'{field} is "{split}", which is not a split with a slice such as '
                     f"train[:1000] or train[10%:20%]: {_words(error)}."
@@ -84,6 +136,24 @@ class RowSource:
         if not len(rows):
             raise UserError(_no_rows(field, split))
         return rows
+
+    def _rows(self, split: str) -> Rows:
+        info = self._builder.info
+        instructions = make_file_instructions(
+            self._builder.dataset_name,
+            list(info.splits.values()),
+            split,
+            filetype_suffix="arrow",
+            prefix_path=self._builder.cache_dir,
+        )
+        return Rows(
+            [
+                Part(part["filename"], part["skip"], part["take"])
+                for part in instructions.file_instructions
+            ],
+            instructions.num_examples,
+            info.features,
+        )
 
     def shared_rows(self, one: str, other: str) -> int:
         """How many rows two splits that were read, slices and all, have in common."""
@@ -144,15 +214,6 @@ class RowSource:
         if isinstance(cause, OSError) and not isinstance(cause, FileNotFoundError):
             return RetryableError(f"{self._title} could not be read: {detail}.")
         return UserError(f"{self._title} cannot be read as rows: {detail}.")
-
-
-def batches(rows: Dataset, columns: tuple[str, ...]) -> Iterator[list[Mapping[str, Any]]]:
-    """The rows with only `columns`, in lists of at most `BATCH_ROWS`."""
-    for batch in rows.select_columns(list(columns)).iter(batch_size=BATCH_ROWS):
-        yield [
-            dict(zip(columns, values, strict=True))
-            for values in zip(*(batch[column] for column in columns), strict=True)
-        ]
 
 
 def _builder(

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 
+from finetune_trainer.prepare.workers import granted_cpus
+
 
 def size_threads() -> None:
     """Tell the tokenizers library, before it is first used, how many threads to start."""
-    granted = os.environ.get("FINETUNE_CPUS") or str(len(os.sched_getaffinity(0)))
-    os.environ.setdefault("RAYON_NUM_THREADS", granted)
+    os.environ.setdefault("RAYON_NUM_THREADS", str(granted_cpus()))
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")

@@ -72,10 +72,13 @@ def micro_batches(
     """
     if padded:
         return _of_like_length([index for pack in packs for index in pack], lengths, capacity)
-    sizes = [int(lengths[pack].sum()) for pack in packs]
-    order = sorted(range(len(packs)), key=lambda pack: -sizes[pack])
-    together = best_fit(order, [sizes[pack] for pack in order], capacity)
-    return [[index for pack in batch for index in packs[pack]] for batch in together]
+    sizes = np.array([lengths[pack].sum() for pack in packs], dtype=np.int64)
+    order = np.argsort(-sizes, kind="stable")
+    together = best_fit(sizes[order], capacity)
+    batches: list[list[int]] = [[] for _ in range(int(together.max(initial=-1)) + 1)]
+    for pack, batch in zip(order.tolist(), together.tolist(), strict=True):
+        batches[batch].extend(packs[pack])
+    return batches
 
 
 def _of_like_length(

@@ -4,7 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from finetune_trainer.data.examples import Example, Examples, write_examples
+from finetune_trainer.data.examples import Block, Example, Examples, write_examples
 
 
 def example(tokens: list[int], supervised: list[bool]) -> Example:
@@ -14,7 +14,7 @@ def example(tokens: list[int], supervised: list[bool]) -> Example:
 def test_what_was_written_is_read_back(tmp_path: Path) -> None:
     first = example([5, 6, 7], [False, True, True])
     second = example([200_000], [False])
-    write_examples(tmp_path, iter([first, second]))
+    write_examples(tmp_path, iter([Block.of([first]), Block.of([]), Block.of([second])]))
     read = Examples(tmp_path)
     assert len(read) == 2
     assert read.lengths.tolist() == [3, 1]
@@ -31,25 +31,28 @@ def test_an_empty_store_is_a_store(tmp_path: Path) -> None:
 
 
 def test_only_the_three_arrays_are_left_behind(tmp_path: Path) -> None:
-    write_examples(tmp_path, [example([1], [True])])
+    write_examples(tmp_path, [Block.of([example([1], [True])])])
     names = sorted(path.name for path in tmp_path.iterdir())
     assert names == ["offsets.npy", "supervised.npy", "tokens.npy"]
 
 
 @pytest.mark.parametrize("broken", [example([], []), example([1, 2], [True])])
-def test_an_empty_or_ragged_example_is_refused(tmp_path: Path, broken: Example) -> None:
+def test_an_empty_or_ragged_example_is_refused(broken: Example) -> None:
     with pytest.raises(ValueError, match="one supervised flag for each"):
-        write_examples(tmp_path, [broken])
+        Block.of([broken])
 
 
 def test_a_full_volume_is_an_error_with_its_number(tmp_path: Path) -> None:
     (tmp_path / "tokens.npy").symlink_to("/dev/full")
     with pytest.raises(OSError, match="No space left") as caught:
-        write_examples(tmp_path, [example([1] * 10_000, [True] * 10_000)])
+        write_examples(tmp_path, [Block.of([example([1] * 10_000, [True] * 10_000)])])
     assert caught.value.errno == errno.ENOSPC
 
 
 def test_a_store_of_many_examples_is_numpys_own_format(tmp_path: Path) -> None:
-    write_examples(tmp_path, (example([n], [True]) for n in range(1234)))
+    blocks = (
+        Block.of([example([2 * n], [True]), example([2 * n + 1], [True])]) for n in range(617)
+    )
+    write_examples(tmp_path, blocks)
     assert np.load(tmp_path / "tokens.npy").tolist() == list(range(1234))
     assert np.load(tmp_path / "offsets.npy").tolist() == list(range(1235))

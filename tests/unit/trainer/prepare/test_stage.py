@@ -14,6 +14,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from finetune_trainer.data.examples import Examples
 from finetune_trainer.outcome import UserError, run_stage
 from finetune_trainer.prepare import stage
+from finetune_trainer.prepare.pipeline import TASK_ROWS
 from finetune_trainer.run import Run
 from finetune_trainer.workspace import Workspace
 from unit.trainer.prepare.plans import plan, questions, write_rows
@@ -322,6 +323,24 @@ def test_rows_that_cannot_be_used_are_counted_by_reason(
     }
     assert result["rowsDropped"] == 2
     assert "(2 dropped)" in message
+
+
+def test_the_number_of_cpus_changes_nothing_in_the_data(
+    workspace: Workspace, sources: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    rows = questions(3 * TASK_ROWS)
+    rows[TASK_ROWS]["answer"] = ""
+    write_rows(sources / "dataset" / "rows.jsonl", rows)
+    found = []
+    for cpus in ("1", "3"):
+        monkeypatch.setenv("FINETUNE_CPUS", cpus)
+        place = Workspace(tmp_path / cpus)
+        _, result = stage(plan(dataset={"validation": {"fraction": "0.1"}}), place)
+        files = sorted(place.data.rglob("*.npy"))
+        found.append((result, [path.read_bytes() for path in files]))
+    assert found[0] == found[1]
+    assert found[0][0]["rowsDropped"] == 1
+    assert len(found[0][1]) == 6
 
 
 def test_text_is_split_where_it_is_too_long(workspace: Workspace, sources: Path) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from finetune_trainer.data.examples import Example, write_examples
+from finetune_trainer.data.examples import Block, Example, write_examples
 from finetune_trainer.run import Run
 from finetune_trainer.workspace import Workspace
 from unit.trainer.tiny import VOCABULARY, write_tiny_model
@@ -43,7 +43,7 @@ def prepared_workspace(
         if count:
             directory = workspace.data / name
             directory.mkdir(parents=True)
-            write_examples(directory, random_examples(count, seed))
+            write_examples(directory, [Block.of(random_examples(count, seed))])
     (workspace.data / "meta.json").write_text(json.dumps({"planHash": PLAN_HASH}))
     workspace.plan_hash.write_text(PLAN_HASH)
     return workspace

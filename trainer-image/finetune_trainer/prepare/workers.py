@@ -1,0 +1,89 @@
+"""Work on all granted CPUs: forked processes that share what the parent has loaded.
+
+Processes, because most of the time goes into Python: templates, offsets, masks. Forked, because a
+process that loads the libraries itself holds hundreds of MB. What the work is is not known here.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import multiprocessing
+import os
+import signal
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from itertools import islice
+from typing import Any, TypeVar
+
+# Tasks that wait, a process: enough that none idles while the parent writes.
+AHEAD = 3
+PR_SET_PDEATHSIG = 1
+
+Task = TypeVar("Task")
+Result = TypeVar("Result")
+
+_function: Callable[[Any], Any]
+
+
+def granted_cpus() -> int:
+    """CPUs granted to the container, not the host's."""
+    return int(os.environ.get("FINETUNE_CPUS") or len(os.sched_getaffinity(0)))
+
+
+def ordered_map(
+    function: Callable[[Task], Result], tasks: Iterable[Task], processes: int
+) -> Iterator[Result]:
+    """`function` of every task, in the order of the tasks, by as many processes.
+
+    The tasks are taken as results are consumed, so memory does not grow with their number. With
+    one process, or one task, `function` is called here.
+
+    Raises:
+        MemoryError: a process was killed, which is how Linux ends one that has no memory.
+        Exception: what `function` raised, for the first task that it failed on.
+    """
+    waiting = iter(tasks)
+    first = list(islice(waiting, 2))
+    if processes < 2 or len(first) < 2:
+        yield from map(function, first)
+        yield from map(function, waiting)
+        return
+    # Else the first collection in a child would copy every page that the parent has.
+    gc.collect()
+    gc.freeze()
+    executor = ProcessPoolExecutor(
+        processes,
+        mp_context=multiprocessing.get_context("fork"),
+        initializer=_start,
+        initargs=(function, os.getpid()),
+    )
+    try:
+        pending: deque[Future[Result]] = deque(executor.submit(_call, task) for task in first)
+        while pending:
+            for task in islice(waiting, AHEAD * processes - len(pending)):
+                pending.append(executor.submit(_call, task))
+            yield pending.popleft().result()
+    except BrokenProcessPool as error:
+        raise MemoryError("a process of prepare was killed") from error
+    finally:
+        executor.shutdown(wait=True, cancel_futures=True)
+        gc.unfreeze()
+
+
+def _start(function: Callable[[Any], Any], parent: int) -> None:
+    global _function
+    _function = function
+    # The parent's handler would record the end of the stage here.
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        os._exit(1)
+    # The library's threads were not forked with it; waiting for them would never end.
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"
+
+
+def _call(task: Any) -> Any:
+    return _function(task)
