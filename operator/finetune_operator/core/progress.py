@@ -18,7 +18,8 @@ from finetune_operator.core.text import metric, whole
 
 # Names of the protocol that go into `progress`, not into `metrics`.
 _PROGRESS = frozenset({"current_step", "total_steps", "current_epoch", "tokens_per_second"})
-_NAMES = {"eval_loss": "validationLoss", "base_eval_loss": "baseValidationLoss"}
+# What the protocol's own client calls measured on held-out data, and what status calls it.
+_PREFIXES = {"eval_": "validation_", "base_eval_": "base_validation_"}
 # How much of the former estimate stays when a new pace was measured: single steps differ.
 INERTIA = 0.5
 
@@ -90,11 +91,18 @@ def _of_an_earlier_attempt(at: str, job: JobRecord) -> bool:
 
 def _metrics(status: Status, report: Report) -> dict[str, str]:
     found = {
-        metric(_NAMES.get(name, to_camel(name))): metric(value)
+        metric(to_camel(_renamed(name))): metric(value)
         for name, value in report.metrics.items()
         if name not in _PROGRESS
     }
     return merged_metrics(found, status.metrics)
+
+
+def _renamed(name: str) -> str:
+    for prefix, ours in _PREFIXES.items():
+        if name.startswith(prefix):
+            return ours + name.removeprefix(prefix)
+    return name
 
 
 def _optional(value: Any) -> str | None:

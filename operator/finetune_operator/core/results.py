@@ -5,6 +5,7 @@ Every key is optional and nothing is trusted: another image may keep the contrac
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -21,7 +22,8 @@ from finetune_operator.core.quantity import format_bytes
 from finetune_operator.core.text import metric, short, whole
 from finetune_operator.vocabulary import Stage
 
-TRAIN_METRICS = ("loss", "validationLoss", "baseValidationLoss")
+# The last training loss, and what was measured on held-out data: of the model, and of its base.
+TRAIN_METRICS = re.compile("loss|validation[A-Z].*|baseValidation[A-Z].*")
 
 
 def applied(status: Status, stage: Stage, result: Mapping[str, Any], at: str) -> Status:
@@ -62,7 +64,11 @@ def _trained(status: Status, result: Mapping[str, Any], at: str) -> Status:
         total_steps=whole(result.get("totalSteps")),
         trainable_parameters=whole(result.get("trainableParameters")),
     )
-    metrics = {key: metric(result[key]) for key in TRAIN_METRICS if result.get(key) is not None}
+    metrics = {
+        metric(key): metric(value)
+        for key, value in result.items()
+        if TRAIN_METRICS.fullmatch(key) and value is not None
+    }
     return status.model_copy(
         update={
             "progress": _complete(status.progress or Progress(), result, at),

@@ -1,4 +1,7 @@
-"""The loss of the validation split, shared among the ranks."""
+"""What the held-out examples say of a model, shared among the ranks.
+
+What is counted on them is the objective's; here the counts of all ranks become one answer.
+"""
 
 from __future__ import annotations
 
@@ -12,18 +15,18 @@ from finetune_trainer.train.parallel import Group
 from finetune_trainer.train.setup import Trained
 
 
-def validation_loss(
+def evaluate(
     trained: Trained, examples: Examples, group: Group, between: Callable[[], None]
-) -> float:
-    """Mean loss per supervised token of `examples`, each token counted once; NaN or infinite where
-    the model computes that.
+) -> dict[str, float]:
+    """`loss`, the mean over all targets of `examples`, and the objective's other metrics by name;
+    only the loss, NaN or infinite, where the model computes that.
 
     All ranks call `between` together before every forward pass; it may raise to end the evaluation.
     """
     objective = trained.objective
     trained.model.eval()
     batches = objective.batches(examples, [[index] for index in range(len(examples))])
-    total = torch.zeros((), dtype=torch.float64, device=group.device)
+    total = torch.zeros(1 + objective.counts, dtype=torch.float64, device=group.device)
     count = 0
     for start in range(0, len(batches), group.world_size):
         between()
@@ -31,5 +34,7 @@ def validation_loss(
             documents = batches[start + group.rank]
             total += trained.engine.loss(objective.collate(examples, documents))
             count += objective.targets(examples, documents)
-    summed, targets = group.sum([float(total), float(count)])
-    return summed / max(1.0, targets) if math.isfinite(summed) else summed
+    summed, *counted, targets = group.sum([*total.tolist(), float(count)])
+    if not math.isfinite(summed):
+        return {"loss": summed}
+    return {"loss": summed / max(1.0, targets), **objective.metrics(counted, max(1.0, targets))}

@@ -80,10 +80,11 @@ def log_line(step: int, total_steps: int, metrics: Mapping[str, float], eta: flo
     parts = [f"step {step}/{total_steps}"]
     if "loss" in metrics:
         parts.append(f"loss {metrics['loss']:.4g}")
-    if "base_eval_loss" in metrics:
-        parts.append(f"validation loss {metrics['base_eval_loss']:.4g} (base)")
-    if "eval_loss" in metrics:
-        parts.append(f"validation loss {metrics['eval_loss']:.4g}")
+    for prefix, whose in (("base_eval_", " (base)"), ("eval_", "")):
+        for name, value in metrics.items():
+            if name.startswith(prefix):
+                what = name.removeprefix(prefix).replace("_", " ")
+                parts.append(f"validation {what} {value:.4g}{whose}")
     if "learning_rate" in metrics:
         parts.append(f"lr {metrics['learning_rate']:.1e}")
     if "tokens_per_second" in metrics:

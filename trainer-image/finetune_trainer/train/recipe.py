@@ -19,7 +19,7 @@ from finetune_trainer.train import checkpoint, export
 from finetune_trainer.train.batches import StepPlan, steps_from
 from finetune_trainer.train.checkpoint import Position
 from finetune_trainer.train.device import choose_device, peak_memory_bytes, size_threads
-from finetune_trainer.train.evaluate import validation_loss
+from finetune_trainer.train.evaluate import evaluate
 from finetune_trainer.train.guards import (
     REACHED_IN_STEPS,
     require_all_reached,
@@ -95,8 +95,9 @@ class _Training:
         self.stop.defer()
         if self.data.validation and "base_validation_loss" not in position.metrics:
             # With LoRA's B at zero, and before the first step of full training, this is the base.
-            position.metrics["base_validation_loss"] = self._evaluate(position)
-            self._record(position, {"base_eval_loss": position.metrics["base_validation_loss"]})
+            found = self._evaluate(position)
+            position.metrics |= {f"base_validation_{name}": each for name, each in found.items()}
+            self._record(position, {f"base_eval_{name}": each for name, each in found.items()})
         window: list[tuple[float, int]] = []
         for plan in steps_from(
             position.step, self.data.total_steps, self.data.train.lengths, self.training
@@ -131,15 +132,17 @@ class _Training:
             if done.stopping:
                 self._preempt(position)
             if not last and _is_due(self.training.evaluate_every_steps, position.step):
-                self._record(position, {"eval_loss": self._evaluate(position)})
+                found = self._evaluate(position)
+                self._record(position, {f"eval_{name}": each for name, each in found.items()})
             if not last and _is_due(self.training.checkpoint.every_steps, position.step):
                 self._save_checkpoint(position)
         require_finite_weights(self.trained.engine, self.plan)
         # What is left can fail as well, and must not cost a step when it is tried again.
         self._save_checkpoint(position)
         if self.data.validation:
-            position.metrics["validation_loss"] = self._evaluate(position)
-            self._record(position, {"eval_loss": position.metrics["validation_loss"]})
+            found = self._evaluate(position)
+            position.metrics |= {f"validation_{name}": each for name, each in found.items()}
+            self._record(position, {f"eval_{name}": each for name, each in found.items()})
         return self._finish(position, resumed_from)
 
     def _resume(self) -> tuple[Position, int | None]:
@@ -192,16 +195,16 @@ class _Training:
     def _tokens(self, plan: StepPlan) -> int:
         return int(self.data.train.lengths[plan.documents].sum())
 
-    def _evaluate(self, position: Position) -> float:
+    def _evaluate(self, position: Position) -> dict[str, float]:
         assert self.data.validation is not None
-        loss = validation_loss(
+        metrics = evaluate(
             self.trained,
             self.data.validation,
             self.group,
             between=lambda: self._stop_if_asked(position),
         )
-        require_finite_validation(loss, step=position.step, run=self.plan)
-        return loss
+        require_finite_validation(metrics["loss"], step=position.step, run=self.plan)
+        return metrics
 
     def _record(self, position: Position, metrics: dict[str, float]) -> None:
         total = self.data.total_steps

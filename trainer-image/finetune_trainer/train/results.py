@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from pydantic.alias_generators import to_camel
+
 from finetune_trainer.train.checkpoint import Position
 from finetune_trainer.train.journal import Pace
 
@@ -25,8 +27,7 @@ def result(
         "totalSteps": total_steps,
         "epoch": round(position.epoch, 4),
         "loss": metrics.get("loss"),
-        "validationLoss": metrics.get("validation_loss"),
-        "baseValidationLoss": metrics.get("base_validation_loss"),
+        **{to_camel(name): value for name, value in metrics.items() if "validation_" in name},
         "tokensPerSecond": round(pace.tokens_per_second, 1) or None,
         "trainableParameters": trainable,
         "precision": precision,

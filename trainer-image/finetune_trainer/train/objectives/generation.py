@@ -18,6 +18,8 @@ class Generation:
     products where it is not the parameters' own.
     """
 
+    counts = 0
+
     def __init__(
         self,
         model: PreTrainedModel,
@@ -34,6 +36,10 @@ class Generation:
     def targets(self, examples: Examples, documents: list[int]) -> int:
         """Supervised tokens of `documents`, first tokens apart: nothing precedes them."""
         return count_targets(examples, documents)
+
+    def metrics(self, counts: list[float], targets: float) -> dict[str, float]:
+        """None: the loss says it all."""
+        return {}
 
     def batches(self, examples: Examples, packs: list[list[int]]) -> list[list[int]]:
         """See `micro_batches`."""

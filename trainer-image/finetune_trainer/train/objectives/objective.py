@@ -18,13 +18,22 @@ class Objective(Protocol):
     """What is learned.
 
     `module` maps a batch to its loss, summed over the batch's targets, a float32 scalar that
-    gradients flow from; the recipe divides sums by counts of targets, once a step.
+    gradients flow from; the recipe divides sums by counts of targets, once a step. With the model
+    in evaluation mode an objective that has `counts` of further sums gives [1 + counts], the loss
+    first.
     """
 
     module: nn.Module
+    counts: int
 
     def targets(self, examples: Examples, documents: list[int]) -> int:
         """How many predictions are trained in `documents` (indexes of `examples`)."""
+        ...
+
+    def metrics(self, counts: list[float], targets: float) -> dict[str, float]:
+        """The metrics beyond the loss, by the names of the progress protocol (without `eval_`),
+        from the `counts` of an evaluation over `targets` predictions, summed over all ranks.
+        """
         ...
 
     def batches(self, examples: Examples, packs: list[list[int]]) -> list[list[int]]:
