@@ -58,6 +58,10 @@ class Workspace:
     def history(self) -> Path:
         return self.root / "history.jsonl"
 
+    @property
+    def logs(self) -> Path:
+        return self.root / "logs"
+
     def result(self, stage: str) -> Path:
         return self.root / "results" / f"{stage}.json"
 

@@ -22,8 +22,9 @@ from finetune_operator.core.quantity import format_bytes
 from finetune_operator.core.text import metric, short, whole
 from finetune_operator.vocabulary import Stage
 
-# The last training loss, and what was measured on held-out data: of the model, and of its base.
-TRAIN_METRICS = re.compile("loss|validation[A-Z].*|baseValidation[A-Z].*")
+# The last training loss, what was measured on held-out data (of the model, and of its base), and a
+# count that tells of trouble.
+TRAIN_METRICS = re.compile("loss|validation[A-Z].*|baseValidation[A-Z].*|skippedSteps")
 
 
 def applied(status: Status, stage: Stage, result: Mapping[str, Any], at: str) -> Status:

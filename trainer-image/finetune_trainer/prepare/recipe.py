@@ -113,6 +113,7 @@ def _claim_workspace(run: Run, workspace: Workspace) -> None:
         workspace.checkpoints,
         workspace.adapter,
         workspace.merged,
+        workspace.logs,
         workspace.result(STAGE).parent,
         _scratch(workspace),
     )

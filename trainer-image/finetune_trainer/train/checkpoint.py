@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from finetune_trainer.train.skips import Skips
 from finetune_trainer.workspace import atomic_directory, write_json
 
 WEIGHTS = "weights.safetensors"
@@ -33,6 +34,17 @@ class Position:
     step: int = 0
     epoch: float = 0.0
     metrics: dict[str, float] = field(default_factory=dict)
+    skips: Skips = field(default_factory=Skips)
+
+    @classmethod
+    def from_state(cls, state: Mapping[str, Any]) -> Position:
+        """What a checkpoint of this or an older image holds."""
+        return cls(
+            step=state["step"],
+            epoch=state["epoch"],
+            metrics=state["metrics"],
+            skips=Skips(**state.get("skips", {})),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +114,7 @@ def load_newest(
         except OSError as error:
             skipped.append(Skipped(path, str(error), damaged=False))
             continue
-        return Position(state["step"], state["epoch"], state["metrics"]), skipped
+        return Position.from_state(state), skipped
     return None, skipped
 
 

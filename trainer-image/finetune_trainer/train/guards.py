@@ -50,18 +50,6 @@ def require_all_reached(engine: Engine, *, adapter: bool) -> None:
         )
 
 
-def require_finite_step(loss: float, norm: float, *, step: int, run: Run) -> None:
-    """Loss and gradient norm of `step` (from 1) are numbers.
-
-    Raises:
-        NonFiniteLossError: they are not.
-    """
-    if not math.isfinite(loss) or not math.isfinite(norm):
-        raise NonFiniteLossError(
-            f"Loss {loss:.4g} with gradient norm {norm:.4g} in step {step}: {_lower_rate(run)}."
-        )
-
-
 def require_finite_validation(loss: float, *, step: int, run: Run) -> None:
     """The validation loss after `step` steps is a number.
 

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from finetune_trainer.train.progress import Reporter
+from finetune_trainer.workspace import json_text
 
 
 class Pace:
@@ -54,14 +55,13 @@ class Journal:
         if self._active:
             print(text, flush=True)
 
-    def resume_at(self, step: int) -> None:
-        """Forget lines of steps after `step`: the run does those again."""
-        if not self._active or not self._history.exists():
-            return
-        kept = [line for line in self._history.read_text().splitlines() if _is_until(line, step)]
-        temporary = self._history.with_name(self._history.name + ".tmp")
-        temporary.write_text("".join(f"{line}\n" for line in kept))
-        temporary.replace(self._history)
+    def resume_at(self, step: int, *others: Path) -> None:
+        """Forget lines of steps after `step`, in the history and in `others` like it: the run does
+        those again.
+        """
+        if self._active:
+            for path in (self._history, *others):
+                _forget_after(step, path)
 
     def record(
         self, step: int, total_steps: int, metrics: Mapping[str, float], eta: float | None
@@ -70,7 +70,7 @@ class Journal:
         if not self._active:
             return
         with self._history.open("a", encoding="utf-8") as file:
-            file.write(json.dumps({"step": step, "time": round(time.time(), 3), **metrics}) + "\n")
+            file.write(json_text({"step": step, "time": round(time.time(), 3), **metrics}) + "\n")
         self._reporter.put(step, total_steps, metrics, eta)
         self.say(log_line(step, total_steps, metrics, eta))
 
@@ -101,6 +101,15 @@ def duration(seconds: float) -> str:
     if seconds < 99.5 * 60:
         return f"{seconds / 60:.0f} min"
     return f"{seconds / 3600:.1f} h"
+
+
+def _forget_after(step: int, path: Path) -> None:
+    if not path.exists():
+        return
+    kept = [line for line in path.read_text().splitlines() if _is_until(line, step)]
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.write_text("".join(f"{line}\n" for line in kept))
+    temporary.replace(path)
 
 
 def _is_until(line: str, step: int) -> bool:

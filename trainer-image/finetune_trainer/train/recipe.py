@@ -15,7 +15,7 @@ from transformers.utils import logging
 
 from finetune_trainer.outcome import PreemptedError
 from finetune_trainer.run import Run
-from finetune_trainer.train import checkpoint, export
+from finetune_trainer.train import checkpoint, export, skips
 from finetune_trainer.train.batches import StepPlan, steps_from
 from finetune_trainer.train.checkpoint import Position
 from finetune_trainer.train.device import choose_device, peak_memory_bytes, size_threads
@@ -23,7 +23,6 @@ from finetune_trainer.train.evaluate import evaluate
 from finetune_trainer.train.guards import (
     REACHED_IN_STEPS,
     require_all_reached,
-    require_finite_step,
     require_finite_validation,
     require_finite_weights,
     require_work_for_all,
@@ -34,6 +33,7 @@ from finetune_trainer.train.progress import Endpoint, Reporter
 from finetune_trainer.train.results import result, summary
 from finetune_trainer.train.schedule import learning_rate
 from finetune_trainer.train.setup import Context, load_data, load_model
+from finetune_trainer.train.skips import SkippedStep, blamed, flagged, is_finite, write_down
 from finetune_trainer.train.stop import Stop
 from finetune_trainer.workspace import Workspace
 
@@ -47,7 +47,7 @@ def train(run: Run, workspace: Workspace, stop: Stop) -> tuple[str, dict[str, An
         UserError: model, data and plan do not fit together; the sentence says how to change the
             plan.
         PreemptedError: SIGTERM came; a checkpoint holds all finished steps.
-        NonFiniteLossError: loss or gradient became NaN or infinite.
+        NonFiniteLossError: loss or gradient was NaN or infinite three steps in a row.
         RetryableError: another rank was lost.
         OSError: the workspace is full or lost.
     """
@@ -72,6 +72,7 @@ class _StepResult:
     targets: int
     gradient_norm: float
     stopping: bool
+    skipped: SkippedStep | None
 
 
 class _Training:
@@ -113,21 +114,26 @@ class _Training:
             position.step += 1
             position.epoch = plan.epoch
             self.pace.add(self._tokens(plan), time.perf_counter() - started)
-            position.metrics.setdefault("first_loss", done.loss)
-            window.append((done.loss, done.targets))
-            if position.step == REACHED_IN_STEPS:
+            position.skips = position.skips.after(finite=done.skipped is None)
+            if done.skipped:
+                self._tell_of(done.skipped, position)
+            else:
+                position.metrics.setdefault("first_loss", done.loss)
+                window.append((done.loss, done.targets))
+            if position.step - position.skips.total == REACHED_IN_STEPS and not done.skipped:
                 require_all_reached(self.trained.engine, adapter=self.trained.adapter is not None)
             last = position.step == self.data.total_steps
             if last or position.step % self.training.log_every_steps == 0:
-                position.metrics["loss"] = _weighted_mean(window)
-                window.clear()
                 metrics = {
-                    "loss": position.metrics["loss"],
                     "learning_rate": rate,
                     "grad_norm": done.gradient_norm,
                     "tokens_per_second": self.pace.tokens_per_second,
                     "current_epoch": round(position.epoch, 4),
+                    "skipped_steps": position.skips.total,
                 }
+                if window:
+                    position.metrics["loss"] = metrics["loss"] = _weighted_mean(window)
+                    window.clear()
                 self._record(position, metrics)
             if done.stopping:
                 self._preempt(position)
@@ -157,10 +163,10 @@ class _Training:
                 # It would count as one of those to keep, and push out one that is whole.
                 shutil.rmtree(each.path)
         if position is None:
-            self.journal.resume_at(-1)
+            self.journal.resume_at(-1, self.context.workspace.logs / skips.FILE)
             return Position(), None
         self.saved_step = position.step
-        self.journal.resume_at(position.step)
+        self.journal.resume_at(position.step, self.context.workspace.logs / skips.FILE)
         self.journal.say(f"resuming after step {position.step} of {self.data.total_steps}")
         return position, position.step
 
@@ -178,19 +184,37 @@ class _Training:
         seed_step(self.training.seed, step, self.group.rank)
         self.trained.model.train()
         engine.start_step()
-        total = torch.zeros((), dtype=torch.float64, device=self.group.device)
-        for index, documents in enumerate(batches):
-            total += engine.backward(
+        losses = [
+            engine.backward(
                 objective.collate(examples, documents, supervised=bool(mine)),
                 weight=1 / max(1, targets),
                 last=index == len(batches) - 1,
             )
-        summed, stopping = self.group.sum([float(total), float(self.stop.requested)])
+            for index, documents in enumerate(batches)
+        ]
+        total = float(torch.stack(losses).sum(dtype=torch.float64))
+        summed, stopping = self.group.sum([total, float(self.stop.requested)])
         mean = summed / max(1, targets)
         norm = engine.clip(self.training.max_grad_norm)
-        require_finite_step(mean, norm, step=step + 1, run=self.plan)
-        engine.update(rate)
-        return _StepResult(mean, targets, norm, stopping=stopping > 0)
+        skipped = None
+        if is_finite(mean, norm):
+            engine.update(rate)
+        else:
+            flags = self.group.sum(flagged(plan.documents, batches, losses))
+            skipped = SkippedStep(step + 1, mean, norm, blamed(plan.documents, flags))
+        return _StepResult(mean, targets, norm, stopping > 0, skipped)
+
+    def _tell_of(self, skipped: SkippedStep, position: Position) -> None:
+        """Write down a step that was skipped.
+
+        Raises:
+            NonFiniteLossError: there were too many.
+        """
+        if self.group.is_main:
+            write_down(skipped, self.data.train, self.context.workspace)
+        self.journal.say(f"step {skipped.step} is skipped: {skipped.words}; see {skips.FILE}")
+        if position.skips.end_run(position.step, self.data.total_steps):
+            raise skips.too_many(skipped, position.skips.in_a_row, self.plan)
 
     def _tokens(self, plan: StepPlan) -> int:
         return int(self.data.train.lengths[plan.documents].sum())

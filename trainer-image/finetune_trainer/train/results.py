@@ -33,6 +33,7 @@ def result(
         "precision": precision,
         "peakMemoryBytes": peak_memory_bytes,
         "resumedFromStep": resumed_from,
+        "skippedSteps": position.skips.total or None,
     }
     return {name: value for name, value in values.items() if value is not None}
 
@@ -41,6 +42,8 @@ def summary(position: Position, pace: Pace) -> str:
     """One sentence: `120 steps, validation loss 2.91 → 2.13 (base → tuned), 2,310 tokens/s.`"""
     metrics = position.metrics
     parts = [f"{position.step} steps"]
+    if position.skips.total:
+        parts.append(f"{position.skips.total} of them skipped because they were not finite")
     if "validation_loss" in metrics:
         before, after = metrics["base_validation_loss"], metrics["validation_loss"]
         parts.append(f"validation loss {before:.2f} → {after:.2f} (base → tuned)")

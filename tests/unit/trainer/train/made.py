@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 
 from finetune_trainer.data.examples import Block, Example, write_examples
 from finetune_trainer.run import Run
+from finetune_trainer.train.stop import Stop
 from finetune_trainer.workspace import Workspace
 from unit.trainer.tiny import VOCABULARY, write_tiny_model
 
@@ -63,6 +66,26 @@ def plan(method: dict[str, Any] | None = None, **training: Any) -> Run:
         **training,
     }
     return Run.model_validate(document)
+
+
+class StopAfter(Stop):
+    """SIGTERM arrives while step `step` is computed."""
+
+    def __init__(self, step: int) -> None:
+        super().__init__()
+        self._left = step
+
+    def arm(self, recipe: Any, monkeypatch: pytest.MonkeyPatch) -> StopAfter:
+        original = recipe.seed_step
+
+        def seed_step(seed: int, step: int, rank: int) -> None:
+            if step + 1 == self._left:
+                signal.raise_signal(signal.SIGTERM)
+            original(seed, step, rank)
+
+        monkeypatch.setattr(recipe, "seed_step", seed_step)
+        self.install()
+        return self
 
 
 def trainer_process(workspace: Workspace, run: Run, **environment: str) -> subprocess.Popen[str]:
