@@ -30,9 +30,13 @@ def evaluate(
     count = 0
     for start in range(0, len(batches), group.world_size):
         between()
-        if start + group.rank < len(batches):
-            documents = batches[start + group.rank]
-            total += trained.engine.loss(objective.collate(examples, documents))
+        own = start + group.rank < len(batches)
+        # All ranks make as many passes: see `Engine`.
+        documents = batches[start + group.rank] if own else batches[-1][:1]
+        batch = objective.collate(examples, documents, supervised=own)
+        sums = trained.engine.evaluate(objective.module, batch)
+        if own:
+            total += sums
             count += objective.targets(examples, documents)
     summed, *counted, targets = group.sum([*total.tolist(), float(count)])
     if not math.isfinite(summed):

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import torch
 from peft import PeftModel
+from torch import Tensor
 from transformers import AutoConfig, PreTrainedModel
 
 from finetune_trainer.layout import write_companions
@@ -21,17 +22,30 @@ HUB = "hf://"
 
 
 def save(trained: Trained, source: ModelSource, context: Context) -> str:
-    """Write, from rank 0, what `trained` is for; the name of its directory in the workspace."""
+    """Write, from rank 0, what `trained` is for; the name of its directory in the workspace.
+
+    All ranks call it: each may hold only a part.
+    """
+    adapter, model = trained.adapter, trained.model
+    owner = adapter or model
+    tensors = {
+        name: parameter
+        for name, parameter in owner.named_parameters()
+        if parameter.requires_grad or not adapter
+    }
+    weights = trained.engine.gather(tensors)
     if context.group.is_main:
-        if trained.adapter:
-            save_adapter(trained.adapter, source, context.workspace)
+        if adapter:
+            save_adapter(adapter, weights, source, context.workspace)
         else:
-            save_model(trained.model, context.workspace)
+            save_model(model, weights, context.workspace)
     context.group.barrier()
-    return "adapter" if trained.adapter else "merged"
+    return "adapter" if adapter else "merged"
 
 
-def save_adapter(model: PeftModel, source: ModelSource, workspace: Workspace) -> Path:
+def save_adapter(
+    model: PeftModel, weights: dict[str, Tensor], source: ModelSource, workspace: Workspace
+) -> Path:
     """Write `workspace.adapter`, which names its base as the Hub does, by repository and commit."""
     config = model.peft_config["default"]
     config.base_model_name_or_path = source.source.removeprefix(HUB)
@@ -41,18 +55,29 @@ def save_adapter(model: PeftModel, source: ModelSource, workspace: Workspace) ->
         config.revision = prepared.get("modelCommit") or source.revision
     with atomic_directory(workspace.adapter) as directory:
         # Never the base's embeddings: deciding that by itself PEFT would ask the Hub.
-        model.save_pretrained(directory, save_embedding_layers=False)
+        model.save_pretrained(directory, state_dict=weights, save_embedding_layers=False)
         # The model card is written by `upload`, with the results.
         (directory / "README.md").unlink(missing_ok=True)
     return workspace.adapter
 
 
-def save_model(model: PreTrainedModel, workspace: Workspace) -> Path:
+def save_model(model: PreTrainedModel, weights: dict[str, Tensor], workspace: Workspace) -> Path:
     """Write `workspace.merged` in the base's own number format, with the base's companions."""
-    dtype = AutoConfig.from_pretrained(workspace.model, local_files_only=True).dtype
-    model.to(dtype if isinstance(dtype, torch.dtype) else torch.float32)
+    stored = AutoConfig.from_pretrained(workspace.model, local_files_only=True).dtype
+    dtype = stored if isinstance(stored, torch.dtype) else torch.float32
+    for name in weights:
+        if weights[name].is_floating_point():
+            weights[name] = weights[name].to(dtype)
     with atomic_directory(workspace.merged) as directory:
         write_companions(workspace.model, directory)
-        # Last, because it knows best what config and generation config belong to these weights.
-        model.save_pretrained(directory)
+        # Late, because it knows best what config and generation config belong to these weights.
+        model.save_pretrained(directory, state_dict={**_persistent_buffers(model), **weights})
+        # It has told the format that was trained with.
+        model.config.dtype = dtype
+        model.config.save_pretrained(directory)
     return workspace.merged
+
+
+def _persistent_buffers(model: PreTrainedModel) -> dict[str, Tensor]:
+    persistent = model.state_dict()
+    return {name: buffer.cpu() for name, buffer in model.named_buffers() if name in persistent}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from finetune_trainer.outcome import UserError
@@ -38,6 +38,17 @@ def load_base(path: Path, *, dtype: torch.dtype, device: torch.device) -> PreTra
             "spec.model.source to a model that is whole."
         )
     return model.to(device).eval()
+
+
+def require_same_shapes(weights: dict[str, Tensor], parameters: dict[str, nn.Parameter]) -> None:
+    """`weights` can take the place of `parameters`.
+
+    Raises:
+        ValueError: names or shapes differ.
+    """
+    wanted = {name: parameter.shape for name, parameter in parameters.items()}
+    if {name: weight.shape for name, weight in weights.items()} != wanted:
+        raise ValueError("its weights are not those that this plan trains")
 
 
 def trainable_parameters(model: nn.Module) -> dict[str, nn.Parameter]:

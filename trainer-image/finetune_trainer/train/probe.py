@@ -19,6 +19,8 @@ from finetune_trainer.train.batches import Batch, collate
 from finetune_trainer.train.speed import attention
 from finetune_trainer.train.speed.loss import decode, head_logits, model_inputs
 
+CPU = torch.device("cpu")
+
 # Of the largest logit. A document that sees its neighbour is off by orders of magnitude more.
 TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 3e-2}
 
@@ -36,18 +38,17 @@ class Abilities:
     separable_head: bool
 
 
-def probe(model: PreTrainedModel, longest_document: int) -> Abilities:
-    """Find out what `model` can do with documents of up to `longest_document` tokens, and leave
-    per-document attention in place if it can use it.
+def probe(model: PreTrainedModel, longest_document: int, device: torch.device = CPU) -> Abilities:
+    """Find out what `model`, which computes on `device`, can do with documents of up to
+    `longest_document` tokens, and leave per-document attention in place if it can use it.
 
-    `model` must be as loaded, in evaluation mode and with its stock attention.
+    `model` must be in evaluation mode and with its stock attention.
     """
     with torch.no_grad():
-        return _probe(model, longest_document)
+        return _probe(model, longest_document, device)
 
 
-def _probe(model: PreTrainedModel, longest_document: int) -> Abilities:
-    device = next(model.parameters()).device
+def _probe(model: PreTrainedModel, longest_document: int, device: torch.device) -> Abilities:
     tolerance = TOLERANCE.get(model.dtype, TOLERANCE[torch.bfloat16])
     stock = model.config._attn_implementation
     vocabulary = model.get_input_embeddings().num_embeddings

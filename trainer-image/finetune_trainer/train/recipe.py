@@ -178,20 +178,24 @@ class _Training:
         """
         engine, objective, examples = self.trained.engine, self.trained.objective, self.data.train
         targets = objective.targets(examples, plan.documents)
-        mine = plan.sequences[self.group.rank :: self.group.world_size]
-        # Fewer sequences than ranks: take part in the averaging with a gradient of zero.
-        batches = objective.batches(examples, mine) or [plan.sequences[0][:1]]
+        ranks = self.group.world_size
+        shares = [objective.batches(examples, plan.sequences[rank::ranks]) for rank in range(ranks)]
+        mine, passes = shares[self.group.rank], max(map(len, shares))
         seed_step(self.training.seed, step, self.group.rank)
         self.trained.model.train()
         engine.start_step()
-        losses = [
-            engine.backward(
-                objective.collate(examples, documents, supervised=bool(mine)),
+        losses = []
+        for index in range(passes):
+            own = index < len(mine)
+            # All ranks make as many passes (see `Engine`), some for a gradient of zero.
+            documents = mine[index] if own else plan.sequences[0][:1]
+            loss = engine.backward(
+                objective.module,
+                objective.collate(examples, documents, supervised=own),
                 weight=1 / max(1, targets),
-                last=index == len(batches) - 1,
+                last=index == passes - 1,
             )
-            for index, documents in enumerate(batches)
-        ]
+            losses.append(loss)
         total = float(torch.stack(losses).sum(dtype=torch.float64))
         summed, stopping = self.group.sum([total, float(self.stop.requested)])
         mean = summed / max(1, targets)
@@ -200,7 +204,7 @@ class _Training:
         if is_finite(mean, norm):
             engine.update(rate)
         else:
-            flags = self.group.sum(flagged(plan.documents, batches, losses))
+            flags = self.group.sum(flagged(plan.documents, mine, losses[: len(mine)]))
             skipped = SkippedStep(step + 1, mean, norm, blamed(plan.documents, flags))
         return _StepResult(mean, targets, norm, stopping > 0, skipped)
 

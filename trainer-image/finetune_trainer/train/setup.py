@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from peft import PeftModel
@@ -21,12 +22,13 @@ from finetune_trainer.train.engines.engine import Engine
 from finetune_trainer.train.engines.replicated import Replicated
 from finetune_trainer.train.journal import Journal
 from finetune_trainer.train.methods.lora import add_lora
-from finetune_trainer.train.model import load_base, trainable_parameters
+from finetune_trainer.train.model import load_base
 from finetune_trainer.train.objectives.generation import Generation
 from finetune_trainer.train.objectives.objective import Objective
 from finetune_trainer.train.optimizer import adamw
 from finetune_trainer.train.parallel import Group
 from finetune_trainer.train.probe import probe
+from finetune_trainer.train.speed.rounding import round_once
 from finetune_trainer.workspace import Workspace
 
 
@@ -114,30 +116,39 @@ def load_model(context: Context) -> Trained:
         dtype=torch.float32 if autocast else dtype,
         device=context.device,
     )
-    # As loaded, in its stock form: what it can do is found out by comparing with that.
-    abilities = probe(model, training.sequence_length)
-    if not abilities.shared_rows:
-        journal.say(
-            "This architecture cannot keep documents apart in one row: they are padded, one a row."
-        )
     torch.manual_seed(training.seed)
     adapter = add_lora(model, lora) if lora else None
     if training.gradient_checkpointing:
         model.activation_checkpointing_enable({"use_reentrant": False})
-    parameters = trainable_parameters(model)
-    optimizer = adamw(
-        parameters,
+    optimizer = partial(
+        adamw,
         weight_decay=training.weight_decay,
         lora_plus_ratio=lora.lora_plus_ratio if lora else 1.0,
     )
-    objective = Generation(model, abilities, capacity=training.sequence_length, autocast=autocast)
+    engine = Replicated(model, optimizer, context.group)
+    # What it can do is found out by comparing with its stock form, so before anything replaces that
+    # and after it has been placed: what a rank cannot hold it cannot try alone.
+    abilities = engine.evaluate(probe, model, training.sequence_length, context.device)
+    if not abilities.shared_rows:
+        journal.say(
+            "This architecture cannot keep documents apart in one row: they are padded, one a row."
+        )
+    if lora:
+        round_once(model)
+    objective = Generation(
+        model,
+        abilities,
+        capacity=training.sequence_length,
+        autocast=autocast,
+        device=context.device,
+    )
     trained = Trained(
         model=model,
         adapter=adapter,
         objective=objective,
-        engine=Replicated(objective.module, parameters, optimizer, context.group),
+        engine=engine,
         precision=str(dtype).removeprefix("torch."),
-        trainable=sum(parameter.numel() for parameter in parameters.values()),
+        trainable=sum(parameter.numel() for parameter in engine.parameters.values()),
     )
     _say_what_runs(context, trained)
     return trained

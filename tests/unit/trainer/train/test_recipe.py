@@ -354,7 +354,7 @@ def test_tensors_that_training_does_not_reach_are_an_error(
     def with_an_idle_one(model: Any) -> dict[str, torch.nn.Parameter]:
         return {**trainable_parameters(model), "idle": torch.nn.Parameter(torch.ones(3))}
 
-    monkeypatch.setattr(setup, "trainable_parameters", with_an_idle_one)
+    monkeypatch.setattr(replicated, "trainable_parameters", with_an_idle_one)
     with pytest.raises(UserError, match=rf"1 of \d+ .* in 2 steps \(idle\).*{remedy}"):
         train(plan(method, epochs=1), workspace, Stop())
 

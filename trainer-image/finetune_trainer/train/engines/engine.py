@@ -6,31 +6,46 @@ is computed is the objective's, when it is computed the recipe's.
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Callable
+from typing import Protocol, TypeVar
 
+import torch
 from torch import Tensor, nn
 
 from finetune_trainer.train.batches import Batch
+
+Result = TypeVar("Result")
+
+# From the trained parameters, as the engine has placed them, to what updates them.
+MakeOptimizer = Callable[[dict[str, nn.Parameter]], torch.optim.Optimizer]
 
 
 class Engine(Protocol):
     """One model on all ranks.
 
-    `parameters` are those that are trained, by name, as this rank holds them.
+    A pass through the model may be an operation of all ranks together (a parameter is gathered when
+    it is needed), so every rank makes the same number of passes, one after another, each through
+    `evaluate` or `backward`. `parameters` are those that are trained, by name, as this rank holds
+    them.
     """
 
     parameters: dict[str, nn.Parameter]
 
-    def loss(self, batch: Batch) -> Tensor:
-        """The summed loss of `batch`, without gradients."""
+    def evaluate(self, function: Callable[..., Result], *arguments: object) -> Result:
+        """What `function` of `arguments` returns, which passes through the model, without
+        gradients.
+        """
         ...
 
     def start_step(self) -> None:
         """Forget the gradients of the step before."""
         ...
 
-    def backward(self, batch: Batch, *, weight: float, last: bool) -> Tensor:
-        """Add the gradient of `weight` times the summed loss of `batch`; the loss itself, detached.
+    def backward(
+        self, loss: Callable[[Batch], Tensor], batch: Batch, *, weight: float, last: bool
+    ) -> Tensor:
+        """Add the gradient of `weight` times `loss` of `batch`, a sum over its targets; the loss
+        itself, detached.
 
         With the `last` batch of a step gradients are added up over all ranks.
         """
@@ -48,17 +63,23 @@ class Engine(Protocol):
 
     def unreached(self) -> list[str]:
         """Names of the parameters that have had no gradient, or one of zeros, in every step so far,
-        also in steps before this process.
+        also in steps before this process; the same on every rank.
         """
         ...
 
     def broken(self) -> list[str]:
-        """Names of the parameters that are not finite everywhere."""
+        """Names of the parameters that are not finite everywhere; the same on every rank."""
+        ...
+
+    def gather(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Parameters of the model, trained or not, or their moments: whole and in CPU memory on
+        rank 0 (elsewhere it may be empty); all ranks call it together.
+        """
         ...
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """Weights and optimizer state by name, whole and in CPU memory, on rank 0 (elsewhere they
-        may be empty); all ranks call it together.
+        """Trained weights and optimizer state by name, as from `gather`. They say nothing of the
+        engine: another one, on other ranks, can go on with them.
         """
         ...
 

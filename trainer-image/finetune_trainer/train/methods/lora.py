@@ -12,7 +12,6 @@ from transformers.pytorch_utils import Conv1D
 
 from finetune_trainer.outcome import UserError
 from finetune_trainer.run import Lora
-from finetune_trainer.train.speed.rounding import round_once
 
 ALL_LINEAR = "all-linear"
 
@@ -73,12 +72,10 @@ def add_lora(model: PreTrainedModel, lora: Lora) -> PeftModel:
     )
     try:
         # Adapters in float32 over a bfloat16 base: small updates survive.
-        adapted = get_peft_model(model, config, autocast_adapter_dtype=True)
+        return get_peft_model(model, config, autocast_adapter_dtype=True)
     except ValueError as error:
         found = "; ".join(f"{name} is {', '.join(kinds)}" for name, kinds in targets.items())
         raise UserError(
             f"spec.method.lora.targetModules names what LoRA cannot adapt ({found or error}); "
             + remedy
         ) from error
-    round_once(model)
-    return adapted

@@ -27,11 +27,12 @@ class Generation:
         *,
         capacity: int,
         autocast: torch.dtype | None,
+        device: torch.device,
     ) -> None:
         self.module = SummedLoss(model, separable_head=abilities.separable_head, autocast=autocast)
         self._capacity = capacity
         self._padded = not abilities.shared_rows
-        self._device = next(model.parameters()).device
+        self._device = device
 
     def targets(self, examples: Examples, documents: list[int]) -> int:
         """Supervised tokens of `documents`, first tokens apart: nothing precedes them."""
