@@ -36,12 +36,17 @@ $(READY): | $(UV)
 venv: $(READY) ## Python environment with every locked dependency (outside the clone)
 	@ln -sfn $(VENV) .venv
 
+PEERS := benchmarks/train_speed/environments
+
 .PHONY: lock
 lock: | $(UV) ## Resolve the *.in files into the lock files
 	$(UV) pip compile -q --no-header --universal --python-version 3.11 --generate-hashes operator/requirements.in -o operator/requirements.lock
 	$(UV) pip compile -q --no-header --universal --python-version 3.11 --generate-hashes trainer-image/requirements.in -o trainer-image/requirements.lock
 	$(UV) pip compile -q --no-header --universal --python-version 3.11 --generate-hashes tests/requirements.in -o tests/requirements.lock \
 	  -c operator/requirements.lock -c trainer-image/requirements.lock
+	$(UV) pip compile -q --no-header --universal --python-version 3.11 --generate-hashes $(PEERS)/huggingface.in -o $(PEERS)/huggingface.lock
+	$(UV) pip compile -q --no-header --universal --python-version 3.11 --generate-hashes $(PEERS)/unsloth.in -o $(PEERS)/unsloth.lock \
+	  --override $(PEERS)/unsloth.overrides
 
 # --- the main job ------------------------------------------------------------------------------
 
@@ -88,6 +93,11 @@ e2e: $(READY) ## Tests on a real node
 .PHONY: bench-operator
 bench-operator: $(READY) ## Latency, API writes and memory of the operator, on a control plane of its own
 	@$(BIN)/python benchmarks/operator_latency.py
+
+# Arguments go in ARGS: make bench-train ARGS="--quick --workloads short"
+.PHONY: bench-train
+bench-train: $(READY) ## Training speed beside TRL, Unsloth and Transformers, in one interleaved run (about 35 min)
+	@PYTHONPATH=$(PYTHONPATH):$(CURDIR)/benchmarks $(BIN)/python -m train_speed $(ARGS)
 
 # --- generated files -----------------------------------------------------------------------------
 

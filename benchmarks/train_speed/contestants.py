@@ -1,0 +1,77 @@
+"""Who takes part, and how each is started. Settings of a peer are in its runner."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from importlib import import_module
+
+from train_speed.environments import OURS
+
+GENERATION, PREFERENCE = "generation", "preference"
+
+
+@dataclass(frozen=True, slots=True)
+class Contestant:
+    """A trainer.
+
+    `kinds` are those of the workloads it can train. `warm_up` steps are not timed: where something
+    compiles, the second step still does.
+    """
+
+    name: str
+    environment: str
+    runner: str
+    kinds: frozenset[str]
+    warm_up: int = 1
+    variables: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def is_ours(self) -> bool:
+        return self.environment == OURS
+
+
+_UNSLOTH = {"UNSLOTH_FORCE_CPU": "1", "UNSLOTH_DISABLE_STATISTICS": "1"}
+_BOTH = frozenset({GENERATION, PREFERENCE})
+
+CONTESTANTS = {
+    contestant.name: contestant
+    for contestant in (
+        # Preference joins `kinds` with the task of that name (steps.py must then prepare pairs).
+        Contestant("ours", OURS, "run_ours.py", frozenset({GENERATION}), warm_up=2),
+        Contestant("transformers", "huggingface", "run_transformers.py", frozenset({GENERATION})),
+        Contestant("trl", "huggingface", "run_trl.py", _BOTH),
+        Contestant("unsloth", "unsloth", "run_unsloth.py", _BOTH, variables=_UNSLOTH),
+        Contestant(
+            "unsloth-compile",
+            "unsloth",
+            "run_unsloth.py",
+            _BOTH,
+            warm_up=2,
+            variables={**_UNSLOTH, "UNSLOTH_CPU_COMPILE": "1"},
+        ),
+    )
+}
+
+
+def techniques() -> tuple[str, ...]:
+    """What our trainer can leave out, by the names that FINETUNE_SPEED_WITHOUT takes."""
+    try:
+        speed = import_module("finetune_trainer.train.speed")
+    except ModuleNotFoundError:
+        return ()
+    return tuple(getattr(speed, "TECHNIQUES", ()))
+
+
+def ablations() -> list[Contestant]:
+    """Ours, and ours without each technique in turn."""
+    ours = CONTESTANTS[OURS]
+    return [
+        ours,
+        *(
+            dataclasses.replace(
+                ours, name=f"without {name}", variables={"FINETUNE_SPEED_WITHOUT": name}
+            )
+            for name in techniques()
+        ),
+    ]
