@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, get_args
 
 from huggingface_hub import constants
 from huggingface_hub.errors import (
@@ -34,32 +33,40 @@ SECRETS = "/var/run/secrets/finetune"
 # hf_xet has one error for no answer and for one it cannot use; only its words tell them apart.
 _XET_STATUS = re.compile(r"HTTP status \w+ error \((\d{3})")
 
-Purpose = Literal["model", "dataset", "upload"]
-
 
 def endpoint() -> str:
     """The Hub's address: `HF_ENDPOINT` as huggingface_hub read it, else the public one."""
     return constants.ENDPOINT
 
 
-def read_token(purpose: Purpose) -> str | None:
-    """The token mounted for `purpose`; None, anonymous, if its file is missing or empty.
+def mount_of(field: str) -> str:
+    """The directory that a field of the spec has below the contract's mounts: `datasets[1]` has
+    `datasets-1`.
+    """
+    return field.replace("[", "-").removesuffix("]")
+
+
+def read_token(field: str) -> str | None:
+    """The token mounted for `spec.FIELD`; None, anonymous, if its file is missing or empty.
 
     Raises:
         UserError: the value is no token. HTTP clients refuse it too, but in words that hold it.
     """
-    value = _mounted(purpose)
+    value = _content(_secrets() / mount_of(field) / "token")
     if not all(0x21 <= byte <= 0x7E for byte in value):
         raise UserError(
-            f"The Secret in spec.{purpose}.tokenSecretRef does not hold a token in that key: a "
+            f"The Secret in spec.{field}.tokenSecretRef does not hold a token in that key: a "
             "token is one word of printable ASCII, without spaces or line breaks inside. Set name "
             "and key to a Secret's key that holds the token and nothing else."
         )
     return value.decode() or None
 
 
-def _mounted(purpose: Purpose) -> bytes:
-    file = Path(os.environ.get("FINETUNE_SECRETS", SECRETS)) / purpose / "token"
+def _secrets() -> Path:
+    return Path(os.environ.get("FINETUNE_SECRETS", SECRETS))
+
+
+def _content(file: Path) -> bytes:
     try:
         return file.read_bytes().strip()
     except FileNotFoundError:
@@ -176,7 +183,7 @@ def _inside(title: str) -> str:
 def _words(error: BaseException) -> str:
     """What the error says, without any token: the sentence goes to status, events and logs."""
     text = str(error)
-    for purpose in get_args(Purpose):
-        if token := _mounted(purpose).decode(errors="replace"):
+    for file in _secrets().glob("*/token"):
+        if token := _content(file).decode(errors="replace"):
             text = text.replace(token, "[token]")
     return (" ".join(text.split()) or type(error).__name__).rstrip(".")[:300]

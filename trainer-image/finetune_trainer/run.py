@@ -10,9 +10,9 @@ import json
 import os
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 from pydantic.alias_generators import to_camel
 
 from finetune_trainer.outcome import UserError
@@ -46,6 +46,10 @@ class Messages(_Model):
     messages: str = "messages"
 
 
+class ShareGpt(_Model):
+    conversations: str = "conversations"
+
+
 class PromptCompletion(_Model):
     prompt: str = "prompt"
     completion: str = "completion"
@@ -73,6 +77,7 @@ class Format(_Model):
 
     question_answer: QuestionAnswer | None = None
     messages: Messages | None = None
+    sharegpt: ShareGpt | None = None
     prompt_completion: PromptCompletion | None = None
     alpaca: Alpaca | None = None
     template: Template | None = None
@@ -95,6 +100,10 @@ class Validation(_Model):
 
 
 class DatasetSource(_Model):
+    """Rows from `hf://OWNER/NAME`, `pvc://CLAIM/PATH` or `configmap://NAME/KEY`; `weight` is its
+    share of the training rows, beside other data sets.
+    """
+
     source: str
     revision: str = "main"
     subset: str | None = None
@@ -102,6 +111,7 @@ class DatasetSource(_Model):
     format: Format
     loss: LossOn = LossOn.COMPLETIONS
     validation: Validation | None = None
+    weight: Decimal | None = None
 
 
 class Lora(_Model):
@@ -177,19 +187,36 @@ class Upload(_Model):
 
 
 class Run(_Model):
-    """The whole plan. `plan_hash` names it; the same hash means the same run."""
+    """The whole plan. `plan_hash` names it; the same hash means the same run.
+
+    Exactly one of `dataset` and `datasets` is there.
+    """
 
     contract_version: Literal["v1alpha1"]
     name: str
     namespace: str
     plan_hash: str
     model: ModelSource
-    dataset: DatasetSource
+    dataset: DatasetSource | None = None
+    datasets: list[DatasetSource] = Field(default_factory=list)
     method: Method
     training: Training
     resources: Resources
     merge: Merge | None = None
     upload: Upload | None = None
+
+    @model_validator(mode="after")
+    def _require_data(self) -> Self:
+        if (self.dataset is None) == (not self.datasets):
+            raise ValueError("exactly one of dataset and datasets must be there")
+        return self
+
+    @property
+    def data(self) -> dict[str, DatasetSource]:
+        """The data sets by the name of their field: `dataset`, or `datasets[0]` and so on."""
+        if self.dataset is not None:
+            return {"dataset": self.dataset}
+        return {f"datasets[{index}]": part for index, part in enumerate(self.datasets)}
 
 
 def load_run(path: str | Path | None = None) -> Run:

@@ -18,11 +18,24 @@ from finetune_trainer.run import (
     Messages,
     PromptCompletion,
     QuestionAnswer,
+    ShareGpt,
     Template,
     Text,
 )
 
 ROLES = ("system", "user", "assistant")
+# ShareGPT's names for them, and those that data sets in its form use; what is none is a role.
+SPEAKERS = {
+    "human": "user",
+    "gpt": "assistant",
+    "chatgpt": "assistant",
+    "bing": "assistant",
+    "bard": "assistant",
+    "model": "assistant",
+    "function_call": "tool",
+    "function_response": "tool",
+    "observation": "tool",
+}
 
 Message = dict[str, str]
 Row = Mapping[str, Any]
@@ -72,41 +85,46 @@ class RowReader:
     read: Callable[[Row], Document]
 
 
-def row_reader(format: Format, columns: Sequence[str]) -> RowReader:
-    """The reader for `format` on a data set that has `columns`.
+def row_reader(format: Format, columns: Sequence[str], field: str = "dataset") -> RowReader:
+    """The reader for `format`, which stands at `spec.FIELD.format`, on data that has `columns`.
 
     Raises:
         UserError: the format names a column that the data set does not have.
     """
-    match _chosen(format):
+    where = f"spec.{field}.format"
+    match _chosen(format, where):
         case QuestionAnswer() as chosen:
-            return _question_answer(chosen, columns)
+            return _question_answer(chosen, columns, where)
         case Messages(messages=column):
-            _require("messages.messages", column, columns)
+            _require(f"{where}.messages.messages", column, columns)
             return RowReader((column,), True, lambda row: _conversation(row[column]))
+        case ShareGpt(conversations=column):
+            _require(f"{where}.sharegpt.conversations", column, columns)
+            return RowReader((column,), True, lambda row: _conversation(_as_messages(row[column])))
         case PromptCompletion(prompt=prompt, completion=completion):
-            _require("promptCompletion.prompt", prompt, columns)
-            _require("promptCompletion.completion", completion, columns)
+            _require(f"{where}.promptCompletion.prompt", prompt, columns)
+            _require(f"{where}.promptCompletion.completion", completion, columns)
             return RowReader(
                 (prompt, completion),
                 False,
                 lambda row: Continuation(_text(row, prompt), _text(row, completion)),
             )
         case Alpaca() as chosen:
-            return _alpaca(chosen, columns)
+            return _alpaca(chosen, columns, where)
         case Template() as chosen:
-            return _template(chosen, columns)
+            return _template(chosen, columns, where)
         case Text(text=column):
-            _require("text.text", column, columns)
+            _require(f"{where}.text.text", column, columns)
             return RowReader((column,), False, lambda row: Passage(_text(row, column)))
 
 
 def _chosen(
-    format: Format,
-) -> QuestionAnswer | Messages | PromptCompletion | Alpaca | Template | Text:
+    format: Format, where: str
+) -> QuestionAnswer | Messages | ShareGpt | PromptCompletion | Alpaca | Template | Text:
     members = [
         format.question_answer,
         format.messages,
+        format.sharegpt,
         format.prompt_completion,
         format.alpaca,
         format.template,
@@ -114,24 +132,24 @@ def _chosen(
     ]
     present = [member for member in members if member is not None]
     if len(present) != 1:
-        raise UserError("spec.dataset.format must have exactly one member: name one format.")
+        raise UserError(f"{where} must have exactly one member: name one format.")
     return present[0]
 
 
 def _require(field: str, column: str, columns: Sequence[str]) -> None:
     if column not in columns:
         raise UserError(
-            f'spec.dataset.format.{field} names column "{column}", which the data set does not '
-            f"have; it has: {', '.join(columns)}."
+            f'{field} names column "{column}", which the data set does not have; it has: '
+            f"{', '.join(columns)}."
         )
 
 
-def _question_answer(chosen: QuestionAnswer, columns: Sequence[str]) -> RowReader:
+def _question_answer(chosen: QuestionAnswer, columns: Sequence[str], where: str) -> RowReader:
     question, answer, system = chosen.question, chosen.answer, chosen.system
-    _require("questionAnswer.question", question, columns)
-    _require("questionAnswer.answer", answer, columns)
+    _require(f"{where}.questionAnswer.question", question, columns)
+    _require(f"{where}.questionAnswer.answer", answer, columns)
     if system is not None:
-        _require("questionAnswer.system", system, columns)
+        _require(f"{where}.questionAnswer.system", system, columns)
 
     def read(row: Row) -> Document:
         turns = _exchange(_text(row, question), _text(row, answer))
@@ -144,13 +162,13 @@ def _question_answer(chosen: QuestionAnswer, columns: Sequence[str]) -> RowReade
     return RowReader(names, True, read)
 
 
-def _alpaca(chosen: Alpaca, columns: Sequence[str]) -> RowReader:
-    _require("alpaca.instruction", chosen.instruction, columns)
-    _require("alpaca.output", chosen.output, columns)
+def _alpaca(chosen: Alpaca, columns: Sequence[str], where: str) -> RowReader:
+    _require(f"{where}.alpaca.instruction", chosen.instruction, columns)
+    _require(f"{where}.alpaca.output", chosen.output, columns)
     # Many such data sets have no inputs at all; a column that the user named must exist.
     has_input = chosen.input in columns
     if not has_input and chosen.input != Alpaca().input:
-        _require("alpaca.input", chosen.input, columns)
+        _require(f"{where}.alpaca.input", chosen.input, columns)
 
     def read(row: Row) -> Document:
         instruction = _text(row, chosen.instruction)
@@ -162,9 +180,9 @@ def _alpaca(chosen: Alpaca, columns: Sequence[str]) -> RowReader:
     return RowReader(tuple(names), True, read)
 
 
-def _template(chosen: Template, columns: Sequence[str]) -> RowReader:
-    prompt = _placeholders("template.prompt", chosen.prompt, columns)
-    completion = _placeholders("template.completion", chosen.completion, columns)
+def _template(chosen: Template, columns: Sequence[str], where: str) -> RowReader:
+    prompt = _placeholders(f"{where}.template.prompt", chosen.prompt, columns)
+    completion = _placeholders(f"{where}.template.completion", chosen.completion, columns)
 
     def read(row: Row) -> Document:
         for name in completion:
@@ -182,7 +200,7 @@ def _placeholders(field: str, template: str, columns: Sequence[str]) -> list[str
         parts = list(Formatter().parse(template))
     except ValueError as error:
         raise UserError(
-            f"spec.dataset.format.{field} is not a valid template ({error}): write columns as "
+            f"{field} is not a valid template ({error}): write columns as "
             "{column}, and braces of the text twice."
         ) from error
     names = []
@@ -192,13 +210,13 @@ def _placeholders(field: str, template: str, columns: Sequence[str]) -> list[str
         # Formatter reads {a.b} and {a[0]} as lookups; here a placeholder is a column's plain name.
         if specification or conversion or not name or set(".[") & set(name):
             raise UserError(
-                f'spec.dataset.format.{field} has the placeholder "{{{name}}}": write only a '
+                f'{field} has the placeholder "{{{name}}}": write only a '
                 "column's name in braces, without dots, brackets or format."
             )
         _require(field, name, columns)
         names.append(name)
     if not names:
-        raise UserError(f"spec.dataset.format.{field} names no column: write one as {{column}}.")
+        raise UserError(f"{field} names no column: write one as {{column}}.")
     return names
 
 
@@ -236,6 +254,25 @@ def _conversation(value: Any) -> Conversation:
     if next(message["role"] for message in messages if message["role"] != "system") != "user":
         raise Dropped("the first turn is not the user's")
     return Conversation(tuple(messages))
+
+
+def _as_messages(value: Any) -> Any:
+    """ShareGPT's turns, `{"from", "value"}` each, as messages; what has another form stays as it is
+    and is judged like one.
+    """
+    if isinstance(value, Mapping) and {"from", "value"} <= set(value):
+        value = [
+            {"from": speaker, "value": text}
+            for speaker, text in zip(value["from"], value["value"], strict=True)
+        ]
+    if not isinstance(value, list):
+        return value
+    return [
+        {"role": SPEAKERS.get(turn["from"], turn["from"]), "content": turn["value"]}
+        if isinstance(turn, Mapping) and {"from", "value"} <= set(turn)
+        else turn
+        for turn in value
+    ]
 
 
 def _entries(value: Any) -> list[Any]:

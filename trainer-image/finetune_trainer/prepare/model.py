@@ -17,7 +17,7 @@ from pathlib import Path
 
 from finetune_trainer.hub import hub_errors
 from finetune_trainer.outcome import RetryableError, UserError
-from finetune_trainer.prepare.source import ClaimSource, Commit, HubSource
+from finetune_trainer.prepare.source import Commit, HubSource, LocalSource
 from finetune_trainer.weights import INDEX, SINGLE, BrokenWeightsError, read_index
 from finetune_trainer.workspace import sync, write_json
 
@@ -216,7 +216,7 @@ def from_hub(source: HubSource, commit: Commit, names: list[str], directory: Pat
     return Delivery(directory, {"source": source.repository, "commit": commit.sha}, files, fetch)
 
 
-def from_claim(source: ClaimSource, names: list[str], directory: Path) -> Delivery:
+def from_claim(source: LocalSource, names: list[str], directory: Path) -> Delivery:
     """The delivery of `names` from a claim; with other sizes or times they are another model.
 
     Raises:
@@ -231,7 +231,7 @@ def from_claim(source: ClaimSource, names: list[str], directory: Path) -> Delive
     stats = {name: original.stat() for name, original in originals.items()}
     times = {name: [stat.st_size, stat.st_mtime_ns] for name, stat in stats.items()}
     identity = {
-        "source": f"pvc://{source.claim}",
+        "source": source.holder,
         "commit": hashlib.sha256(json.dumps(times).encode()).hexdigest(),
     }
     files = {name: File(stat.st_size) for name, stat in stats.items()}

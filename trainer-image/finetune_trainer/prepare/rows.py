@@ -22,7 +22,7 @@ from datasets.arrow_reader import make_file_instructions
 
 from finetune_trainer.hub import endpoint, hub_errors
 from finetune_trainer.outcome import RetryableError, StageError, UserError, volume_is_full
-from finetune_trainer.prepare.source import ClaimSource, Commit, HubSource
+from finetune_trainer.prepare.source import Commit, HubSource, LocalSource, Source
 from finetune_trainer.run import DatasetSource
 
 
@@ -91,7 +91,7 @@ class RowSource:
     def __init__(
         self,
         spec: DatasetSource,
-        source: HubSource | ClaimSource,
+        source: Source,
         commit: Commit | None,
         scratch: Path,
     ) -> None:
@@ -184,10 +184,14 @@ class RowSource:
                     )
 
     @property
+    def _field(self) -> str:
+        return f"spec.{self._source.field}"
+
+    @property
     def _title(self) -> str:
         if isinstance(self._source, HubSource):
             return self._source.subject.title
-        return f"The data set on claim {self._source.claim}"
+        return f"The data set on {self._source.holder}"
 
     @contextmanager
     def _errors(self) -> Iterator[None]:
@@ -208,7 +212,7 @@ class RowSource:
         words = _words(error)
         if match := re.search(r"(?:available configs|Available)\W+\[(.*?)\]", words):
             names = match.group(1).replace("'", "")
-            return UserError(f"spec.dataset.subset must be one of {self._title}'s: {names}.")
+            return UserError(f"{self._field}.subset must be one of {self._title}'s: {names}.")
         cause = error.__cause__
         detail = _words(cause) if cause is not None else words
         if isinstance(cause, OSError) and not isinstance(cause, FileNotFoundError):
@@ -217,7 +221,7 @@ class RowSource:
 
 
 def _builder(
-    spec: DatasetSource, source: HubSource | ClaimSource, commit: Commit | None, scratch: Path
+    spec: DatasetSource, source: Source, commit: Commit | None, scratch: Path
 ) -> DatasetBuilder:
     datasets.disable_progress_bars()
     # It would ask a storage service beside the Hub to count the download.

@@ -1,13 +1,14 @@
-"""What a spec's `source` means: a repository on the Hub at a commit, or a path on a mounted claim.
+"""What a spec's `source` means: a repository on the Hub at a commit, or files that are mounted.
 
 Which files are taken from there and what they hold belongs to `model.py` and `rows.py`.
 """
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Literal
@@ -15,10 +16,11 @@ from typing import Literal
 from huggingface_hub import CardData, HfApi
 from huggingface_hub.hf_api import RepoSibling
 
-from finetune_trainer.hub import Subject, endpoint, hub_errors, read_token
+from finetune_trainer.hub import Subject, endpoint, hub_errors, mount_of, read_token
 from finetune_trainer.outcome import UserError
 
 SOURCES = "/sources"
+CLAIM, CONFIG_MAP = "claim", "ConfigMap"
 
 Kind = Literal["model", "dataset"]
 
@@ -40,12 +42,17 @@ class Commit:
 
 @dataclass(frozen=True, slots=True)
 class HubSource:
-    """`hf://OWNER/NAME` at a revision."""
+    """`hf://OWNER/NAME` at a revision; `field` is where it stands in the spec, as `datasets[1]`."""
 
-    kind: Kind
+    field: str
     repository: str
     revision: str
     token: str | None
+
+    @property
+    def kind(self) -> Kind:
+        """The kind of repository."""
+        return "model" if self.field == "model" else "dataset"
 
     @property
     def subject(self) -> Subject:
@@ -53,8 +60,8 @@ class HubSource:
         title = "Model" if self.kind == "model" else "Data set"
         return Subject(
             title=f"{title} hf://{self.repository}",
-            token_field=f"spec.{self.kind}.tokenSecretRef",
-            revision_field=f"spec.{self.kind}.revision",
+            token_field=f"spec.{self.field}.tokenSecretRef",
+            revision_field=f"spec.{self.field}.revision",
             revision=self.revision,
             has_token=self.token is not None,
         )
@@ -87,36 +94,70 @@ class HubSource:
 
 
 @dataclass(frozen=True, slots=True)
-class ClaimSource:
-    """`pvc://CLAIM/PATH`, found below the directory where the claim is mounted.
+class LocalSource:
+    """Files below the directory where a claim (`pvc://CLAIM/PATH`) or a ConfigMap
+    (`configmap://NAME/KEY`) is mounted.
 
-    Links inside the claim are followed (a cache of the Hub's files is made of them), links out of
-    it are not: they would reach the token files of this pod.
+    Links inside are followed (a cache of the Hub's files is made of them, and so is a ConfigMap),
+    links out of it are not: they would reach the token files of this pod.
+
+    Attributes:
+        holder: as sentences call it: "claim models".
     """
 
-    kind: Kind
-    claim: str
+    field: str
+    holder: str
     root: Path
     path: Path
+
+    @property
+    def identity(self) -> dict[str, str]:
+        """What tells its content from another: it differs when a file does.
+
+        Of a claim's files by size and time of change, as they may be large; those of a ConfigMap
+        are made anew for every pod, so their bytes count.
+        """
+        found = hashlib.sha256()
+        files = sorted(path for path in self._files() if path.is_file())
+        for file in files:
+            stat = file.stat()
+            mark = _digest(file) if self.is_small else f"{stat.st_size} {stat.st_mtime_ns}"
+            found.update(f"{file.relative_to(self.root)}\0{mark}\0".encode())
+        return {"source": self.holder, "commit": found.hexdigest()}
+
+    @property
+    def is_small(self) -> bool:
+        return self.holder.startswith(CONFIG_MAP)
+
+    def _files(self) -> Iterable[Path]:
+        return self.path.rglob("*") if self.path.is_dir() else (self.path,)
 
     def file(self, name: str) -> Path:
         """A file of the source, behind all links.
 
         Raises:
-            UserError: a link leads out of the claim.
+            UserError: a link leads out of the mount.
         """
         found = (self.path / name).resolve()
         if not found.is_relative_to(self.root.resolve()):
             raise UserError(
-                f'spec.{self.kind}.source: "{name}" on claim {self.claim} is a link out of the '
-                "claim: put the file itself there."
+                f'spec.{self.field}.source: "{name}" on {self.holder} is a link out of the '
+                f"{self.holder.partition(' ')[0]}: put the file itself there."
             )
         return found
 
     def holds(self, file: str) -> bool:
-        """Whether a data file lies on the claim; a data set's card may name any."""
+        """Whether a data file lies on the mount; a data set's card may name any."""
         inside = Path(file).resolve().is_relative_to(self.root.resolve())
         return inside and "://" not in file
+
+
+Source = HubSource | LocalSource
+
+
+def _digest(file: Path) -> str:
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _license(card: CardData | None) -> dict[str, str]:
@@ -129,26 +170,36 @@ def _license(card: CardData | None) -> dict[str, str]:
     }
 
 
-def parse_source(kind: Kind, source: str, revision: str) -> HubSource | ClaimSource:
-    """The source that `spec.model.source` or `spec.dataset.source` names.
+def parse_source(field: str, source: str, revision: str) -> Source:
+    """The source that `spec.FIELD.source` names; `field` is model, dataset or datasets[1].
 
     Raises:
-        UserError: it has neither of the two forms, or its path leaves the claim or is not there.
+        UserError: it has none of the forms, or its path leaves the mount or is not there.
     """
     if match := re.fullmatch(r"hf://([^/\s]+/[^/\s]+)", source):
-        return HubSource(kind, match.group(1), revision, read_token(kind))
+        return HubSource(field, match.group(1), revision, read_token(field))
     if match := re.fullmatch(r"pvc://([^/\s]+)(?:/(.*))?", source):
-        claim, below = match.group(1), PurePosixPath(match.group(2) or ".")
-        if below.is_absolute() or ".." in below.parts:
-            raise UserError(f"spec.{kind}.source must stay inside its claim: write no '..' in it.")
-        root = Path(os.environ.get("FINETUNE_SOURCES", SOURCES)) / kind
-        path = root / below
-        if not path.exists():
-            raise UserError(
-                f'spec.{kind}.source names "{below}", which claim {claim} does not hold: '
-                "check the path."
-            )
-        found = ClaimSource(kind, claim, root, path)
-        found.file(".")
-        return found
-    raise UserError(f'spec.{kind}.source is "{source}": write hf://OWNER/NAME or pvc://CLAIM/PATH.')
+        return _mounted(field, f"{CLAIM} {match.group(1)}", match.group(2) or ".")
+    if field == "model":
+        raise UserError(f'spec.model.source is "{source}": write hf://OWNER/NAME or pvc://CLAIM/PATH.')
+    if match := re.fullmatch(r"configmap://([^/\s]+)/([^/\s]+)", source):
+        return _mounted(field, f"{CONFIG_MAP} {match.group(1)}", match.group(2))
+    raise UserError(
+        f'spec.{field}.source is "{source}": write hf://OWNER/NAME, pvc://CLAIM/PATH or '
+        "configmap://NAME/KEY."
+    )
+
+
+def _mounted(field: str, holder: str, name: str) -> LocalSource:
+    below = PurePosixPath(name)
+    if below.is_absolute() or ".." in below.parts:
+        raise UserError(f"spec.{field}.source must stay inside its claim: write no '..' in it.")
+    root = Path(os.environ.get("FINETUNE_SOURCES", SOURCES)) / mount_of(field)
+    path = root / below
+    if not path.exists():
+        raise UserError(
+            f'spec.{field}.source names "{below}", which {holder} does not hold: check the path.'
+        )
+    found = LocalSource(field, holder, root, path)
+    found.file(".")
+    return found

@@ -14,15 +14,18 @@ from finetune_trainer.outcome import UserError
 STREAM = 0x56414C
 
 
-def validation_rows(rows: int, fraction: float, seed: int) -> NDArray[np.bool_]:
+def validation_rows(rows: int, fraction: float, seed: int, field: str) -> NDArray[np.bool_]:
     """True for the rows to validate on, shape [rows]: at least one, and never all.
+
+    Args:
+        field: the data set's, as sentences name it.
 
     Raises:
         UserError: there are too few rows to split.
     """
     if rows < 2:
         raise UserError(
-            f"spec.dataset.validation.fraction cannot split {rows} row: name more rows, or leave "
+            f"spec.{field}.validation.fraction cannot split {rows} row: name more rows, or leave "
             "validation out."
         )
     count = min(max(round(rows * fraction), 1), rows - 1)

@@ -45,18 +45,23 @@ class Tally:
     def kept(self) -> int:
         return self.rows - self.dropped.total()
 
-    def require_some(self, title: str, sequence_length: int) -> None:
+    def require_some(self, use: str, field: str, sequence_length: int) -> None:
         """Refuse a split of which nothing is left.
+
+        Args:
+            use: training or validation.
+            field: the data set's below spec.
 
         Raises:
             UserError: every row was dropped; it says why and what would help.
         """
         if self.kept:
             return
+        title = f"{use} data" if field == "dataset" else f"{use} data of spec.{field}"
         if self.too_long.total() == self.rows:
             lengths = np.repeat(list(self.too_long), list(self.too_long.values()))
             raise UserError(
-                f"Every row of the {title} data is longer than spec.training.sequenceLength "
+                f"Every row of the {title} is longer than spec.training.sequenceLength "
                 f"({sequence_length} tokens): the shortest has {lengths.min()} tokens, 95 % "
                 f"have at most {int(np.percentile(lengths, 95))}."
             )
@@ -64,6 +69,6 @@ class Tally:
             f"{count} rows: {reason}" for reason, count in self.dropped.most_common(3)
         )
         raise UserError(
-            f"No row of the {title} data can be used ({reasons}): correct spec.dataset.format or "
-            "the data."
+            f"No row of the {title} can be used ({reasons}): correct spec.{field}.format or the "
+            "data."
         )
