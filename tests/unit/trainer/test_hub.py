@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from huggingface_hub.utils import httpx  # type: ignore[attr-defined]
 
-from finetune_trainer.hub import Purpose, Subject, hub_errors, read_token
+from finetune_trainer.hub import Subject, hub_errors, read_token
 from finetune_trainer.outcome import RetryableError, UserError
 
 MODEL = "spec.model"
@@ -45,7 +45,7 @@ def test_a_token_is_read_without_the_line_break_at_its_end(secrets: Path) -> Non
     ],
 )
 def test_what_is_no_token_is_refused_by_its_field_and_never_told(
-    secrets: Path, purpose: Purpose, value: bytes
+    secrets: Path, purpose: str, value: bytes
 ) -> None:
     (secrets / purpose / "token").write_bytes(value)
     with pytest.raises(UserError, match=rf"spec\.{purpose}\.tokenSecretRef") as refused:

@@ -18,8 +18,8 @@ def test_the_schema_in_the_documentation_is_up_to_date() -> None:
 def test_the_example_is_read_with_its_decimals() -> None:
     run = load_run(DOCS / "examples" / "run.json")
     assert run.training.learning_rate == 2e-4
-    assert run.dataset.validation is not None
-    assert run.dataset.validation.fraction == 0.05
+    assert run.data["dataset"].validation is not None
+    assert run.data["dataset"].validation.fraction == 0.05
 
 
 def test_unknown_keys_are_ignored_and_missing_ones_are_not(tmp_path: Path) -> None:
@@ -38,6 +38,7 @@ def test_unknown_keys_are_ignored_and_missing_ones_are_not(tmp_path: Path) -> No
     [
         ('"v1alpha1"', '"v1beta1"', "contractVersion: Input should be 'v1alpha1'"),
         ("{", "", "Invalid JSON"),
+        ('"dataset"', '"data"', "exactly one of dataset and datasets must be there"),
     ],
 )
 def test_a_plan_for_another_image_names_the_field_of_the_image(

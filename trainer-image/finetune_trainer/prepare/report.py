@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 
 from finetune_trainer.data.examples import Examples
 from finetune_trainer.data.packing import plan_epoch, steps_of
+from finetune_trainer.prepare.data import Counts
 from finetune_trainer.prepare.memory import Memory, Sizes
 from finetune_trainer.prepare.source import Commit
 from finetune_trainer.prepare.tally import Tally
@@ -20,29 +22,37 @@ PERCENTILES = (5, 25, 50, 75, 95, 99, 100)
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """What is known at the end, all that the report and the result are made of."""
+    """What is known at the end, all that the report and the result are made of.
+
+    `commits` and `counts` are by the data set's field; only data sets of the Hub have a commit.
+    """
 
     run: Run
     model: Commit | None
-    dataset_commit: str | None
-    tally: Tally
-    validation_tally: Tally | None
+    commits: Mapping[str, str]
+    counts: Mapping[str, Counts]
     train: Examples
     validation: Examples | None
     sizes: Sizes
     memory: Memory
 
+    @property
+    def tallies(self) -> list[Tally]:
+        """Of all splits of all data sets."""
+        counts = self.counts.values()
+        return [tally for part in counts for tally in (part.train, part.validation) if tally]
+
 
 def result(prepared: Prepared) -> dict[str, Any]:
     """The stage's `result`, as the contract names its keys."""
-    run, tally = prepared.run, prepared.tally
+    run = prepared.run
     lengths = prepared.train.lengths
-    rows = tally.rows + (prepared.validation_tally.rows if prepared.validation_tally else 0)
-    kept = tally.kept + (prepared.validation_tally.kept if prepared.validation_tally else 0)
+    rows = sum(tally.rows for tally in prepared.tallies)
+    kept = sum(tally.kept for tally in prepared.tallies)
     sequences = _sequences(run, prepared.train)
     values: dict[str, Any] = {
         "modelCommit": prepared.model.sha if prepared.model else None,
-        "datasetCommit": prepared.dataset_commit,
+        "datasetCommit": _commit(prepared.commits),
         "rows": rows,
         "rowsKept": kept,
         "rowsDropped": rows - kept,
@@ -71,13 +81,12 @@ def report(prepared: Prepared) -> dict[str, Any]:
     """`prepare/report.json`: the result, and what a person wants to know beyond it."""
     values = result(prepared)
     lengths = prepared.train.lengths
-    dropped = prepared.tally.dropped + (
-        prepared.validation_tally.dropped if prepared.validation_tally else Counter()
-    )
+    dropped = sum((tally.dropped for tally in prepared.tallies), Counter[str]())
     memory = {f"{name}Bytes": size for name, size in asdict(prepared.memory).items()}
     return {
         **values,
         "modelLicense": dict(prepared.model.license) if prepared.model else {},
+        "dataSets": [_data_set(prepared, field) for field in prepared.counts],
         "droppedByReason": dict(dropped.most_common()),
         "trainExamples": len(prepared.train),
         "validationExamples": len(prepared.validation) if prepared.validation else 0,
@@ -91,6 +100,28 @@ def report(prepared: Prepared) -> dict[str, Any]:
         ),
         "memoryEstimate": memory,
     }
+
+
+def _commit(commits: Mapping[str, str]) -> str | None:
+    """The commit of the only data set; of several, the beginnings, as a status has little room."""
+    if len(commits) < 2:
+        return next(iter(commits.values()), None)
+    return ",".join(commit[:12] for commit in commits.values())
+
+
+def _data_set(prepared: Prepared, field: str) -> dict[str, Any]:
+    counts, spec = prepared.counts[field], prepared.run.data[field]
+    values = {
+        "source": spec.source,
+        "commit": prepared.commits.get(field),
+        "split": spec.split,
+        "weight": spec.weight,
+        "rows": counts.train.rows,
+        "rowsKept": counts.train.kept,
+        "rowsBeyondShare": counts.left_out or None,
+        "validationRows": counts.validation.rows if counts.validation else None,
+    }
+    return {key: value for key, value in values.items() if value is not None}
 
 
 def message(values: dict[str, Any]) -> str:

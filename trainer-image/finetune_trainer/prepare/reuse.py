@@ -1,4 +1,4 @@
-"""Prepared data that serve another plan: what they depend on, as a key, and what is kept beside them.
+"""Prepared data that serve another plan: what they depend on, as a key, and what is noted of them.
 
 A plan with another learning rate tokenizes the same rows in the same way. Whatever is not known to
 make no difference is part of the key, so that a new setting costs time and never the right data.

@@ -22,7 +22,7 @@ from datasets.arrow_reader import make_file_instructions
 
 from finetune_trainer.hub import endpoint, hub_errors
 from finetune_trainer.outcome import RetryableError, StageError, UserError, volume_is_full
-from finetune_trainer.prepare.source import Commit, HubSource, LocalSource, Source
+from finetune_trainer.prepare.source import Commit, HubSource, Source
 from finetune_trainer.run import DatasetSource
 
 

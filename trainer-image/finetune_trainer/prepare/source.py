@@ -181,7 +181,9 @@ def parse_source(field: str, source: str, revision: str) -> Source:
     if match := re.fullmatch(r"pvc://([^/\s]+)(?:/(.*))?", source):
         return _mounted(field, f"{CLAIM} {match.group(1)}", match.group(2) or ".")
     if field == "model":
-        raise UserError(f'spec.model.source is "{source}": write hf://OWNER/NAME or pvc://CLAIM/PATH.')
+        raise UserError(
+            f'spec.model.source is "{source}": write hf://OWNER/NAME or pvc://CLAIM/PATH.'
+        )
     if match := re.fullmatch(r"configmap://([^/\s]+)/([^/\s]+)", source):
         return _mounted(field, f"{CONFIG_MAP} {match.group(1)}", match.group(2))
     raise UserError(

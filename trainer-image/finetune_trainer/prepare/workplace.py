@@ -48,10 +48,10 @@ def claim_workspace(run: Run, workspace: Workspace) -> None:
     # First, so that a kill half-way cannot leave another plan's files under this one's name, and
     # the next attempt still knows that a run has made them.
     write_text(workspace.plan_hash, CLEARING + "\n")
-    for directory in directories:
-        for path in (directory, directory.with_name(directory.name + ".tmp")):
-            if path.exists():
-                shutil.rmtree(path)
+    unfinished = [path.with_name(path.name + ".tmp") for path in (*directories, workspace.data)]
+    for path in (*directories, *unfinished):
+        if path.exists():
+            shutil.rmtree(path)
     workspace.history.unlink(missing_ok=True)
     write_text(workspace.plan_hash, run.plan_hash + "\n")
 

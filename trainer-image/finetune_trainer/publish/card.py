@@ -10,6 +10,7 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import chain, repeat
 from typing import Any
 
 from huggingface_hub import EvalResult, ModelCardData
@@ -17,7 +18,7 @@ from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils._validators import validate_repo_id
 
 from finetune_trainer.publish.markdown import code, code_block, plain, table
-from finetune_trainer.run import LossOn, Run
+from finetune_trainer.run import DatasetSource, LossOn, Run
 
 _HUB = "hf://"
 _LOSS_ON = {
@@ -71,7 +72,8 @@ def model_card(facts: Facts) -> str:
 def header(facts: Facts) -> ModelCardData:
     """The card's metadata; the Hub links the base model and the data when they are on it."""
     run = facts.run
-    base, data = _hub_name(run.model.source), _hub_name(run.dataset.source)
+    base = _hub_name(run.model.source)
+    data = [name for part in run.data.values() if (name := _hub_name(part.source))]
     loss = _number(facts.train, "validationLoss")
     relation = "finetune" if facts.has_model else "adapter"
     results = None
@@ -80,8 +82,8 @@ def header(facts: Facts) -> ModelCardData:
             EvalResult(
                 task_type="text-generation",
                 task_name="Text Generation",
-                dataset_type=data or "custom",
-                dataset_name=data or "validation data",
+                dataset_type=data[0] if len(run.data) == 1 and data else "custom",
+                dataset_name=", ".join(data) or "validation data",
                 dataset_split=_validation_split(run),
                 metric_type="loss",
                 metric_name="Validation loss",
@@ -100,7 +102,7 @@ def header(facts: Facts) -> ModelCardData:
         license_link=stated.get("license_link"),
         base_model=base,
         base_model_relation=relation if base else None,
-        datasets=[data] if data else None,
+        datasets=data or None,
     )
 
 
@@ -109,7 +111,10 @@ def _summary(facts: Facts) -> str:
     kind = "A fine-tuned model" if facts.has_model else "A LoRA adapter"
     method = "LoRA" if run.method.lora else "full fine-tuning"
     base = _linked(run.model.source, "", report.get("modelCommit"))
-    data = _linked(run.dataset.source, "datasets/", report.get("datasetCommit"))
+    data = " and ".join(
+        _linked(part.source, "datasets/", counts.get("commit"))
+        for part, counts in _data_sets(facts)
+    )
     return f"{kind}: {base}, trained with {method} on {data}."
 
 
@@ -212,7 +217,7 @@ def _settings(facts: Facts) -> list[tuple[str, str]]:
         ("Weight decay", f"{training.weight_decay:g}"),
         ("Gradient norm at most", f"{training.max_grad_norm:g}"),
         ("Precision", _text(train, "precision")),
-        ("Loss on", _LOSS_ON[run.dataset.loss]),
+        ("Loss on", "; ".join(dict.fromkeys(_LOSS_ON[d.loss] for d in run.data.values()))),
         ("Seed", f"{training.seed}"),
         ("Throughput", _with_unit(train, "tokensPerSecond", "tokens/s")),
     ]
@@ -226,11 +231,18 @@ def _plus(run: Run) -> str:
 
 def _data(facts: Facts) -> str:
     run, report = facts.run, facts.report
-    rows: list[tuple[str, str | None]] = [
-        ("Source", code(run.dataset.source)),
-        ("Subset", code(run.dataset.subset) if run.dataset.subset else None),
-        ("Split", code(run.dataset.split)),
-        ("Commit", code(report["datasetCommit"]) if report.get("datasetCommit") else None),
+    rows: list[tuple[str, str | None]] = []
+    for part, counts in _data_sets(facts):
+        rows += [
+            ("Source", code(part.source)),
+            ("Subset", code(part.subset) if part.subset else None),
+            ("Split", code(part.split)),
+            ("Commit", code(counts["commit"]) if counts.get("commit") else None),
+        ]
+        if run.datasets:
+            share = f", weight {part.weight:g}" if part.weight is not None else ""
+            rows.append(("Training rows", f"{_with_unit(counts, 'rowsKept', '') or '?'}{share}"))
+    rows += [
         ("Rows used", _share(report, "rowsKept", "rows")),
         ("Tokens", _with_unit(report, "tokens", "")),
         ("Supervised tokens", _share(report, "supervisedTokens", "tokens")),
@@ -249,6 +261,12 @@ def _data(facts: Facts) -> str:
         reasons = "\n".join(f"* {count:,}: {plain(why)}" for why, count in dropped.items())
         text += f"\n\nRows left out:\n\n{reasons}"
     return text
+
+
+def _data_sets(facts: Facts) -> list[tuple[DatasetSource, Mapping[str, Any]]]:
+    """Every data set with what the report tells of it."""
+    told = facts.report.get("dataSets") or [{"commit": facts.report.get("datasetCommit")}]
+    return list(zip(facts.run.data.values(), chain(told, repeat({})), strict=False))
 
 
 def _reproduce(facts: Facts) -> str:
@@ -294,12 +312,15 @@ def _hub_name(source: str) -> str | None:
 
 
 def _validation_split(run: Run) -> str:
-    validation = run.dataset.validation
-    if validation is None:
-        return "validation"
-    if validation.split is not None:
-        return validation.split
-    return f"{validation.fraction:.3g} of {run.dataset.split}"
+    """What was held out, of each data set that has such rows."""
+    splits = []
+    for part in run.data.values():
+        validation = part.validation
+        if validation is not None and validation.split is not None:
+            splits.append(validation.split)
+        elif validation is not None:
+            splits.append(f"{validation.fraction:.3g} of {part.split}")
+    return ", ".join(splits) or "validation"
 
 
 def _number(values: Mapping[str, Any], key: str) -> float | None:

@@ -7,7 +7,9 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from finetune_trainer.data.examples import Examples
 from finetune_trainer.run import Run
+from unit.trainer.tiny import VOCABULARY
 
 
 def plan(**changes: Any) -> Run:
@@ -41,3 +43,17 @@ def write_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> Path:
 def questions(count: int) -> list[dict[str, str]]:
     """Rows with a question and an answer."""
     return [{"question": f"What is {n} plus 1?", "answer": f"{n + 1}"} for n in range(count)]
+
+
+def mixture(parts: Iterable[Mapping[str, Any]], **changes: Any) -> Run:
+    """A small run on several data sets."""
+    document = plan(**changes).model_dump(mode="json", by_alias=True, exclude={"dataset"})
+    return Run.model_validate({**document, "datasets": list(parts)})
+
+
+def texts(examples: Examples) -> list[str]:
+    """Each example as text."""
+    return [
+        "".join(VOCABULARY[token] for token in examples[index].tokens)
+        for index in range(len(examples))
+    ]

@@ -100,6 +100,45 @@ def test_messages_in_columns_of_lists_are_read() -> None:
     assert turns(read({"messages": {}}, {"messages": value}))[1] == ("assistant", "Hello")
 
 
+def test_sharegpt_turns_are_messages_by_other_names() -> None:
+    value = [
+        {"from": "system", "value": "Be brief."},
+        {"from": "human", "value": "Hi"},
+        {"from": "gpt", "value": "Hello"},
+        {"from": "human", "value": "Bye"},
+    ]
+    expected = [("system", "Be brief."), ("user", "Hi"), ("assistant", "Hello")]
+    assert turns(read({"sharegpt": {}}, {"conversations": value})) == expected
+    columns = {key: [turn[key] for turn in value] for key in ("from", "value")}
+    names = {"sharegpt": {"conversations": "chat"}}
+    assert turns(read(names, {"chat": columns})) == expected
+
+
+@pytest.mark.parametrize(
+    ("speaker", "reason"),
+    [
+        ("function_call", "tool calls are not supported"),
+        ("observation", "tool calls are not supported"),
+        ("tool", "tool calls are not supported"),
+        ("narrator", 'unknown role "narrator"'),
+    ],
+)
+def test_sharegpt_turns_that_cannot_be_used_are_dropped(speaker: str, reason: str) -> None:
+    value = [{"from": "human", "value": "Hi"}, {"from": speaker, "value": "Hello"}]
+    with pytest.raises(Dropped) as caught:
+        read({"sharegpt": {}}, {"conversations": value})
+    assert str(caught.value) == reason
+
+
+@pytest.mark.parametrize("value", [None, [], "text", [USER, ASSISTANT]])
+def test_sharegpt_judges_other_forms_as_messages(value: Any) -> None:
+    if value == [USER, ASSISTANT]:
+        assert turns(read({"sharegpt": {}}, {"conversations": value}))[1][0] == "assistant"
+        return
+    with pytest.raises(Dropped, match="no messages"):
+        read({"sharegpt": {}}, {"conversations": value})
+
+
 @pytest.mark.parametrize(
     ("messages", "reason"),
     [

@@ -96,7 +96,7 @@ def test_the_report_and_the_preview_are_written(
 
 def test_meta_says_what_the_data_belongs_to(workspace: Workspace) -> None:
     stage(plan(), workspace)
-    assert json.loads((workspace.data / "meta.json").read_text()) == {"planHash": "1111"}
+    assert json.loads((workspace.data / "meta.json").read_text())["planHash"] == "1111"
 
 
 def without_a_tensor(model: Path) -> None:

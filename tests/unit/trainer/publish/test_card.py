@@ -12,6 +12,7 @@ from markdown_it import MarkdownIt
 from finetune_trainer.prepare.source import LICENSE_KEYS
 from finetune_trainer.publish.card import Facts, model_card
 from finetune_trainer.publish.markdown import code, code_block, plain, table
+from finetune_trainer.run import Run
 from unit.trainer.artifacts import tiny_run
 
 REPORT = {
@@ -104,6 +105,28 @@ def test_a_reader_finds_settings_data_and_the_plan() -> None:
         "| torch | `2.15.0` |",
     ):
         assert said in card
+
+
+def test_every_data_set_of_a_mixture_is_named_with_its_rows() -> None:
+    single = facts()
+    part = single.run.data["dataset"].model_dump(by_alias=True, mode="json", exclude_none=True)
+    parts = [
+        {**part, "weight": "3"},
+        {"source": "configmap://words/b.jsonl", "format": {"text": {}}, "weight": "1"},
+    ]
+    document = single.run.model_dump(by_alias=True, mode="json", exclude={"dataset"})
+    told = [{"commit": "c" * 40, "rowsKept": 1500}, {"rowsKept": 490}]
+    card = model_card(
+        facts(
+            run=Run.model_validate({**document, "datasets": parts}),
+            report={**single.report, "dataSets": told},
+        )
+    )
+    assert metadata(card)["datasets"] == ["wordnet/glosses"]
+    assert f"[wordnet/glosses](/datasets/wordnet/glosses) at `{'c' * 12}`" in card
+    assert "| Source | `configmap://words/b.jsonl` |" in card
+    assert "| Training rows | 1,500, weight 3 |" in card
+    assert "| Training rows | 490, weight 1 |" in card
 
 
 def test_an_adapter_alone_is_a_peft_repository() -> None:
