@@ -49,6 +49,7 @@ class Parts:
     resources: Mapping[str, Any] = field(default_factory=dict)
     pod: Mapping[str, Any] = field(default_factory=dict)
     job: Mapping[str, Any] = field(default_factory=dict)
+    ports: Sequence[Json] = ()
     grace_seconds: int = 30
 
 
@@ -222,6 +223,8 @@ def _container(resource: FineTuneJob, action: CreateJob, parts: Parts) -> Json:
             "readOnlyRootFilesystem": True,
         },
     }
+    if parts.ports:
+        container["ports"] = list(parts.ports)
     if trainer.image_pull_policy:
         container["imagePullPolicy"] = str(trainer.image_pull_policy)
     return container

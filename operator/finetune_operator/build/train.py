@@ -15,6 +15,8 @@ from finetune_operator.core.naming import (
 from finetune_operator.core.quantity import parse_quantity
 
 MASTER_PORT = 29500
+# Of rank 0's /metrics.
+METRICS_PORT = 9400
 # SIGTERM asks for a checkpoint: weights and optimizer of a large model take a while to write.
 GRACE_SECONDS = 120
 DEFAULT_SHARED_MEMORY = "1Gi"
@@ -37,7 +39,14 @@ def train_job(resource: FineTuneJob, action: CreateJob, settings: Settings) -> J
         resource,
         action,
         Parts(
-            env=[OFFLINE, *_ranks(resource, action), *_allow_cpu(settings), *progress_env],
+            env=[
+                OFFLINE,
+                *_ranks(resource, action),
+                env("FINETUNE_METRICS_PORT", str(METRICS_PORT)),
+                *_allow_cpu(settings),
+                *progress_env,
+            ],
+            ports=[{"name": "metrics", "containerPort": METRICS_PORT}],
             volumes=[
                 {"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": shared_memory}},
                 *progress_volumes,

@@ -1,5 +1,4 @@
-"""What a run tells while it goes on: a line to read, a line of `history.jsonl`, and the progress
-report.
+"""What a run tells while it goes on: a line to read, a line of `history.jsonl`, and other outlets.
 
 Only rank 0 has a journal that writes. How values are computed belongs to the recipe.
 """
@@ -8,46 +7,32 @@ from __future__ import annotations
 
 import json
 import time
-from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Protocol
 
-from finetune_trainer.train.progress import Reporter
-from finetune_trainer.workspace import json_text
+from finetune_trainer.train.exposition import Exposition
+from finetune_trainer.train.progress import Endpoint, Reporter
+from finetune_trainer.workspace import Workspace, json_text
 
 
-class Pace:
-    """Step times since the process (re)started: from them the time left and the throughput."""
+class Outlet(Protocol):
+    """Where values go besides the log. `put` returns at once, whatever becomes of them."""
 
-    def __init__(self) -> None:
-        self._recent: deque[float] = deque(maxlen=50)
-        self._tokens = 0
-        self._seconds = 0.0
-
-    def add(self, tokens: int, seconds: float) -> None:
-        """One step of `tokens` tokens over all ranks took `seconds`."""
-        self._recent.append(seconds)
-        self._tokens += tokens
-        self._seconds += seconds
-
-    @property
-    def tokens_per_second(self) -> float:
-        """Mean over the steps of this process, all ranks together, evaluations not counted."""
-        return self._tokens / self._seconds if self._seconds else 0.0
-
-    def eta_seconds(self, steps_left: int) -> float | None:
-        """Time for `steps_left` more steps at the recent pace; None before the first."""
-        if not self._recent:
-            return None
-        return steps_left * sum(self._recent) / len(self._recent)
+    def put(
+        self, step: int, total_steps: int, metrics: Mapping[str, float], eta_seconds: float | None
+    ) -> None:
+        """The values of one logged step, by the names of the progress protocol."""
+        ...
 
 
 class Journal:
-    """The outlets of one run."""
+    """What one run tells; nothing where it is not `active`."""
 
-    def __init__(self, history: Path, reporter: Reporter, *, active: bool) -> None:
+    def __init__(self, history: Path, outlets: Sequence[Outlet], *, active: bool) -> None:
         self._history = history
-        self._reporter = reporter
+        self._outlets = outlets
         self._active = active
 
     def say(self, text: str) -> None:
@@ -71,8 +56,22 @@ class Journal:
             return
         with self._history.open("a", encoding="utf-8") as file:
             file.write(json_text({"step": step, "time": round(time.time(), 3), **metrics}) + "\n")
-        self._reporter.put(step, total_steps, metrics, eta)
+        for outlet in self._outlets:
+            outlet.put(step, total_steps, metrics, eta)
         self.say(log_line(step, total_steps, metrics, eta))
+
+
+@contextmanager
+def open_journal(workspace: Workspace, *, active: bool) -> Iterator[Journal]:
+    """The journal with the outlets that the environment names, until the run ends."""
+    if not active:
+        yield Journal(workspace.history, (), active=False)
+        return
+    with (
+        Reporter(Endpoint.from_environment()) as reporter,
+        Exposition.from_environment() as metrics,
+    ):
+        yield Journal(workspace.history, (reporter, metrics), active=True)
 
 
 def log_line(step: int, total_steps: int, metrics: Mapping[str, float], eta: float | None) -> str:

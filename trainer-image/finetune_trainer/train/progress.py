@@ -30,6 +30,8 @@ PERIOD = "FINETUNE_PROGRESS_SECONDS"
 REQUEST_SECONDS = 5.0
 MAXIMUM_METRICS = 16
 MAXIMUM_BYTES = 64
+# Counted since the process started: Prometheus makes rates of it, a status can make nothing of it.
+NOT_REPORTED = frozenset({"tokens"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +60,10 @@ def report(
     step: int, total_steps: int, metrics: Mapping[str, float], eta_seconds: float | None
 ) -> dict[str, Any]:
     """The protocol's body for `step` finished steps, without NaN and infinite values."""
-    values = {"current_step": step, "total_steps": total_steps, **metrics}
+    # The most telling first: there is a limit.
+    values: dict[str, float] = {"current_step": step, "total_steps": total_steps}
+    values |= {name: value for name, value in metrics.items() if "eval_" in name}
+    values |= {name: value for name, value in metrics.items() if name not in NOT_REPORTED}
     status: dict[str, Any] = {
         "progressPercentage": min(100, 100 * step // max(1, total_steps)),
         "metrics": [

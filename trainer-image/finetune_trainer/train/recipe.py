@@ -16,10 +16,11 @@ from transformers.utils import logging
 from finetune_trainer.outcome import PreemptedError
 from finetune_trainer.run import Run
 from finetune_trainer.train import checkpoint, export, skips
-from finetune_trainer.train.batches import StepPlan, steps_from
+from finetune_trainer.train.batches import StepPlan, count_targets, steps_from
 from finetune_trainer.train.checkpoint import Position
 from finetune_trainer.train.device import choose_device, peak_memory_bytes, size_threads
 from finetune_trainer.train.evaluate import evaluate
+from finetune_trainer.train.flops import peak_flops, work_of
 from finetune_trainer.train.guards import (
     REACHED_IN_STEPS,
     require_all_reached,
@@ -27,9 +28,9 @@ from finetune_trainer.train.guards import (
     require_finite_weights,
     require_work_for_all,
 )
-from finetune_trainer.train.journal import Journal, Pace
+from finetune_trainer.train.journal import open_journal
+from finetune_trainer.train.pace import Pace
 from finetune_trainer.train.parallel import Ranks, process_group, seed_step
-from finetune_trainer.train.progress import Endpoint, Reporter
 from finetune_trainer.train.results import result, summary
 from finetune_trainer.train.schedule import learning_rate
 from finetune_trainer.train.setup import Context, load_data, load_model
@@ -60,9 +61,8 @@ def train(run: Run, workspace: Workspace, stop: Stop) -> tuple[str, dict[str, An
     logging.disable_progress_bar()
     with (
         process_group(ranks, device) as group,
-        Reporter(Endpoint.from_environment() if group.is_main else None) as reporter,
+        open_journal(workspace, active=group.is_main) as journal,
     ):
-        journal = Journal(workspace.history, reporter, active=group.is_main)
         return _Training(Context(run, workspace, group, journal), stop).run()
 
 
@@ -87,7 +87,9 @@ class _Training:
         self.stop = stop
         self.data = load_data(context)
         self.trained = load_model(context)
-        self.pace = Pace()
+        self.work = work_of(self.trained.model)
+        peak = peak_flops(self.group.device, self.trained.precision)
+        self.pace = Pace(peak and peak * self.group.world_size)
         self.saved_step = 0
 
     def run(self) -> tuple[str, dict[str, Any]]:
@@ -100,9 +102,10 @@ class _Training:
             position.metrics |= {f"base_validation_{name}": each for name, each in found.items()}
             self._record(position, {f"base_eval_{name}": each for name, each in found.items()})
         window: list[tuple[float, int]] = []
-        for plan in steps_from(
+        steps = steps_from(
             position.step, self.data.total_steps, self.data.train.lengths, self.training
-        ):
+        )
+        for plan in self.pace.waiting(steps):
             started = time.perf_counter()
             rate = learning_rate(
                 self.training.scheduler,
@@ -113,7 +116,7 @@ class _Training:
             done = self._step(plan, position.step, rate)
             position.step += 1
             position.epoch = plan.epoch
-            self.pace.add(self._tokens(plan), time.perf_counter() - started)
+            self._measure(plan, time.perf_counter() - started)
             position.skips = position.skips.after(finite=done.skipped is None)
             if done.skipped:
                 self._tell_of(done.skipped, position)
@@ -127,7 +130,9 @@ class _Training:
                 metrics = {
                     "learning_rate": rate,
                     "grad_norm": done.gradient_norm,
-                    "tokens_per_second": self.pace.tokens_per_second,
+                    **self.pace.metrics(),
+                    "tokens": self.pace.tokens,
+                    "peak_memory_bytes": peak_memory_bytes(self.group.device),
                     "current_epoch": round(position.epoch, 4),
                     "skipped_steps": position.skips.total,
                 }
@@ -184,18 +189,19 @@ class _Training:
         seed_step(self.training.seed, step, self.group.rank)
         self.trained.model.train()
         engine.start_step()
-        losses = []
-        for index in range(passes):
-            own = index < len(mine)
-            # All ranks make as many passes (see `Engine`), some for a gradient of zero.
-            documents = mine[index] if own else plan.sequences[0][:1]
-            loss = engine.backward(
-                objective.module,
-                objective.collate(examples, documents, supervised=own),
-                weight=1 / max(1, targets),
-                last=index == passes - 1,
+        # All ranks make as many passes (see `Engine`), some for a gradient of zero.
+        given = (
+            objective.collate(examples, mine[index])
+            if index < len(mine)
+            else objective.collate(examples, plan.sequences[0][:1], supervised=False)
+            for index in range(passes)
+        )
+        losses = [
+            engine.backward(
+                objective.module, batch, weight=1 / max(1, targets), last=index == passes - 1
             )
-            losses.append(loss)
+            for index, batch in enumerate(self.pace.waiting(given))
+        ]
         total = float(torch.stack(losses).sum(dtype=torch.float64))
         summed, stopping = self.group.sum([total, float(self.stop.requested)])
         mean = summed / max(1, targets)
@@ -220,8 +226,11 @@ class _Training:
         if position.skips.end_run(position.step, self.data.total_steps):
             raise skips.too_many(skipped, position.skips.in_a_row, self.plan)
 
-    def _tokens(self, plan: StepPlan) -> int:
-        return int(self.data.train.lengths[plan.documents].sum())
+    def _measure(self, plan: StepPlan, seconds: float) -> None:
+        lengths = self.data.train.lengths[plan.documents]
+        supervised = count_targets(self.data.train, plan.documents)
+        flops = self.work.flops(lengths, supervised) if self.work else 0.0
+        self.pace.add(int(lengths.sum()), seconds, supervised=supervised, flops=flops)
 
     def _evaluate(self, position: Position) -> dict[str, float]:
         assert self.data.validation is not None

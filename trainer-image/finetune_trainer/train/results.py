@@ -7,7 +7,7 @@ from typing import Any
 from pydantic.alias_generators import to_camel
 
 from finetune_trainer.train.checkpoint import Position
-from finetune_trainer.train.journal import Pace
+from finetune_trainer.train.pace import Pace
 
 
 def result(
@@ -29,6 +29,7 @@ def result(
         "loss": metrics.get("loss"),
         **{to_camel(name): value for name, value in metrics.items() if "validation_" in name},
         "tokensPerSecond": round(pace.tokens_per_second, 1) or None,
+        "flopsUtilization": pace.flops_utilization,
         "trainableParameters": trainable,
         "precision": precision,
         "peakMemoryBytes": peak_memory_bytes,

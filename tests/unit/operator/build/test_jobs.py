@@ -111,6 +111,7 @@ def test_a_claim_of_the_users_takes_the_workspaces_place() -> None:
                 "HF_HUB_OFFLINE": "1",
                 "FINETUNE_NODES": "1",
                 "FINETUNE_NODE_RANK": "",
+                "FINETUNE_METRICS_PORT": "9400",
                 "FINETUNE_PROCESSES_PER_NODE": "1",
                 "FINETUNE_MASTER_ADDR": "demo-train-2-0",
                 "FINETUNE_MASTER_PORT": "29500",
@@ -293,3 +294,13 @@ def test_progress_is_reported_with_a_token_for_this_run_only() -> None:
 
 def test_without_an_endpoint_nothing_is_reported() -> None:
     assert not [name for name in environment(built("train")) if name.startswith("KUBEFLOW")]
+
+
+def test_only_training_has_a_port_for_prometheus() -> None:
+    job = built("train")
+    (port,) = container(job)["ports"]
+    told = int(environment(job)["FINETUNE_METRICS_PORT"])
+    assert port == {"name": "metrics", "containerPort": told}
+    assert told > 1024  # a restricted pod may not listen below
+    for stage in ("prepare", "merge", "upload"):
+        assert "ports" not in container(built(stage))

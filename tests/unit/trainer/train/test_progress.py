@@ -18,7 +18,11 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from finetune_trainer.train import progress
 from finetune_trainer.train.progress import Endpoint, Reporter, report
+from finetune_trainer.train.recipe import train
+from finetune_trainer.train.stop import Stop
+from unit.trainer.train.made import plan, prepared_workspace
 
 
 class Server:
@@ -29,12 +33,15 @@ class Server:
         self.tokens: list[str] = []
         self.status = 200
         self.delay = 0.0
+        self.hold = threading.Event()
+        self.hold.set()
         server = self
 
         class Handler(BaseHTTPRequestHandler):
             def do_POST(self) -> None:
                 body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
                 time.sleep(server.delay)
+                server.hold.wait()
                 server.bodies.append(body["trainerStatus"])
                 server.tokens.append(self.headers.get("Authorization", ""))
                 self.send_response(server.status)
@@ -148,6 +155,28 @@ def test_an_outage_is_survived_and_told_once(
         reporter.put(3, 3, {}, None)
     assert steps(server) == ["1", "2", "3"]
     assert capsys.readouterr().err.count("progress cannot be reported") == 1
+
+
+@pytest.mark.timeout(120)
+def test_a_server_that_does_not_answer_costs_the_steps_nothing(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answer = threading.Event()
+    server.hold = answer
+    monkeypatch.setattr(progress, "REQUEST_SECONDS", 600.0)
+    monkeypatch.setenv("KUBEFLOW_TRAINER_SERVER_URL", f"http://{server.address}")
+    monkeypatch.delenv("KUBEFLOW_TRAINER_SERVER_CA_CERT", raising=False)
+    workspace = prepared_workspace(tmp_path)
+
+    def answer_when_the_model_is_there() -> None:
+        while not workspace.adapter.is_dir():
+            time.sleep(0.01)
+        answer.set()
+
+    threading.Thread(target=answer_when_the_model_is_there, daemon=True).start()
+    # A step that waited for the server would wait for the end of the run, and so for itself.
+    train(plan(maxSteps=6), workspace, Stop())
+    assert steps(server) == ["0", "6"]
 
 
 def test_without_an_endpoint_nothing_is_sent(monkeypatch: pytest.MonkeyPatch) -> None:
