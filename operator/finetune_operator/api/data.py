@@ -1,4 +1,4 @@
-"""What is trained on what: `spec.model` and `spec.dataset`."""
+"""What is trained on what: `spec.model`, `spec.dataset` and `spec.datasets`."""
 
 from __future__ import annotations
 
@@ -8,16 +8,23 @@ from typing import Annotated, ClassVar
 from pydantic import Field
 
 from finetune_operator.api.schema import ApiModel, Cel
-from finetune_operator.api.values import Column, Decimal, Revision, SecretKeyRef, Source
+from finetune_operator.api.values import (
+    Column,
+    DataSource,
+    Decimal,
+    Revision,
+    SecretKeyRef,
+    Source,
+)
 
 _HUB_ONLY = (
     Cel(
-        "!has(self.revision) || !self.source.startsWith('pvc://')",
+        "!has(self.revision) || !self.source.matches('^(pvc|configmap)://')",
         "revision belongs to an hf:// source: remove revision, or use hf://OWNER/NAME",
         forbidden=True,
     ),
     Cel(
-        "!has(self.tokenSecretRef) || !self.source.startsWith('pvc://')",
+        "!has(self.tokenSecretRef) || !self.source.matches('^(pvc|configmap)://')",
         "tokenSecretRef belongs to an hf:// source: remove it, or use hf://OWNER/NAME",
         forbidden=True,
     ),
@@ -66,6 +73,12 @@ class Messages(ApiModel):
     messages: Column = Field(default="messages", description="Column with the list.")
 
 
+class ShareGpt(ApiModel):
+    """A list of {from, value} a row, from human, gpt or system."""
+
+    conversations: Column = Field(default="conversations", description="Column with the list.")
+
+
 class PromptCompletion(ApiModel):
     """Plain text, continued; no chat template is applied."""
 
@@ -109,10 +122,11 @@ class DataFormat(ApiModel):
 
     cel: ClassVar[tuple[Cel, ...]] = (
         Cel(
-            "[has(self.questionAnswer), has(self.messages), has(self.promptCompletion), "
-            "has(self.alpaca), has(self.template), has(self.text)].filter(x, x).size() == 1",
-            "exactly one of questionAnswer, messages, promptCompletion, alpaca, template, text "
-            "must be set: keep the one that matches the data",
+            "[has(self.questionAnswer), has(self.messages), has(self.sharegpt), "
+            "has(self.promptCompletion), has(self.alpaca), has(self.template), has(self.text)]"
+            ".filter(x, x).size() == 1",
+            "exactly one of questionAnswer, messages, sharegpt, promptCompletion, alpaca, "
+            "template, text must be set: keep the one that matches the data",
         ),
     )
 
@@ -121,6 +135,9 @@ class DataFormat(ApiModel):
     )
     messages: Messages | None = Field(
         default=None, description="A column with a list of {role, content} messages."
+    )
+    sharegpt: ShareGpt | None = Field(
+        default=None, description="A column with a list of {from, value} turns."
     )
     prompt_completion: PromptCompletion | None = Field(
         default=None, description="Columns with a plain prompt and its continuation."
@@ -188,9 +205,10 @@ class Dataset(ApiModel):
         ),
     )
 
-    source: Source = Field(
-        description="Where the data is: hf://OWNER/NAME, or pvc://CLAIM/PATH for a file or folder "
-        "(parquet, json, jsonl, csv) on a volume claim of this namespace."
+    source: DataSource = Field(
+        description="Where the data is: hf://OWNER/NAME, pvc://CLAIM/PATH for a file or folder on "
+        "a volume claim of this namespace, or configmap://NAME/KEY. Files may be parquet, json, "
+        "jsonl or csv, and packed as .gz or .zst."
     )
     revision: Revision | None = Field(
         default=None, description="Branch, tag or commit of an hf:// source. Default: main."
@@ -221,4 +239,20 @@ class Dataset(ApiModel):
         default=None,
         description="Held-out data whose loss is measured before and after training. "
         "Default: none.",
+    )
+
+
+class WeightedDataset(Dataset):
+    """One of several data sets."""
+
+    weight: (
+        Annotated[
+            Decimal,
+            Cel("double(self) > 0.0", 'weight must be greater than 0, for example "2" or "0.5"'),
+        ]
+        | None
+    ) = Field(
+        default=None,
+        description="Share of this data set's rows in an epoch, relative to the other weights. "
+        "Default: every row, where no data set has a weight.",
     )

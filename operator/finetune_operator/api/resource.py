@@ -33,16 +33,17 @@ def _fixed_after_start(field: str) -> Cel:
     )
 
 
-def _not_on_the_workspace(use: str) -> Cel:
+def _not_on_the_workspace(field: str, sources: str) -> Cel:
+    """`sources` is a CEL expression for the list of the sources that `field` names."""
     workspace = (
         "(has(self.spec.storage.claimName) ? self.spec.storage.claimName : "
         "self.metadata.name + '-workspace')"
     )
     return Cel(
-        f"!(self.spec.{use}.source + '/').startsWith('pvc://' + {workspace} + '/')",
-        f"spec.{use}.source is on the claim that is the run's workspace, which prepare clears: use "
-        "an empty claim as spec.storage.claimName, or move the source to another claim",
-        field_path=f".spec.{use}.source",
+        f"{sources}.all(x, !(x + '/').startsWith('pvc://' + {workspace} + '/'))",
+        f"spec.{field}.source is on the claim that is the run's workspace, which prepare clears: "
+        "use an empty claim as spec.storage.claimName, or move the source to another claim",
+        field_path=f".spec.{field.removesuffix('[]')}",
     )
 
 
@@ -71,8 +72,14 @@ class FineTuneJob(ApiModel):
             field_path=".metadata.name",
             create_only=True,
         ),
-        _not_on_the_workspace("model"),
-        _not_on_the_workspace("dataset"),
+        _not_on_the_workspace("model", "[self.spec.model.source]"),
+        _not_on_the_workspace(
+            "dataset", "(has(self.spec.dataset) ? [self.spec.dataset.source] : [])"
+        ),
+        _not_on_the_workspace(
+            "datasets[]",
+            "(has(self.spec.datasets) ? self.spec.datasets.map(d, d.source) : [])",
+        ),
         *(_fixed_after_start(field) for field in RUN_DEFINING),
     )
 

@@ -15,6 +15,8 @@ from pydantic_core import CoreSchema
 RULES = "x-cel"
 REMEDY = "x-remedy"
 LIST_MAP_KEYS = "x-list-map-keys"
+# On a list: its items' defaults are applied by the operator, and only told by the schema.
+DEFAULTS_WHEN_READ = "x-defaults-when-read"
 INT_OR_STRING = "x-kubernetes-int-or-string"
 
 

@@ -7,7 +7,7 @@ are the CRD's, and `kubectl explain`'s.
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 from pydantic import Field
 
@@ -20,9 +20,11 @@ from finetune_operator.api.data import (
     Model,
     PromptCompletion,
     QuestionAnswer,
+    ShareGpt,
     Template,
     Text,
     Validation,
+    WeightedDataset,
 )
 from finetune_operator.api.method import Full, Lora, Method
 from finetune_operator.api.output import Artifact, Merge, Upload
@@ -36,7 +38,7 @@ from finetune_operator.api.pods import (
     Toleration,
     Trainer,
 )
-from finetune_operator.api.schema import ApiModel, Cel
+from finetune_operator.api.schema import DEFAULTS_WHEN_READ, ApiModel, Cel
 from finetune_operator.api.tuning import (
     Checkpoint,
     Precision,
@@ -72,6 +74,7 @@ __all__ = [
     "SchedulerType",
     "Scheduling",
     "SecretKeyRef",
+    "ShareGpt",
     "Spec",
     "Storage",
     "Template",
@@ -81,6 +84,7 @@ __all__ = [
     "Training",
     "Upload",
     "Validation",
+    "WeightedDataset",
 ]
 
 
@@ -88,6 +92,12 @@ class Spec(ApiModel):
     """What to train, on what, how, and where the result goes."""
 
     cel: ClassVar[tuple[Cel, ...]] = (
+        Cel(
+            "has(self.dataset) != has(self.datasets)",
+            "exactly one of dataset and datasets must be set: dataset is for one data set, "
+            "datasets for several that are mixed",
+            forbidden=True,
+        ),
         Cel(
             "!has(self.upload) || !has(self.upload.artifacts) || has(self.method.lora) || "
             "!self.upload.artifacts.exists(x, x == 'Adapter')",
@@ -104,7 +114,9 @@ class Spec(ApiModel):
             forbidden=True,
         ),
         Cel(
-            "!has(self.training.evaluateEverySteps) || has(self.dataset.validation)",
+            "!has(self.training.evaluateEverySteps) || "
+            "(has(self.dataset) && has(self.dataset.validation)) || "
+            "(has(self.datasets) && self.datasets.exists(d, has(d.validation)))",
             "training.evaluateEverySteps measures held-out data, and there is none: set "
             "dataset.validation, or remove evaluateEverySteps",
             field_path=".training.evaluateEverySteps",
@@ -135,7 +147,28 @@ class Spec(ApiModel):
         "larger storage.size lets the claim grow.",
     )
     model: Model = Field(description="The base model.")
-    dataset: Dataset = Field(description="The training data.")
+    dataset: Dataset | None = Field(
+        default=None, description="The training data, if it is one data set."
+    )
+    datasets: (
+        Annotated[
+            list[WeightedDataset],
+            Field(min_length=1, max_length=16, json_schema_extra={DEFAULTS_WHEN_READ: True}),
+            Cel(
+                "self.all(d, has(d.weight)) || !self.exists(d, has(d.weight))",
+                "datasets must all have a weight, or none: without weights every row of each is "
+                "trained once an epoch",
+            ),
+        ]
+        | None
+    ) = Field(
+        default=None,
+        description="Several data sets that are trained on together, each with its own format. "
+        "Without weights an epoch has every row of each once. With weights the rows are shared out "
+        "in proportion, and an epoch ends where the first data set would run out: none comes twice "
+        "in it, and what a data set has beyond its share, drawn by training.seed, is left out of "
+        "all epochs. Held-out rows do not count; those of all data sets are measured together.",
+    )
     method: Method = Field(description="What is trained: lora or full.")
     training: Training = Field(default=Training(), description="How long and with which settings.")
     resources: Resources = Field(default=Resources(), description="What the training pods ask for.")
@@ -160,6 +193,7 @@ class Spec(ApiModel):
 RUN_DEFINING = (
     "model",
     "dataset",
+    "datasets",
     "method",
     "training",
     "resources",

@@ -121,7 +121,9 @@ class Resolved(ApiModel):
         default=None, description="Image of the stages."
     )
     model_commit: Short | None = Field(default=None, description="Commit of the base model.")
-    dataset_commit: Short | None = Field(default=None, description="Commit of the data set.")
+    dataset_commit: Short | None = Field(
+        default=None, description="Commit of the data set; of several, how each begins."
+    )
     learning_rate: Short | None = Field(default=None, description="Peak learning rate.")
     total_steps: int | None = Field(default=None, ge=0, description="Optimizer steps planned.")
     parameters: int | None = Field(default=None, ge=0, description="Weights of the model.")

@@ -11,7 +11,13 @@ import re
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from finetune_operator.api.schema import INT_OR_STRING, LIST_MAP_KEYS, REMEDY, RULES
+from finetune_operator.api.schema import (
+    DEFAULTS_WHEN_READ,
+    INT_OR_STRING,
+    LIST_MAP_KEYS,
+    REMEDY,
+    RULES,
+)
 
 Json = dict[str, Any]
 
@@ -21,7 +27,7 @@ _BY_TYPE = {
     "integer": _COMMON | {"minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum"},
     "string": _COMMON
     | {"minLength", "maxLength", "pattern", "format", "enum", "const", REMEDY, INT_OR_STRING},
-    "array": _COMMON | {"items", "minItems", "maxItems", LIST_MAP_KEYS},
+    "array": _COMMON | {"items", "minItems", "maxItems", LIST_MAP_KEYS, DEFAULTS_WHEN_READ},
     "object": _COMMON
     | {"properties", "required", "additionalProperties", "minProperties", "maxProperties"},
 }
@@ -35,12 +41,17 @@ class NotStructural(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Converter:
-    """Where the conversion stands. `defaults` is off for status: absent means not known yet."""
+    """Where the conversion stands. `defaults` is off for status: absent means not known yet.
+
+    `when_read` is on below a list whose items get their defaults from the operator: server-side
+    apply and clients would disagree about a default in a list.
+    """
 
     definitions: Json
     defaults: bool = True
     path: str = ""
     in_list: bool = False
+    when_read: bool = False
     expanding: frozenset[str] = field(default_factory=frozenset)
 
     def convert(self, schema: Json) -> Json:
@@ -119,7 +130,12 @@ class Converter:
         if "maxItems" not in schema:
             raise self._error("has no maxItems")
         node: Json = {key: schema[key] for key in ("minItems", "maxItems") if key in schema}
-        inner = replace(self, path=f"{self.path}[]", in_list=True)
+        inner = replace(
+            self,
+            path=f"{self.path}[]",
+            in_list=True,
+            when_read=self.when_read or schema.get(DEFAULTS_WHEN_READ, False),
+        )
         node["items"] = items = inner.convert(schema.get("items", {}))
         if keys := schema.get(LIST_MAP_KEYS):
             if missing := sorted(set(keys) - set(items.get("required", []))):
@@ -169,6 +185,8 @@ class Converter:
         return [{"rule": matches, "message": schema[REMEDY]}, *guarded]
 
     def _default(self, default: Any, node: Json) -> Json:
+        if self.when_read:
+            return {} if isinstance(default, dict) else _told(default, node)
         if self.in_list:
             raise self._error("has a default inside a list item, where clients and server differ")
         if not isinstance(default, dict):

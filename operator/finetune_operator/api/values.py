@@ -33,6 +33,22 @@ Source = Annotated[
     Remedy("must be hf://OWNER/NAME (Hugging Face Hub) or pvc://CLAIM/PATH (a volume claim)"),
 ]
 
+DataSource = Annotated[
+    str,
+    Field(
+        max_length=512,
+        pattern=(
+            r"^(hf://[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9][A-Za-z0-9._-]*"
+            r"|pvc://[a-z0-9][-a-z0-9.]*(/[A-Za-z0-9_][A-Za-z0-9._-]*)*"
+            r"|configmap://[a-z0-9][-a-z0-9.]*/[A-Za-z0-9_][A-Za-z0-9._-]*)$"
+        ),
+    ),
+    Remedy(
+        "must be hf://OWNER/NAME (Hugging Face Hub), pvc://CLAIM/PATH (a volume claim) or "
+        "configmap://NAME/KEY (a key of a ConfigMap)"
+    ),
+]
+
 Revision = Annotated[
     str,
     Field(max_length=128, pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]*$"),

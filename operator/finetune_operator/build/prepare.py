@@ -1,8 +1,14 @@
-"""The Job of `prepare`: network and read tokens, no GPU; claims named as sources, read-only."""
+"""The Job of `prepare`: network and read tokens, no GPU; claims and ConfigMaps named as sources,
+read-only.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
+from typing import Any
+
 from finetune_operator.api.resource import FineTuneJob
+from finetune_operator.api.spec import SecretKeyRef, Spec
 from finetune_operator.build.common import (
     HELPER_RESOURCES,
     Json,
@@ -19,13 +25,11 @@ def prepare_job(resource: FineTuneJob, action: CreateJob, settings: Settings) ->
     spec, run = resource.spec, action.plan.run
     volumes: list[Json] = []
     mounts: list[Json] = []
-    for use, source, secret in (
-        ("model", run["model"]["source"], spec.model.token_secret_ref),
-        ("dataset", run["dataset"]["source"], spec.dataset.token_secret_ref),
-    ):
+    uses = [("model", run["model"]["source"], spec.model.token_secret_ref), *_data(spec, run)]
+    for use, source, secret in uses:
         for more_volumes, more_mounts in (
             token_volume(use, secret),
-            _claim_volume(use, source),
+            _source_volume(use, source),
         ):
             volumes += more_volumes
             mounts += more_mounts
@@ -36,12 +40,30 @@ def prepare_job(resource: FineTuneJob, action: CreateJob, settings: Settings) ->
     )
 
 
-def _claim_volume(use: str, source: str) -> tuple[list[Json], list[Json]]:
-    if not source.startswith("pvc://"):
-        return [], []
-    claim = source.removeprefix("pvc://").partition("/")[0]
-    volume = {
-        "name": f"{use}-source",
-        "persistentVolumeClaim": {"claimName": claim, "readOnly": True},
-    }
+def _data(spec: Spec, run: Mapping[str, Any]) -> Iterator[tuple[str, str, SecretKeyRef | None]]:
+    """Use, source and Secret of every data set: what is read stands in the plan, with which token
+    in the spec, as it is now.
+    """
+    if "dataset" in run:
+        token = spec.dataset.token_secret_ref if spec.dataset else None
+        yield "dataset", run["dataset"]["source"], token
+        return
+    given = spec.datasets or []
+    for index, planned in enumerate(run["datasets"]):
+        token = given[index].token_secret_ref if index < len(given) else None
+        yield f"datasets-{index}", planned["source"], token
+
+
+def _source_volume(use: str, source: str) -> tuple[list[Json], list[Json]]:
+    scheme, _, path = source.partition("://")
+    name, _, key = path.partition("/")
+    volume: Json = {"name": f"{use}-source"}
+    match scheme:
+        case "pvc":
+            volume["persistentVolumeClaim"] = {"claimName": name, "readOnly": True}
+        case "configmap":
+            # A key that is not there keeps the pod waiting, as a missing ConfigMap does.
+            volume["configMap"] = {"name": name, "items": [{"key": key, "path": key}]}
+        case _:
+            return [], []
     return [volume], [{"name": f"{use}-source", "mountPath": f"/sources/{use}", "readOnly": True}]

@@ -64,7 +64,7 @@ def _run(resource: FineTuneJob) -> dict[str, Any]:
         "name": resource.metadata.name,
         "namespace": resource.metadata.namespace,
         "model": _model(spec.model),
-        "dataset": _dataset(spec.dataset),
+        **_data(spec),
         "method": _method(spec.method),
         "training": _training(spec.training, spec.method),
         "resources": {
@@ -90,6 +90,12 @@ def _run(resource: FineTuneJob) -> dict[str, Any]:
 
 def _model(model: Model) -> dict[str, Any]:
     return {**_json(model, without={"token_secret_ref"}), **_revision(model)}
+
+
+def _data(spec: Spec) -> dict[str, Any]:
+    if spec.dataset is not None:
+        return {"dataset": _dataset(spec.dataset)}
+    return {"datasets": [_dataset(dataset) for dataset in spec.datasets or ()]}
 
 
 def _dataset(dataset: Dataset) -> dict[str, Any]:

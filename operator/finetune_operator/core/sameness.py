@@ -6,7 +6,7 @@ The image is not compared here: a newer operator brings a newer default, as it m
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, TypeVar
+from typing import Any, TypeGuard, TypeVar
 
 from finetune_operator.api.resource import FineTuneJob
 from finetune_operator.api.schema import ApiModel
@@ -36,9 +36,21 @@ def _same(new: Mapping[str, Any], pinned: Mapping[str, Any], defaults: Mapping[s
         if isinstance(value, Mapping) and isinstance(former, Mapping):
             if not _same(value, former, default if isinstance(default, Mapping) else {}):
                 return False
+        elif _are_parts(value) and _are_parts(former) and len(value) == len(former):
+            defaults_of = default if isinstance(default, list) else [{}] * len(value)
+            if not all(map(_same, value, former, defaults_of)):
+                return False
         elif value != (former if key in pinned else default):
             return False
     return True
+
+
+def _are_models(value: Any) -> TypeGuard[list[ApiModel]]:
+    return isinstance(value, list) and all(isinstance(item, ApiModel) for item in value)
+
+
+def _are_parts(value: Any) -> TypeGuard[list[Mapping[str, Any]]]:
+    return isinstance(value, list) and all(isinstance(item, Mapping) for item in value)
 
 
 def _unset(model: M, pinned: Mapping[str, Any]) -> M:
@@ -50,6 +62,8 @@ def _unset(model: M, pinned: Mapping[str, Any]) -> M:
         required, kept = field.is_required(), isinstance(former, Mapping)
         if isinstance(value, ApiModel) and (required or kept or default is not None):
             values[name] = _unset(value, former if isinstance(former, Mapping) else {})
+        elif _are_models(value) and _are_parts(former) and len(value) == len(former):
+            values[name] = list(map(_unset, value, former))
         elif not required:
             values[name] = default
     return model.model_copy(update=values)

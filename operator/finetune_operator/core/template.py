@@ -34,7 +34,10 @@ def _parts(resource: FineTuneJob, stage: Stage) -> list[Any]:
     ]
     match stage:
         case Stage.PREPARE:
-            parts += [_json(spec.model.token_secret_ref), _json(spec.dataset.token_secret_ref)]
+            parts.append(_json(spec.model.token_secret_ref))
+            if spec.dataset is not None:
+                parts.append(_json(spec.dataset.token_secret_ref))
+            parts += [_json(dataset.token_secret_ref) for dataset in spec.datasets or ()]
         case Stage.TRAIN:
             parts.append(_json(spec.resources, include=_OF_TRAINING))
         case Stage.UPLOAD:

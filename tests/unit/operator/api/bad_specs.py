@@ -9,9 +9,14 @@ from unit.operator.api.jobs import ABSENT, Case, Json
 
 _DECIMAL = 'must be a decimal number in quotes, for example "0.05" or "2e-4"'
 _SOURCE = "must be hf://OWNER/NAME (Hugging Face Hub) or pvc://CLAIM/PATH (a volume claim)"
+_DATA_SOURCE = (
+    "must be hf://OWNER/NAME (Hugging Face Hub), pvc://CLAIM/PATH (a volume claim) or conf"
+)
+_ONE_OR_SEVERAL = "exactly one of dataset and datasets must be set: dataset is for one data set"
 _NAME = "metadata.name must be at most 48 characters of a-z, 0-9 and '-', starting with a letter"
 _FORMAT = (
-    "exactly one of questionAnswer, messages, promptCompletion, alpaca, template, text must be set"
+    "exactly one of questionAnswer, messages, sharegpt, promptCompletion, alpaca, template, text "
+    "must be set"
 )
 _SIZE = "must be a size greater than 0 with a unit, for example 64Gi"
 _CPU = 'must be a number of CPUs greater than 0, for example 8 or "500m"'
@@ -25,6 +30,12 @@ _FULL: Json = {"full": {}}
 _TEXT: Json = {"text": {}}
 _REQUIRED = "requiredDuringSchedulingIgnoredDuringExecution"
 _NODES: Json = {_REQUIRED: {"nodeSelectorTerms": [{}] * 1000}}
+_PART: Json = {"source": "hf://acme/part", "format": _TEXT}
+
+
+def _several(*parts: Json) -> Json:
+    return {"spec.dataset": ABSENT, "spec.datasets": list(parts)}
+
 
 BAD = (
     # metadata.name
@@ -45,7 +56,8 @@ BAD = (
         'unknown field "spec.method.qlora"',
     ),
     Case("no model", {"spec.model": ABSENT}, "spec.model: Required value"),
-    Case("no data", {"spec.dataset": ABSENT}, "spec.dataset: Required value"),
+    Case("no data", {"spec.dataset": ABSENT}, _ONE_OR_SEVERAL),
+    Case("one data set and several", {"spec.datasets": [_PART]}, _ONE_OR_SEVERAL),
     Case("no method", {"spec.method": ABSENT}, "spec.method: Required value"),
     Case(
         "a learning rate without quotes", {"spec.training.learningRate": 0.0002}, "of type string"
@@ -58,8 +70,15 @@ BAD = (
     Case("a model without a scheme", {"spec.model.source": "google/gemma-2-2b-it"}, _SOURCE),
     Case("a model on the web", {"spec.model.source": "https://hf.co/google/gemma"}, _SOURCE),
     Case("a model without an owner", {"spec.model.source": "hf://gpt2"}, _SOURCE),
-    Case("a path out of the claim", {"spec.dataset.source": "pvc://data/../../etc"}, _SOURCE),
-    Case("an empty source", {"spec.dataset.source": ""}, _SOURCE),
+    Case("a path out of the claim", {"spec.dataset.source": "pvc://data/../../etc"}, _DATA_SOURCE),
+    Case("an empty source", {"spec.dataset.source": ""}, _DATA_SOURCE),
+    Case("a ConfigMap without a key", {"spec.dataset.source": "configmap://words"}, _DATA_SOURCE),
+    Case("a model in a ConfigMap", {"spec.model.source": "configmap://models/tiny"}, _SOURCE),
+    Case(
+        "a revision of a ConfigMap",
+        {"spec.dataset.source": "configmap://words/a.jsonl", "spec.dataset.revision": "main"},
+        "spec.dataset: Forbidden: revision belongs to an hf:// source: remove revision",
+    ),
     Case("a source with a line break", {"spec.model.source": "hf://acme/model\n"}, _SOURCE),
     Case(
         "a revision of a claim",
@@ -125,6 +144,16 @@ BAD = (
         "validation with two sources",
         {"spec.dataset.validation": {"fraction": "0.1", "split": "test"}},
         _HELD_OUT,
+    ),
+    Case(
+        "a weight for one of two data sets",
+        _several({**_PART, "weight": "2"}, _PART),
+        "datasets must all have a weight, or none: without weights every row of each is trained",
+    ),
+    Case(
+        "a weight of nothing",
+        _several({**_PART, "weight": "0"}, {**_PART, "weight": "1"}),
+        'weight must be greater than 0, for example "2" or "0.5"',
     ),
     Case("all rows held out", {"spec.dataset.validation": {"fraction": "1"}}, _FRACTION),
     Case("no rows held out", {"spec.dataset.validation": {"fraction": "0.0"}}, _FRACTION),
@@ -207,6 +236,14 @@ BAD = (
         "data on the claim that the operator makes",
         {"metadata.name": "demo", "spec.dataset.source": "pvc://demo-workspace/a.jsonl"},
         "spec.dataset.source is on the claim that is the run's workspace",
+    ),
+    Case(
+        "one of several data sets on the claim that becomes the workspace",
+        {
+            "spec.storage": {"claimName": "mine"},
+            **_several(_PART, {**_PART, "source": "pvc://mine/a.jsonl"}),
+        },
+        "spec.datasets[].source is on the claim that is the run's workspace",
     ),
     Case(
         "a claim of one's own with a size",

@@ -5,13 +5,23 @@ Together they hold every object of the schema: `bounds.py` changes them field by
 
 from __future__ import annotations
 
-from unit.operator.api.jobs import Case, Json
+from unit.operator.api.jobs import ABSENT, Case, Json
 
 _UPLOAD: Json = {"repository": "acme/result", "tokenSecretRef": {"name": "hf-write"}}
 _FULL: Json = {"full": {}}
 _TEXT: Json = {"text": {}}
 _REQUIRED = "requiredDuringSchedulingIgnoredDuringExecution"
 _PREFERRED = "preferredDuringSchedulingIgnoredDuringExecution"
+_PART: Json = {"source": "hf://acme/part", "format": _TEXT}
+_FORMATS: tuple[Json, ...] = (
+    {"questionAnswer": {}},
+    {"messages": {}},
+    {"sharegpt": {}},
+    {"promptCompletion": {}},
+    {"alpaca": {}},
+    {"template": {"prompt": "{a}", "completion": "{b}"}},
+    _TEXT,
+)
 _NODES: Json = {
     "matchExpressions": [{"key": "gpu", "operator": "In", "values": ["a100", "h100"]}],
     "matchFields": [{"key": "metadata.name", "operator": "NotIn", "values": ["node-1"]}],
@@ -69,6 +79,39 @@ GOOD = (
     Case("alpaca", {"spec.dataset.format": {"alpaca": {"output": "response"}}}),
     Case(
         "templates", {"spec.dataset.format": {"template": {"prompt": "{a}\n", "completion": "{b}"}}}
+    ),
+    Case("turns of ShareGPT", {"spec.dataset.format": {"sharegpt": {}}}),
+    Case("data in a ConfigMap", {"spec.dataset.source": "configmap://words.v1/train.jsonl.gz"}),
+    Case(
+        "several data sets as they are",
+        {"spec.dataset": ABSENT, "spec.datasets": [_PART, {**_PART, "source": "pvc://more"}]},
+    ),
+    Case(
+        "data sets, the first with a held-out split",
+        {
+            "spec.dataset": ABSENT,
+            "spec.datasets": [{**_PART, "validation": {"split": "test"}}, _PART],
+        },
+    ),
+    *(
+        Case(
+            f"data sets by weight, the first with {next(iter(format))}",
+            {
+                "spec.dataset": ABSENT,
+                "spec.datasets": [
+                    {
+                        **_PART,
+                        "format": format,
+                        "tokenSecretRef": {"name": "hf-read"},
+                        "validation": {"fraction": "0.1"},
+                        "weight": "0.5",
+                    },
+                    {**_PART, "weight": "2"},
+                ],
+                "spec.training.evaluateEverySteps": 1,
+            },
+        )
+        for format in _FORMATS
     ),
     Case("a held-out split", {"spec.dataset.validation": {"split": "test"}}),
     Case("a tiny fraction", {"spec.dataset.validation": {"fraction": "1e-6"}}),

@@ -42,6 +42,14 @@ REFUSED = (
     Change("another model", {"spec.model.source": "hf://acme/other"}, ("model",)),
     Change("a revision added", {"spec.model.revision": "v2"}, ("model",)),
     Change("another split", {"spec.dataset.split": "test"}, ("dataset",)),
+    Change(
+        "one data set more",
+        {
+            "spec.dataset": ABSENT,
+            "spec.datasets": [{"source": "hf://acme/a", "format": {"text": {}}}] * 2,
+        },
+        ("dataset", "datasets"),
+    ),
     Change("another rank", {"spec.method.lora.rank": 8}, ("method",)),
     Change(
         "another method", {"spec.method": {"full": {}}, "spec.merge": ABSENT}, ("method", "merge")

@@ -8,6 +8,7 @@ import pytest
 from pydantic import Field
 
 from finetune_operator.api.schema import (
+    DEFAULTS_WHEN_READ,
     INT_OR_STRING,
     LIST_MAP_KEYS,
     ApiModel,
@@ -153,6 +154,17 @@ def test_a_default_that_fills_nothing_is_left_out() -> None:
 
 def test_a_status_has_no_defaults() -> None:
     assert "default" not in converted(list[Word], max_length=2, default=[], defaults=False)
+
+
+def test_the_defaults_of_items_may_be_the_readers_and_are_told() -> None:
+    class Item(ApiModel):
+        inner: Defaulted = Field(default=Defaulted(), description="Inner.")
+
+    node = converted(list[Item], max_length=2, json_schema_extra={DEFAULTS_WHEN_READ: True})
+    inner = node["items"]["properties"]["inner"]
+    assert "default" not in inner
+    assert "default" not in inner["properties"]["size"]
+    assert inner["properties"]["size"]["description"].endswith("Default: 3.")
 
 
 def test_a_list_keyed_by_a_required_member_becomes_a_map() -> None:

@@ -180,6 +180,52 @@ def test_claims_named_as_sources_are_mounted_read_only_in_prepare_alone() -> Non
     assert "/sources/model" not in mounts(built("train", **changes))
 
 
+def test_a_config_map_named_as_source_is_mounted_with_its_key_alone() -> None:
+    job = built("prepare", dataset={"source": "configmap://words/a.jsonl"})
+    name = mounts(job)["/sources/dataset"]
+    assert volume(job, name)["configMap"] == {
+        "name": "words",
+        "items": [{"key": "a.jsonl", "path": "a.jsonl"}],
+    }
+
+
+MIXTURE: dict[str, Any] = {
+    "dataset": None,
+    "datasets": [
+        {
+            "source": "hf://acme/a",
+            "format": {"text": {}},
+            "tokenSecretRef": {"name": "read-a"},
+        },
+        {"source": "pvc://data/b", "format": {"text": {}}},
+        {
+            "source": "hf://acme/c",
+            "format": {"text": {}},
+            "tokenSecretRef": {"name": "read-c"},
+        },
+    ],
+}
+
+
+def test_every_data_set_of_a_mixture_has_its_own_mounts() -> None:
+    job = built("prepare", **MIXTURE)
+    found = mounts(job)
+    secrets = "/var/run/secrets/finetune"
+    assert volume(job, found[f"{secrets}/datasets-0"])["secret"]["secretName"] == "read-a"
+    assert volume(job, found[f"{secrets}/datasets-2"])["secret"]["secretName"] == "read-c"
+    claim = volume(job, found["/sources/datasets-1"])["persistentVolumeClaim"]
+    assert claim == {"claimName": "data", "readOnly": True}
+    assert not {f"{secrets}/datasets-1", "/sources/datasets-0", "/sources/dataset"} & set(found)
+
+
+def test_the_secret_of_any_data_set_is_part_of_its_pods() -> None:
+    other = {**MIXTURE["datasets"][2], "tokenSecretRef": {"name": "new"}}
+    changed = {**MIXTURE, "datasets": [*MIXTURE["datasets"][:2], other]}
+    before, after = resource(**MIXTURE), resource(**changed)
+    assert template_hash(before, Stage.PREPARE) != template_hash(after, Stage.PREPARE)
+    assert template_hash(before, Stage.TRAIN) == template_hash(after, Stage.TRAIN)
+
+
 def test_training_pods_start_together_and_find_pod_0_by_name() -> None:
     job = built("train", 4, resources={"nodes": 3, "gpusPerNode": 8})
     assert job["spec"]["completionMode"] == "Indexed"

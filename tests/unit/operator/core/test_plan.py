@@ -25,6 +25,19 @@ EXAMPLE: dict[str, Any] = {
     "upload": {"repository": "acme/smollm2-glosses"},
 }
 
+MIXTURE: dict[str, Any] = {
+    "dataset": None,
+    "datasets": [
+        {"source": "hf://acme/a", "format": {"sharegpt": {}}, "weight": "3"},
+        {
+            "source": "configmap://words/b.jsonl",
+            "format": {"text": {}},
+            "weight": "1",
+            "tokenSecretRef": {"name": "unused"},
+        },
+    ],
+}
+
 
 def test_the_documented_example_is_the_plan_of_the_spec_that_it_shows() -> None:
     example = json.loads((DOCS / "examples" / "run.json").read_text())
@@ -46,6 +59,7 @@ def test_the_documented_example_is_the_plan_of_the_spec_that_it_shows() -> None:
         {"training": {"maxSteps": 10, "evaluateEverySteps": 5}, "rerunToken": "again"},
         {"dataset": {"format": {"questionAnswer": None, "template": {
             "prompt": "Q: {q}", "completion": "{a}"}}}},
+        MIXTURE,
     ],
 )  # fmt: skip
 def test_the_trainer_reads_what_the_operator_plans(changes: dict[str, Any]) -> None:
@@ -53,7 +67,7 @@ def test_the_trainer_reads_what_the_operator_plans(changes: dict[str, Any]) -> N
     assert run.plan_hash == plan(**changes).hash
 
 
-@pytest.mark.parametrize("changes", [{}, EXAMPLE, {"method": {"lora": None, "full": {}}}])
+@pytest.mark.parametrize("changes", [{}, EXAMPLE, MIXTURE, {"method": {"lora": None, "full": {}}}])
 def test_no_word_of_the_plan_is_unknown_to_the_contracts_schema(changes: dict[str, Any]) -> None:
     schema = json.loads((DOCS / "run.schema.json").read_text())
     assert set(schema["required"]) <= set(plan(**changes).run)
@@ -161,3 +175,25 @@ def test_the_operators_image_is_the_default_and_part_of_the_hash() -> None:
     assert plan(newer).trainer_image == "trainer:2"
     assert plan(newer).hash != plan().hash
     assert plan(newer, trainer={"image": "mine:1"}).trainer_image == "mine:1"
+
+
+def test_every_data_set_of_a_mixture_has_its_defaults() -> None:
+    run = plan(**MIXTURE).run
+    assert "dataset" not in run
+    assert run["datasets"] == [
+        {
+            "source": "hf://acme/a",
+            "revision": "main",
+            "split": "train",
+            "format": {"sharegpt": {"conversations": "conversations"}},
+            "loss": "Completions",
+            "weight": "3",
+        },
+        {
+            "source": "configmap://words/b.jsonl",
+            "split": "train",
+            "format": {"text": {"text": "text"}},
+            "loss": "AllTokens",
+            "weight": "1",
+        },
+    ]

@@ -77,3 +77,37 @@ def test_a_key_that_is_new_counts_if_the_user_has_set_it(
 )
 def test_a_part_that_comes_or_goes_counts(before: dict[str, Any], after: dict[str, Any]) -> None:
     assert not same_run(resource(**after), plan(**before), SETTINGS)
+
+
+def mixture(*changes: dict[str, Any]) -> dict[str, Any]:
+    parts = [
+        {"source": f"hf://acme/{n}", "format": {"text": {}}, **c} for n, c in enumerate(changes)
+    ]
+    return {"dataset": None, "datasets": parts}
+
+
+@pytest.mark.parametrize(
+    ("after", "same"),
+    [
+        (mixture({}, {}), True),
+        (mixture({}, {"weight": "1"}), False),
+        (mixture({}, {"split": "test"}), False),
+        (mixture({}, {}, {}), False),
+        (mixture({}), False),
+        ({}, False),
+    ],
+)
+def test_every_data_set_of_a_mixture_counts(after: dict[str, Any], same: bool) -> None:
+    assert same_run(resource(**after), plan(**mixture({}, {})), SETTINGS) is same
+
+
+def test_a_key_that_is_new_inside_a_list_counts_if_the_user_has_set_it() -> None:
+    pinned = plan(**mixture({}, {}))
+    parts = [{k: v for k, v in part.items() if k != "split"} for part in pinned.run["datasets"]]
+    older = dataclasses.replace(pinned, run={**pinned.run, "datasets": parts})
+    assert same_run(resource(**mixture({}, {})), older, SETTINGS)
+    assert not same_run(resource(**mixture({}, {"split": "test"})), older, SETTINGS)
+
+
+def test_a_data_set_in_place_of_several_counts() -> None:
+    assert not same_run(resource(**mixture({})), plan(), SETTINGS)

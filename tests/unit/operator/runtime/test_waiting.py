@@ -97,6 +97,20 @@ def test_the_latest_warning_tells_what_no_status_does() -> None:
     assert from_events(events[2:]) is None
 
 
+@pytest.mark.parametrize(
+    "message",
+    [
+        'MountVolume.SetUp failed for volume "dataset-source" : configmap "words" not found',
+        'MountVolume.SetUp failed for volume "dataset-source" : references non-existent config key',
+    ],
+)
+def test_a_config_map_that_is_missing_is_told_as_a_secret_is(message: str) -> None:
+    found = from_events([event("Warning", "2026-01-31T12:00:05Z", message)])
+    assert found is not None
+    assert found.message == message
+    assert not is_about_claim(found)
+
+
 def test_what_was_said_before_the_pod_had_its_node_is_over() -> None:
     scheduled = pod("Pending", conditions=(SCHEDULED,))
     since = scheduled_at(scheduled)
