@@ -72,6 +72,14 @@ class Text(_Model):
     text: str = "text"
 
 
+class PreferencePair(_Model):
+    """Without `prompt` the two answers begin with it."""
+
+    prompt: str | None = None
+    chosen: str = "chosen"
+    rejected: str = "rejected"
+
+
 class Format(_Model):
     """Exactly one member is set."""
 
@@ -82,6 +90,14 @@ class Format(_Model):
     alpaca: Alpaca | None = None
     template: Template | None = None
     text: Text | None = None
+    preference: PreferencePair | None = None
+
+
+class Task(StrEnum):
+    """What the model learns to do; each needs a format of its own (docs/stage-contract.md)."""
+
+    GENERATION = "Generation"
+    PREFERENCE = "Preference"
 
 
 class LossOn(StrEnum):
@@ -150,6 +166,14 @@ class Precision(StrEnum):
     FLOAT32 = "Float32"
 
 
+class Preference(_Model):
+    """The loss of task Preference; `gamma` is SimPO's margin."""
+
+    loss: Literal["DPO", "ORPO", "SimPO"] = "DPO"
+    beta: Decimal = 0.1
+    gamma: Decimal = 0.5
+
+
 class Training(_Model):
     """`sequences_per_step` counts over all ranks; `evaluate_every_steps` 0: start and end only."""
 
@@ -168,6 +192,7 @@ class Training(_Model):
     log_every_steps: int = 1
     evaluate_every_steps: int = 0
     checkpoint: Checkpoint = Checkpoint()
+    preference: Preference | None = None
 
 
 class Resources(_Model):
@@ -196,6 +221,7 @@ class Run(_Model):
     name: str
     namespace: str
     plan_hash: str
+    task: Task = Task.GENERATION
     model: ModelSource
     dataset: DatasetSource | None = None
     datasets: list[DatasetSource] = Field(default_factory=list)

@@ -1,15 +1,17 @@
-"""Tokenized examples on disk: three flat NumPy arrays, memory-mapped on reading.
+"""Tokenized examples on disk: a few flat NumPy arrays, memory-mapped on reading.
 
 Blocks of many examples are written at once, so that ten million of them cost no ten million calls.
 
 An example is one document: its token ids and, for each, whether it is supervised (its prediction
-is trained). What the tokens mean does not belong here.
+is trained). Tasks other than Generation add whole numbers, the labels. What tokens and labels mean
+does not belong here.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from contextlib import ExitStack
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,27 +20,38 @@ from numpy.typing import NDArray
 
 Tokens = NDArray[np.int32]
 Mask = NDArray[np.bool_]
+Labels = NDArray[np.int32]
 
 BUFFER_BYTES = 2**22
 
 
+def _none() -> Labels:
+    return np.empty(0, dtype=np.int32)
+
+
 @dataclass(frozen=True, slots=True)
 class Example:
-    """One tokenized document: `tokens` and `supervised` have the same length, at least 1."""
+    """One tokenized document: `tokens` and `supervised` have the same length, at least 1.
 
-    tokens: Tokens
-    supervised: Mask
-
-
-@dataclass(frozen=True, slots=True)
-class Block:
-    """Many examples behind one another: `tokens` and `supervised` have shape [tokens], `lengths`
-    [examples].
+    `labels` are as many as the task has of one example.
     """
 
     tokens: Tokens
     supervised: Mask
+    labels: Labels = field(default_factory=_none)
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Many examples behind one another: `tokens` and `supervised` have shape [tokens], `labels`
+    [labels], `lengths` and `label_counts` [examples].
+    """
+
+    tokens: Tokens
+    supervised: Mask
+    labels: Labels
     lengths: NDArray[np.int64]
+    label_counts: NDArray[np.int64]
 
     @classmethod
     def of(cls, examples: Sequence[Example]) -> Block:
@@ -53,7 +66,9 @@ class Block:
         return cls(
             tokens=_joined([example.tokens for example in examples], np.int32),
             supervised=_joined([example.supervised for example in examples], np.bool_),
+            labels=_joined([example.labels for example in examples], np.int32),
             lengths=np.array([len(example.tokens) for example in examples], dtype=np.int64),
+            label_counts=np.array([len(example.labels) for example in examples], dtype=np.int64),
         )
 
 
@@ -65,6 +80,11 @@ class Examples:
         self._supervised_file = directory / "supervised.npy"
         self._supervised = np.load(self._supervised_file, mmap_mode="r")
         self._offsets: NDArray[np.int64] = np.load(directory / "offsets.npy")
+        self._labels = _none()
+        self._label_offsets: NDArray[np.int64] | None = None
+        if (directory / "labels.npy").exists():
+            self._labels = np.load(directory / "labels.npy", mmap_mode="r")
+            self._label_offsets = np.load(directory / "label_offsets.npy")
 
     def __len__(self) -> int:
         return len(self._offsets) - 1
@@ -85,27 +105,57 @@ class Examples:
 
     def __getitem__(self, index: int) -> Example:
         span = slice(int(self._offsets[index]), int(self._offsets[index + 1]))
-        return Example(tokens=self._tokens[span], supervised=self._supervised[span])
+        return Example(self._tokens[span], self._supervised[span], self.labels(index))
+
+    def labels(self, index: int) -> Labels:
+        """Those of one example."""
+        if self._label_offsets is None:
+            return _none()
+        return self._labels[int(self._label_offsets[index]) : int(self._label_offsets[index + 1])]
+
+    @property
+    def first_labels(self) -> Labels:
+        """The first label of every example, where each has one, shape [len(self)]."""
+        assert self._label_offsets is not None, "examples of a task without labels"
+        return self._labels[self._label_offsets[:-1]]
 
 
-def write_examples(directory: Path, blocks: Iterable[Block]) -> None:
-    """Write the examples of `blocks` into an existing directory, streaming.
+def write_examples(directory: Path, blocks: Iterable[Block], *, labelled: bool = False) -> None:
+    """Write the examples of `blocks` into an existing directory, streaming; their labels only if
+    `labelled`.
 
     Raises:
         OSError: the volume is full or lost.
     """
-    length = 0
-    with (
-        _NpyFile(directory / "tokens.npy", np.int32) as tokens,
-        _NpyFile(directory / "supervised.npy", np.bool_) as supervised,
-        _NpyFile(directory / "offsets.npy", np.int64) as offsets,
-    ):
-        offsets.append(np.array([length]))
+    with ExitStack() as stack:
+
+        def file(name: str, dtype: type[np.generic]) -> _NpyFile:
+            return stack.enter_context(_NpyFile(directory / f"{name}.npy", dtype))
+
+        tokens, supervised = file("tokens", np.int32), file("supervised", np.bool_)
+        offsets = _Offsets(file("offsets", np.int64))
+        labels = file("labels", np.int32) if labelled else None
+        label_offsets = _Offsets(file("label_offsets", np.int64)) if labelled else None
         for block in blocks:
             tokens.append(block.tokens)
             supervised.append(block.supervised)
-            offsets.append(length + np.cumsum(block.lengths))
-            length += len(block.tokens)
+            offsets.append(block.lengths)
+            if labels is not None and label_offsets is not None:
+                labels.append(block.labels)
+                label_offsets.append(block.label_counts)
+
+
+class _Offsets:
+    """Where each of many lengths begins, and where the last one ends."""
+
+    def __init__(self, file: _NpyFile) -> None:
+        self._file = file
+        self._end = 0
+        file.append(np.array([0]))
+
+    def append(self, lengths: NDArray[np.int64]) -> None:
+        self._file.append(self._end + np.cumsum(lengths))
+        self._end += int(lengths.sum())
 
 
 def _joined(parts: Sequence[NDArray[Any]], dtype: type[np.generic]) -> NDArray[Any]:

@@ -34,7 +34,7 @@ def evaluate(
         # All ranks make as many passes: see `Engine`.
         documents = batches[start + group.rank] if own else batches[-1][:1]
         batch = objective.collate(examples, documents, supervised=own)
-        sums = trained.engine.evaluate(objective.module, batch)
+        sums = trained.engine.evaluate(objective.measure, batch)
         if own:
             total += sums
             count += objective.targets(examples, documents)

@@ -87,6 +87,9 @@ class _Training:
         self.stop = stop
         self.data = load_data(context)
         self.trained = load_model(context)
+        self.trained.objective.begin(
+            self.data.splits, self.trained.engine, self.group, context.workspace.checkpoints
+        )
         self.work = work_of(self.trained.model)
         peak = peak_flops(self.group.device, self.trained.precision)
         self.pace = Pace(peak and peak * self.group.world_size)

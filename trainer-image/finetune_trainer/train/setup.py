@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import torch
 from peft import PeftModel
@@ -16,7 +17,8 @@ from transformers import PreTrainedModel
 from finetune_trainer.data.examples import Examples
 from finetune_trainer.data.packing import total_steps
 from finetune_trainer.outcome import RetryableError, UserError
-from finetune_trainer.run import Run
+from finetune_trainer.run import Preference as PreferenceSettings
+from finetune_trainer.run import Run, Task
 from finetune_trainer.train.device import compute_dtype
 from finetune_trainer.train.engines.engine import Engine
 from finetune_trainer.train.engines.replicated import Replicated
@@ -25,9 +27,10 @@ from finetune_trainer.train.methods.lora import add_lora
 from finetune_trainer.train.model import load_base
 from finetune_trainer.train.objectives.generation import Generation
 from finetune_trainer.train.objectives.objective import Objective
+from finetune_trainer.train.objectives.preference import Preference
 from finetune_trainer.train.optimizer import adamw
 from finetune_trainer.train.parallel import Group
-from finetune_trainer.train.probe import probe
+from finetune_trainer.train.probe import Abilities, probe
 from finetune_trainer.train.speed.rounding import round_once
 from finetune_trainer.workspace import Workspace
 
@@ -54,6 +57,12 @@ class Data:
     validation: Examples | None
     total_steps: int
 
+    @property
+    def splits(self) -> dict[str, Examples]:
+        """The examples by the name of their split."""
+        both = {"train": self.train, "validation": self.validation}
+        return {name: examples for name, examples in both.items() if examples is not None}
+
 
 @dataclass(frozen=True, slots=True)
 class Trained:
@@ -61,7 +70,7 @@ class Trained:
 
     model: PreTrainedModel
     adapter: PeftModel | None
-    objective: Objective
+    objective: Objective[Any]
     engine: Engine
     precision: str
     trainable: int
@@ -135,13 +144,7 @@ def load_model(context: Context) -> Trained:
         )
     if lora:
         round_once(model)
-    objective = Generation(
-        model,
-        abilities,
-        capacity=training.sequence_length,
-        autocast=autocast,
-        device=context.device,
-    )
+    objective = _objective(context, model, adapter, abilities, autocast)
     trained = Trained(
         model=model,
         adapter=adapter,
@@ -152,6 +155,32 @@ def load_model(context: Context) -> Trained:
     )
     _say_what_runs(context, trained)
     return trained
+
+
+def _objective(
+    context: Context,
+    model: PreTrainedModel,
+    adapter: PeftModel | None,
+    abilities: Abilities,
+    autocast: torch.dtype | None,
+) -> Objective[Any]:
+    run, device = context.run, context.device
+    capacity = run.training.sequence_length
+    match run.task:
+        case Task.GENERATION:
+            return Generation(model, abilities, capacity=capacity, autocast=autocast, device=device)
+        case Task.PREFERENCE:
+            again = adapter is None or (run.training.epochs or 1) > 1
+            return Preference(
+                model,
+                abilities,
+                run.training.preference or PreferenceSettings(),
+                capacity=capacity,
+                autocast=autocast,
+                device=device,
+                adapter=adapter,
+                remember=frozenset({"train", "validation"} if again else {"validation"}),
+            )
 
 
 def _say_what_runs(context: Context, trained: Trained) -> None:

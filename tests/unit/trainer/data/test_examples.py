@@ -1,4 +1,5 @@
 import errno
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -56,3 +57,20 @@ def test_a_store_of_many_examples_is_numpys_own_format(tmp_path: Path) -> None:
     write_examples(tmp_path, blocks)
     assert np.load(tmp_path / "tokens.npy").tolist() == list(range(1234))
     assert np.load(tmp_path / "offsets.npy").tolist() == list(range(1235))
+
+
+def test_labels_are_kept_where_a_task_has_them(tmp_path: Path) -> None:
+    labels = [np.array(each, dtype=np.int32) for each in ([7], [], [-100, 2])]
+    examples = [replace(example([1, 2], [False, True]), labels=each) for each in labels]
+    write_examples(tmp_path, [Block.of(examples[:1]), Block.of(examples[1:])], labelled=True)
+    read = Examples(tmp_path)
+    assert [read[index].labels.tolist() for index in range(3)] == [[7], [], [-100, 2]]
+
+
+def test_the_first_label_of_each_example_is_read_at_once(tmp_path: Path) -> None:
+    examples = [
+        replace(example([1], [True]), labels=np.array([label, 9], dtype=np.int32))
+        for label in (3, 1, 2)
+    ]
+    write_examples(tmp_path, [Block.of(examples)], labelled=True)
+    assert Examples(tmp_path).first_labels.tolist() == [3, 1, 2]

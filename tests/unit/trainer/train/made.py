@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -36,8 +37,32 @@ def random_examples(count: int, seed: int = 0, longest: int = 24) -> list[Exampl
     return examples
 
 
+def preference_pairs(count: int, seed: int = 0, longest: int = 16) -> list[Example]:
+    """Pairs with a common beginning: the preferred answer counts on, the rejected one backwards."""
+    random = np.random.default_rng(seed)
+    pairs = []
+    for _ in range(count):
+        start, prompt = int(random.integers(12)), int(random.integers(1, 5))
+        answers = []
+        for direction in (1, -1):
+            length = prompt + int(random.integers(1, longest - prompt + 1))
+            steps = np.arange(length)
+            steps[prompt:] = prompt - 1 + direction * np.arange(1, length - prompt + 1)
+            tokens = (4 + (start + steps) % (len(VOCABULARY) - 4)).astype(np.int32)
+            answers.append((tokens, np.arange(length) >= prompt))
+        tokens, supervised = (np.concatenate(parts) for parts in zip(*answers, strict=True))
+        labels = np.array([len(answers[0][0])], dtype=np.int32)
+        pairs.append(Example(tokens, supervised, labels))
+    return pairs
+
+
 def prepared_workspace(
-    root: Path, *, train: int = 23, validation: int = 6, **model: Any
+    root: Path,
+    *,
+    train: int = 23,
+    validation: int = 6,
+    examples: Callable[[int, int], list[Example]] = random_examples,
+    **model: Any,
 ) -> Workspace:
     """What `prepare` leaves."""
     workspace = Workspace(root)
@@ -46,16 +71,18 @@ def prepared_workspace(
         if count:
             directory = workspace.data / name
             directory.mkdir(parents=True)
-            write_examples(directory, [Block.of(random_examples(count, seed))])
+            made = Block.of(examples(count, seed))
+            write_examples(directory, [made], labelled=bool(made.label_counts.any()))
     (workspace.data / "meta.json").write_text(json.dumps({"planHash": PLAN_HASH}))
     workspace.plan_hash.write_text(PLAN_HASH)
     return workspace
 
 
-def plan(method: dict[str, Any] | None = None, **training: Any) -> Run:
+def plan(method: dict[str, Any] | None = None, *, task: str = "Generation", **training: Any) -> Run:
     """The contract's example with a tiny training; `training` by the names of `run.json`."""
     document = json.loads((REPOSITORY / "docs/examples/run.json").read_bytes())
     document["planHash"] = PLAN_HASH
+    document["task"] = task
     document["method"] = method or {"lora": {"rank": 4, "alpha": 8, "dropout": "0"}}
     document["training"] |= {
         "sequencesPerStep": 4,

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from pathlib import Path
+
 import torch
+from torch import Tensor
 from transformers import PreTrainedModel
 
 from finetune_trainer.data.examples import Examples
 from finetune_trainer.train.batches import Batch, collate, count_targets, micro_batches
+from finetune_trainer.train.engines.engine import Engine
+from finetune_trainer.train.parallel import Group
 from finetune_trainer.train.probe import Abilities
 from finetune_trainer.train.speed.loss import SummedLoss
 
@@ -37,6 +43,19 @@ class Generation:
     def targets(self, examples: Examples, documents: list[int]) -> int:
         """Supervised tokens of `documents`, first tokens apart: nothing precedes them."""
         return count_targets(examples, documents)
+
+    def begin(
+        self,
+        splits: Mapping[str, Examples],
+        engine: Engine,
+        group: Group,
+        directory: Path,
+    ) -> None:
+        """Nothing has to be known beforehand."""
+
+    def measure(self, batch: Batch) -> Tensor:
+        """The loss, [1]."""
+        return torch.stack([self.module(batch)])
 
     def metrics(self, counts: list[float], targets: float) -> dict[str, float]:
         """None: the loss says it all."""

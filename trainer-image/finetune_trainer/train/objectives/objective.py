@@ -6,25 +6,50 @@ are not its business.
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Protocol, TypeVar
 
-from torch import nn
+from torch import Tensor, nn
 
 from finetune_trainer.data.examples import Examples
 from finetune_trainer.train.batches import Batch
+from finetune_trainer.train.engines.engine import Engine
+from finetune_trainer.train.parallel import Group
+
+B = TypeVar("B", bound=Batch)
 
 
-class Objective(Protocol):
-    """What is learned.
+class Objective(Protocol[B]):
+    """What is learned, from batches of a kind `B`.
 
     `module` maps a batch to its loss, summed over the batch's targets, a float32 scalar that
-    gradients flow from; the recipe divides sums by counts of targets, once a step. With the model
-    in evaluation mode an objective that has `counts` of further sums gives [1 + counts], the loss
-    first.
+    gradients flow from; the recipe divides sums by counts of targets, once a step. `counts` is how
+    many sums beside the loss an evaluation makes.
     """
 
     module: nn.Module
     counts: int
+
+    def begin(
+        self,
+        splits: Mapping[str, Examples],
+        engine: Engine,
+        group: Group,
+        directory: Path,
+    ) -> None:
+        """Called once, on all ranks, while the model computes what it did as loaded.
+
+        `splits` are `train` and, if there is one, `validation`; what the run is to find again
+        belongs into `directory`.
+        """
+        ...
+
+    def measure(self, batch: B) -> Tensor:
+        """The loss of `batch` as `module` has it, and behind it `counts` further sums: float32
+        [1 + counts]; for a model in evaluation mode.
+        """
+        ...
 
     def targets(self, examples: Examples, documents: list[int]) -> int:
         """How many predictions are trained in `documents` (indexes of `examples`)."""
@@ -40,9 +65,7 @@ class Objective(Protocol):
         """The documents of every forward pass over `packs` (lists of indexes that share room)."""
         ...
 
-    def collate(
-        self, examples: Examples, documents: list[int], *, supervised: bool = True
-    ) -> Batch:
+    def collate(self, examples: Examples, documents: list[int], *, supervised: bool = True) -> B:
         """The tensors of one forward pass; without `supervised` one whose loss is zero, for a rank
         that only takes part in a collective operation.
         """

@@ -1,0 +1,149 @@
+"""What holds for every task: how the work is cut, stopped or shared out changes nothing."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from finetune_trainer.data.examples import Example
+from finetune_trainer.outcome import PreemptedError
+from finetune_trainer.run import Run
+from finetune_trainer.train import recipe, setup
+from finetune_trainer.train.parallel import seed_step
+from finetune_trainer.train.probe import Abilities
+from finetune_trainer.train.recipe import train
+from finetune_trainer.train.stop import Stop
+from finetune_trainer.workspace import Workspace
+from unit.trainer.train.made import plan, preference_pairs, prepared_workspace, trainer_process
+
+FULL: dict[str, Any] = {"full": {}}
+LORA: dict[str, Any] = {"lora": {"rank": 4, "alpha": 8, "dropout": "0"}}
+DROPOUT: dict[str, Any] = {"lora": {"rank": 4, "alpha": 8, "dropout": "0.2"}}
+
+
+@dataclass(frozen=True)
+class Case:
+    """A task, examples for it, and what training needs to be told."""
+
+    task: str
+    examples: Callable[[int, int], list[Example]]
+    training: dict[str, Any] = field(default_factory=dict)
+
+    def workspace(self, root: Path, **settings: Any) -> Workspace:
+        return prepared_workspace(root, train=13, validation=3, examples=self.examples, **settings)
+
+    def plan(self, method: dict[str, Any], **training: Any) -> Run:
+        return plan(method, task=self.task, **{"learningRate": "3e-3", **self.training, **training})
+
+
+CASES = {
+    "dpo": Case("Preference", preference_pairs, {"preference": {"loss": "DPO", "beta": "0.5"}}),
+    "simpo": Case("Preference", preference_pairs, {"preference": {"loss": "SimPO", "beta": "2"}}),
+    "orpo": Case("Preference", preference_pairs, {"preference": {"loss": "ORPO", "beta": "0.2"}}),
+}
+every_task = pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+def losses(workspace: Workspace) -> list[float]:
+    lines = [json.loads(line) for line in workspace.history.read_text().splitlines()]
+    return [line["loss"] for line in lines if "loss" in line]
+
+
+def weights(workspace: Workspace) -> dict[str, torch.Tensor]:
+    lora = workspace.adapter / "adapter_model.safetensors"
+    return dict(load_file(lora if lora.exists() else workspace.merged / "model.safetensors"))
+
+
+def assert_same_training(one: Workspace, other: Workspace) -> None:
+    assert losses(other) == pytest.approx(losses(one), rel=1e-5, abs=1e-5)
+    expected = weights(one)
+    for name, tensor in weights(other).items():
+        # Adam divides by the gradient's size, and with it what rounding did to the smallest.
+        torch.testing.assert_close(tensor, expected[name], rtol=1e-5, atol=1e-4)
+
+
+@every_task
+@pytest.mark.parametrize("method", [LORA, FULL], ids=["lora", "full"])
+def test_the_split_into_micro_batches_changes_nothing(
+    case: Case, method: dict[str, Any], tmp_path: Path
+) -> None:
+    one = case.workspace(tmp_path / "one")
+    train(case.plan(method, epochs=1, packing=False, sequenceLength=512), one, Stop())
+    several = case.workspace(tmp_path / "several")
+    train(case.plan(method, epochs=1, packing=False, sequenceLength=32), several, Stop())
+    assert_same_training(one, several)
+
+
+@every_task
+def test_padded_rows_learn_the_same_as_shared_rows(
+    case: Case, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shared = case.workspace(tmp_path / "shared")
+    train(case.plan(LORA, epochs=1), shared, Stop())
+    monkeypatch.setattr(
+        setup, "probe", lambda *_: Abilities(shared_rows=False, separable_head=False)
+    )
+    padded = case.workspace(tmp_path / "padded")
+    train(case.plan(LORA, epochs=1), padded, Stop())
+    assert_same_training(shared, padded)
+
+
+@every_task
+@pytest.mark.parametrize("method", [DROPOUT, FULL], ids=["lora with dropout", "full"])
+def test_a_stopped_and_resumed_run_equals_the_uninterrupted_one_bit_for_bit(
+    case: Case, method: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = case.plan(method, epochs=2, packing=False, sequencesPerStep=4)
+    straight = case.workspace(tmp_path / "straight")
+    _, expected = train(run, straight, Stop())
+    stopped = case.workspace(tmp_path / "stopped")
+    with monkeypatch.context() as patch:
+        stop = Stop()
+
+        def seed_and_stop(seed: int, step: int, rank: int) -> None:
+            stop.requested = step + 1 == 3
+            seed_step(seed, step, rank)
+
+        patch.setattr(recipe, "seed_step", seed_and_stop)
+        with pytest.raises(PreemptedError, match="after step 3 of"):
+            train(run, stopped, stop)
+    _, result = train(run, stopped, Stop())
+    assert result["resumedFromStep"] == 3
+    assert losses(stopped) == losses(straight)
+    for key in expected:
+        if "alidation" in key:
+            assert result[key] == expected[key], key
+    resumed = weights(stopped)
+    for name, tensor in weights(straight).items():
+        assert torch.equal(resumed[name], tensor), name
+
+
+@every_task
+def test_two_processes_learn_what_one_learns(case: Case, tmp_path: Path) -> None:
+    # The last step of an epoch has a single sequence: the second rank then has none.
+    run = case.plan(LORA, epochs=2, packing=False, sequencesPerStep=12)
+    one, two = case.workspace(tmp_path / "one"), case.workspace(tmp_path / "two")
+    results = []
+    for workspace, ranks in ((one, "1"), (two, "2")):
+        process = trainer_process(
+            workspace, run, FINETUNE_PROCESSES_PER_NODE=ranks, FINETUNE_NODES="1"
+        )
+        output, _ = process.communicate(timeout=110)
+        assert process.returncode == 0, output
+        results.append(workspace.read_result("train") or {})
+    assert_same_training(one, two)
+    for key, value in results[0].items():
+        if "alidation" in key:
+            assert results[1][key] == pytest.approx(value, rel=1e-4), key
