@@ -130,13 +130,27 @@ class DatasetSource(_Model):
     weight: Decimal | None = None
 
 
+class Initialization(StrEnum):
+    """How the adapters begin."""
+
+    DEFAULT = "Default"
+    GAUSSIAN = "Gaussian"
+    ORTHOGONAL = "Orthogonal"
+    PISSA = "PiSSA"
+    OLORA = "OLoRA"
+
+
 class Lora(_Model):
     rank: int = 16
     alpha: int = 32
     dropout: Decimal = 0.0
     rslora: bool = False
+    dora: bool = False
+    initialization: Initialization = Initialization.DEFAULT
     lora_plus_ratio: Decimal = 1.0
     target_modules: list[str] = Field(default_factory=lambda: ["all-linear"])
+    modules_to_save: list[str] = Field(default_factory=list)
+    quantization: Literal["NF4"] | None = None
 
 
 class Full(_Model):
@@ -201,6 +215,7 @@ class Resources(_Model):
 
 
 class Merge(_Model):
+    base: Literal["Original", "Dequantized"] = "Original"
     precision: Precision = Precision.AUTO
 
 

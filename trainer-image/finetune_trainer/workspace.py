@@ -47,6 +47,11 @@ class Workspace:
         return self.root / "checkpoints"
 
     @property
+    def initial(self) -> Path:
+        """The first adapter of a run whose adapters begin as a part of the base."""
+        return self.checkpoints / "initial"
+
+    @property
     def adapter(self) -> Path:
         return self.root / "adapter"
 

@@ -12,9 +12,21 @@ from finetune_operator.api.tuning import Precision
 from finetune_operator.api.values import Repository, Revision, SecretKeyRef
 
 
+class MergeBase(StrEnum):
+    """The base that an adapter of a quantized base is merged into."""
+
+    ORIGINAL = "Original"
+    DEQUANTIZED = "Dequantized"
+
+
 class Merge(ApiModel):
     """Adapter and base model become one model."""
 
+    base: MergeBase = Field(
+        default=MergeBase.ORIGINAL,
+        description="Original merges into the base's own weights. Dequantized first rounds those "
+        "that method.lora.quantization had quantized as it did: what training computed with.",
+    )
     precision: Precision = Field(
         default=Precision.AUTO,
         description="Number format of the merged model; Auto keeps the base model's.",

@@ -114,6 +114,13 @@ class Spec(ApiModel):
             forbidden=True,
         ),
         Cel(
+            "!has(self.merge) || self.merge.base != 'Dequantized' || "
+            "(has(self.method.lora) && has(self.method.lora.quantization))",
+            "merge.base Dequantized is for a base that was quantized: set "
+            "method.lora.quantization, or remove merge.base",
+            field_path=".merge.base",
+        ),
+        Cel(
             "!has(self.training.evaluateEverySteps) || "
             "(has(self.dataset) && has(self.dataset.validation)) || "
             "(has(self.datasets) && self.datasets.exists(d, has(d.validation)))",

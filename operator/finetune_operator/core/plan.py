@@ -121,8 +121,12 @@ def _method(method: Method) -> dict[str, Any]:
             "alpha": lora.alpha or 2 * lora.rank,
             "dropout": lora.dropout,
             "rslora": lora.rslora,
+            "dora": lora.dora,
+            "initialization": str(lora.initialization),
             "loraPlusRatio": lora.lora_plus_ratio or "1",
             "targetModules": lora.target_modules or [ALL_LINEAR],
+            "modulesToSave": lora.modules_to_save or [],
+            **({"quantization": str(lora.quantization)} if lora.quantization else {}),
         }
     }
 

@@ -42,7 +42,9 @@ def save_adapter(directory: Path, model: PreTrainedModel, **config: Any) -> Peft
     torch.manual_seed(1)
     with torch.no_grad():
         for name, parameter in tuned.named_parameters():
-            if "lora_" in name or "modules_to_save" in name:
+            if "lora_magnitude" in name:
+                parameter.mul_(1 + 0.1 * torch.rand_like(parameter))
+            elif "lora_" in name or "modules_to_save" in name:
                 parameter.normal_(std=0.1)
     tuned.save_pretrained(directory)
     return tuned.eval()

@@ -7,6 +7,7 @@ and checked by `verify`.
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +23,9 @@ from finetune_trainer.merge.lora import Base, plan, require_mergeable
 from finetune_trainer.merge.shards import write_merged
 from finetune_trainer.merge.verify import TOLERANCE, Difference, compare, fixed_sequences
 from finetune_trainer.outcome import DefectError, UserError
-from finetune_trainer.run import Precision, Run
+from finetune_trainer.run import Lora, Precision, Run
 from finetune_trainer.train.device import size_threads
+from finetune_trainer.train.methods.quantization import nf4, quantized_linears
 from finetune_trainer.weights import BrokenWeightsError, Stored, read_checkpoint, read_header
 from finetune_trainer.workspace import Workspace, atomic_directory
 
@@ -61,6 +63,10 @@ def stage(run: Run, workspace: Workspace) -> tuple[str, dict[str, Any]]:
             "new value to start again."
         ) from error
     base = describe_base(workspace.model, checkpoint)
+    quantization = None
+    if run.merge and run.merge.base == "Dequantized" and run.method.lora:
+        base = replace(base, **_as_trained(run.method.lora, workspace))
+        quantization = nf4(workspace.model, run.method.lora.modules_to_save, base.dtype)
     shapes = {name: stored.shape for name, stored in adapter.items()}
     todo = plan(config, shapes, base)
     precision = _DTYPES[run.merge.precision if run.merge else Precision.AUTO]
@@ -75,9 +81,16 @@ def stage(run: Run, workspace: Workspace) -> tuple[str, dict[str, Any]]:
             )
         write_config(target, written.dtype, untie=bool(todo.untied))
         difference = compare(
-            workspace.model, workspace.adapter, target, _sequences(workspace, target)
+            workspace.model,
+            workspace.adapter,
+            target,
+            _sequences(workspace, target),
+            quantization=quantization,
         )
-        _require_equal(difference, TOLERANCE.get(written.dtype, TOLERANCE[torch.float32]))
+        formats = {written.dtype, base.dtype if base.quantized else written.dtype}
+        _require_equal(
+            difference, max(TOLERANCE.get(dtype, TOLERANCE[torch.float32]) for dtype in formats)
+        )
     lost = written.unchanged_elements / written.elements
     print(
         f"merge: logits within {difference.error:.2g} of base + adapter's, relative (the adapter "
@@ -115,6 +128,17 @@ def describe_base(directory: Path, checkpoint: dict[str, Stored]) -> Base:
         tied=model.all_tied_weights_keys,
         transposed=transposed.__contains__,
     )
+
+
+def _as_trained(lora: Lora, workspace: Workspace) -> dict[str, Any]:
+    """The modules that were quantized in training, and the format that they were rounded from."""
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(workspace.model))
+    trained = workspace.read_result("train") or {}
+    return {
+        "quantized": frozenset(quantized_linears(model, lora.modules_to_save)),
+        "dtype": torch.bfloat16 if trained.get("precision") == "bfloat16" else torch.float32,
+    }
 
 
 def _sequences(workspace: Workspace, model: Path) -> list[list[int]]:

@@ -24,6 +24,7 @@ _FACTORS = {
     ".lora_B.weight": ("up", False),
     ".lora_embedding_A": ("down", True),
     ".lora_embedding_B": ("up", True),
+    ".lora_magnitude_vector": ("norms", False),
 }
 # Settings that change nothing about `W + scale * B @ A`. Any other one that is on is refused: an
 # adapter kind that PEFT gains later must not be merged as if it were plain LoRA.
@@ -52,6 +53,7 @@ _HARMLESS = frozenset(
         "runtime_config",
         "target_modules",
         "task_type",
+        "use_dora",
         "use_rslora",
     }
 )
@@ -63,15 +65,19 @@ _PLAIN_INITIALIZATIONS = (True, False, None, "gaussian", "eva", "orthogonal")
 class Change:
     """What becomes of one base tensor: replaced by `replacement`, then `scale * up @ down` added.
 
-    The three are keys of the adapter file; None where there is no such part. With `transposed` the
+    The four are keys of the adapter file; None where there is no such part. With `transposed` the
     base stores the weight as [in, out] (Conv1D, embeddings), and the product is transposed first.
+    With `norms` the weights of every output are then scaled to its norm (DoRA). With `rounded_from`
+    the base's weights are those that training computed with: in NF4, from that format.
     """
 
     replacement: str | None = None
     down: str | None = None
     up: str | None = None
+    norms: str | None = None
     scale: float = 1.0
     transposed: bool = False
+    rounded_from: torch.dtype | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,13 +86,16 @@ class Base:
 
     `shapes` are the checkpoint's tensors; `prefix` is the model's `base_model_prefix`, which some
     checkpoints leave out; `tied` maps a tensor that shares another's storage to that one;
-    `transposed` says whether the module of that name stores its weight as [in, out].
+    `transposed` says whether the module of that name stores its weight as [in, out]; `quantized`
+    are the modules that the merge is to take as they were in training, quantized from `dtype`.
     """
 
     shapes: Mapping[str, Shape]
     prefix: str
     tied: Mapping[str, str]
     transposed: Callable[[str], bool]
+    quantized: frozenset[str] = frozenset()
+    dtype: torch.dtype = torch.float32
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +152,15 @@ def plan(config: Mapping[str, Any], adapter: Mapping[str, Shape], base: Base) ->
             change,
             **{part: key},
             scale=scale_of(module, config),
-            transposed=embedding or base.transposed(module),
+            transposed=change.transposed or embedding or base.transposed(module),
+        )
+    for module in base.quantized:
+        # Also those without an adapter: training computed with them as they were.
+        target, _ = _locate(f"{module}.weight", base)
+        changes[target] = replace(
+            changes.get(target, Change()),
+            rounded_from=base.dtype,
+            transposed=base.transposed(module),
         )
     # As soon as one end of a tie was trained, the other keeps its own value: both are written.
     untied: dict[str, str] = {}
@@ -152,6 +169,8 @@ def plan(config: Mapping[str, Any], adapter: Mapping[str, Shape], base: Base) ->
         if target in changes or source in changes:
             untied[target] = source
     for target, change in changes.items():
+        if config.get("use_dora") and change.down is not None and change.norms is None:
+            raise DefectError(f"The adapter is DoRA's, and holds no norms for {target}.")
         _check(target, change, adapter, base.shapes[untied.get(target, target)])
     return Plan(changes, untied)
 
@@ -203,6 +222,8 @@ def _check(target: str, change: Change, adapter: Mapping[str, Shape], shape: Sha
     if (change.down is None) != (change.up is None):
         raise DefectError(f"The adapter holds only one of the two factors for {target}.")
     if change.down is None or change.up is None:
+        if change.norms is not None:
+            raise DefectError(f"The adapter holds only the norms for {target}.")
         return
     down, up = adapter[change.down], adapter[change.up]
     if len(down) != 2 or len(up) != 2 or down[0] != up[1]:
@@ -212,6 +233,8 @@ def _check(target: str, change: Change, adapter: Mapping[str, Shape], shape: Sha
         raise DefectError(
             f"The adapter's change to {target} is {list(product)}, the base's tensor {list(shape)}."
         )
+    if change.norms is not None and adapter[change.norms] != up[:1]:
+        raise DefectError(f"The norms for {target} do not fit its {up[0]} outputs.")
 
 
 def _by_pattern(patterns: Mapping[str, float] | None, module: str, default: float) -> float:

@@ -18,6 +18,7 @@ from safetensors import safe_open
 
 from finetune_trainer.merge.lora import Change, Plan, delta_rows
 from finetune_trainer.outcome import DefectError, UserError
+from finetune_trainer.train.methods.quantization import rounded_to_nf4
 from finetune_trainer.weights import INDEX, SINGLE, Shape, Stored
 from finetune_trainer.workspace import write_json
 
@@ -100,7 +101,7 @@ def write_merged(
                     ):
                         same += int((before == block).sum()) if change else 0
                         out.write(_raw(block))
-                    if change is not None:
+                    if change is not None and (change.replacement or change.down):
                         written.changed += same < _elements(stored.shape)
                         written.elements += _elements(stored.shape)
                         written.unchanged_elements += same
@@ -121,25 +122,68 @@ def _blocks(
     adapter: Any,
     dtype: torch.dtype,
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """Rows as they would be without the change, and the rows to write, both in `dtype`."""
-    low_rank = None
-    if change is not None and change.down is not None and change.up is not None:
-        low_rank = adapter.get_tensor(change.down), adapter.get_tensor(change.up)
+    """Rows as they would be without the adapter, and the rows to write, both in `dtype`."""
     if not stored.shape:
         before = weights.get_tensor(name)
         after = adapter.get_tensor(change.replacement) if change and change.replacement else before
         yield before.to(dtype), after.to(dtype)
         return
     rows = weights.get_slice(name)
-    replacement = adapter.get_slice(change.replacement) if change and change.replacement else None
+    if change is not None and change.rounded_from is not None:
+        rows = _in_nf4(weights.get_tensor(name), change, change.rounded_from)
     step = max(1, _BLOCK_ELEMENTS * stored.shape[0] // max(1, _elements(stored.shape)))
-    for start in range(0, stored.shape[0], step):
-        stop = min(start + step, stored.shape[0])
-        before = rows[start:stop]
-        value = (before if replacement is None else replacement[start:stop]).float()
-        if low_rank is not None and change is not None:
-            value = value + delta_rows(*low_rank, change, start, stop)
-        yield before.to(dtype), value.to(dtype)
+    spans = [
+        (start, min(start + step, stored.shape[0])) for start in range(0, stored.shape[0], step)
+    ]
+    if change is None:
+        for start, stop in spans:
+            before = rows[start:stop].to(dtype)
+            yield before, before
+        return
+    changed = _Changed(rows, change, adapter)
+    factors = changed.factors(spans)
+    for start, stop in spans:
+        value = changed.rows(start, stop)
+        if factors is not None:
+            value = value * (factors if change.transposed else factors[start:stop])
+        yield rows[start:stop].to(dtype), value.to(dtype)
+
+
+class _Changed:
+    """A tensor with its replacement and its low-rank part, by rows, in float32."""
+
+    def __init__(self, rows: Any, change: Change, adapter: Any) -> None:
+        self._rows = adapter.get_slice(change.replacement) if change.replacement else rows
+        self._change = change
+        self._pair = None
+        if change.down is not None and change.up is not None:
+            self._pair = adapter.get_tensor(change.down), adapter.get_tensor(change.up)
+        self._norms = adapter.get_tensor(change.norms).float() if change.norms else None
+
+    def rows(self, start: int, stop: int) -> torch.Tensor:
+        value: torch.Tensor = self._rows[start:stop].float()
+        if self._pair is not None:
+            value = value + delta_rows(*self._pair, self._change, start, stop)
+        return value
+
+    def factors(self, spans: list[tuple[int, int]]) -> torch.Tensor | None:
+        """What the weights of every output are multiplied with, to be of the norm that was trained:
+        [outputs, 1], or [1, outputs] of a transposed tensor; None where norms are not trained.
+        """
+        if self._norms is None:
+            return None
+        blocks = (self.rows(start, stop).square() for start, stop in spans)
+        if self._change.transposed:
+            squares = sum((block.sum(dim=0) for block in blocks), torch.zeros(()))
+            return (self._norms / squares.sqrt())[None, :]
+        squares = torch.cat([block.sum(dim=1) for block in blocks])
+        return (self._norms / squares.sqrt())[:, None]
+
+
+def _in_nf4(weight: torch.Tensor, change: Change, dtype: torch.dtype) -> torch.Tensor:
+    """All of it at once: the scales of NF4's blocks are quantized together."""
+    weight = weight.to(dtype)
+    return rounded_to_nf4(weight.T).T if change.transposed else rounded_to_nf4(weight)
 
 
 def _header(

@@ -12,8 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from bitsandbytes.nn.modules import Linear4bit
 from peft import PeftModel
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, BitsAndBytesConfig
+
+from finetune_trainer.train.methods.quantization import keep_trainable
 
 # How much the logits may differ, as a share of their size. The arithmetic is float32 on both sides,
 # so what is left is the order of sums (float32) or one rounding of each merged weight: measured on
@@ -38,14 +41,19 @@ class Difference:
 
 
 def compare(
-    base: Path, adapter: Path, merged: Path, sequences: Sequence[Sequence[int]]
+    base: Path,
+    adapter: Path,
+    merged: Path,
+    sequences: Sequence[Sequence[int]],
+    quantization: BitsAndBytesConfig | None = None,
 ) -> Difference:
-    """Run the token sequences through base + adapter, the base alone, and the merged model.
+    """Run the token sequences through base + adapter, the base alone, and the merged model; the
+    base quantized by `quantization`, if the adapter was merged into that.
 
     One model is in memory at a time, as its files have it; a module's weights are float32 while it
     computes.
     """
-    tuned = PeftModel.from_pretrained(_load(base), str(adapter)).eval()
+    tuned = PeftModel.from_pretrained(_load(base, quantization), str(adapter)).eval()
     expected = torch.cat([_logits(tuned, ids) for ids in sequences])
     with tuned.disable_adapter():
         untuned = torch.cat([_logits(tuned, ids) for ids in sequences])
@@ -62,8 +70,17 @@ def fixed_sequences(vocabulary: int, count: int = 4, length: int = 32) -> list[l
     return [[int(token) for token in row] for row in ids]
 
 
-def _load(directory: Path) -> Any:
-    return AutoModelForCausalLM.from_pretrained(directory, dtype="auto").eval()
+def _load(directory: Path, quantization: BitsAndBytesConfig | None = None) -> Any:
+    if quantization is None:
+        return AutoModelForCausalLM.from_pretrained(directory, dtype="auto").eval()
+    model = AutoModelForCausalLM.from_pretrained(
+        directory, dtype=quantization.bnb_4bit_compute_dtype, quantization_config=quantization
+    ).eval()
+    keep_trainable(model)
+    for module in model.modules():
+        if isinstance(module, Linear4bit):
+            module.compute_dtype = torch.float32
+    return model
 
 
 def _distance(one: torch.Tensor, other: torch.Tensor) -> float:

@@ -15,6 +15,7 @@ from transformers.pytorch_utils import Conv1D
 
 from finetune_trainer.run import Precision, Run
 from finetune_trainer.train.methods.lora import add_lora
+from finetune_trainer.train.methods.quantization import BYTES_PER_WEIGHT, quantized_linears
 from finetune_trainer.train.speed.loss import CHUNK_ROWS
 
 FLOAT32, BFLOAT16 = 4, 2
@@ -27,12 +28,16 @@ RUNTIME_BYTES = 2**30
 @dataclass(frozen=True, slots=True)
 class Sizes:
     """Counts of parameters, tied weights once; and `inputs`, the values that the trained linear
-    layers read of one token, each layer by itself.
+    layers read of one token, each layer by itself; `outputs` those that they write. Of the frozen
+    parameters `quantized` are kept in NF4. `widest` is the largest single weight.
     """
 
     parameters: int
     trainable: int
     inputs: int
+    outputs: int = 0
+    quantized: int = 0
+    widest: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +61,8 @@ def count_parameters(config: PretrainedConfig, run: Run) -> Sizes:
     """Build the model with its adapters on torch's meta device, where tensors have no storage.
 
     Raises:
-        UserError: `spec.method.lora.targetModules` names a module that the model does not have.
+        UserError: `spec.method.lora` names modules that the model does not have or that cannot be
+            trained so, or its rank is larger than a layer.
     """
     with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(config)
@@ -64,14 +70,22 @@ def count_parameters(config: PretrainedConfig, run: Run) -> Sizes:
         base = sum(parameter.numel() for parameter in model.parameters())
         if run.method.lora is None:
             return Sizes(parameters=base, trainable=base, inputs=_linear_inputs(model))
-        adapted = add_lora(model, run.method.lora)
+        lora = run.method.lora
+        names = quantized_linears(model, lora.modules_to_save) if lora.quantization else []
+        quantized = sum(model.get_parameter(f"{name}.weight").numel() for name in names)
+        adapted = add_lora(model, lora)
     trainable = sum(
         parameter.numel() for parameter in adapted.parameters() if parameter.requires_grad
     )
-    inputs = sum(
-        module.in_features for module in adapted.modules() if isinstance(module, LoraLinear)
+    layers = [module for module in adapted.modules() if isinstance(module, LoraLinear)]
+    return Sizes(
+        parameters=base,
+        trainable=trainable,
+        inputs=sum(layer.in_features for layer in layers),
+        outputs=sum(layer.out_features for layer in layers),
+        quantized=quantized,
+        widest=max((layer.in_features * layer.out_features for layer in layers), default=0),
     )
-    return Sizes(parameters=base, trainable=trainable, inputs=inputs)
 
 
 def _linear_inputs(model: PreTrainedModel) -> int:
@@ -88,7 +102,8 @@ def estimate_memory(config: PretrainedConfig, sizes: Sizes, run: Run) -> Memory:
 
     * Frozen weights in the compute format; trained ones, their gradients and AdamW's two moments in
       float32 (4 + 4 + 8 bytes a trained parameter). Full training in bfloat16 computes with a copy
-      of the weights (2 bytes), which autocast makes and the backward pass reads.
+      of the weights (2 bytes), which autocast makes and the backward pass reads. A quantized weight
+      is made whole while it is used, and DoRA makes an adapted one whole in float32 three times.
     * Activations: per token what the backward pass reads, see `_layer_bytes`. With gradient
       checkpointing only the borders of all layers and the inside of one.
     * Logits: one chunk of the loss and its gradient, in float32 and as the head wrote it.
@@ -106,7 +121,9 @@ def estimate_memory(config: PretrainedConfig, sizes: Sizes, run: Run) -> Memory:
     tokens = run.training.sequence_length
     copies = 2 * FLOAT32 + (compute if compute < FLOAT32 else 0)
     return Memory(
-        weights=(0 if full else sizes.parameters) * compute
+        weights=(0 if full else sizes.parameters - sizes.quantized) * compute
+        + int(sizes.quantized * BYTES_PER_WEIGHT)
+        + sizes.widest * _whole_bytes(run)
         + sizes.trainable * FLOAT32
         + (sizes.parameters * compute if full and compute < FLOAT32 else 0),
         gradients=sizes.trainable * FLOAT32,
@@ -143,11 +160,22 @@ def _layer_bytes(config: PretrainedConfig, sizes: Sizes, run: Run) -> int:
     products = (2 * query + 2 * keys + 3 * wide) * compute
     if lora is None:
         return norms + products + read * compute
+    if lora.dora:
+        # Its scales' gradients need what base and adapter wrote.
+        norms += 2 * (sizes.outputs // layers) * FLOAT32
     if lora.dropout:
         # A bit is kept as a byte on an accelerator and as a float on a CPU.
         mask = 1 if run.resources.gpus_per_node else FLOAT32
         return norms + products + inputs * (FLOAT32 + mask)
     return norms + products + read * FLOAT32
+
+
+def _whole_bytes(run: Run) -> int:
+    """Bytes of a value of the weight that is made whole in a layer."""
+    lora = run.method.lora
+    if lora is None:
+        return 0
+    return (_compute_bytes(run) if lora.quantization else 0) + (3 * FLOAT32 if lora.dora else 0)
 
 
 def _compute_bytes(run: Run) -> int:

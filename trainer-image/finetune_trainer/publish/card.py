@@ -18,6 +18,7 @@ from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils._validators import validate_repo_id
 
 from finetune_trainer.publish.markdown import code, code_block, plain, table
+from finetune_trainer.publish.method import method_rows, method_tag, method_title, rate_remark
 from finetune_trainer.run import DatasetSource, LossOn, Run
 
 _HUB = "hf://"
@@ -94,7 +95,7 @@ def header(facts: Facts) -> ModelCardData:
     return ModelCardData(
         library_name="transformers" if facts.has_model else "peft",
         pipeline_tag="text-generation",
-        tags=["finetune-operator", "lora" if run.method.lora else "full-fine-tuning", "sft"],
+        tags=["finetune-operator", method_tag(run.method), "sft"],
         model_name=facts.repository.rpartition("/")[2],
         eval_results=results,
         license=stated.get("license"),
@@ -108,8 +109,8 @@ def header(facts: Facts) -> ModelCardData:
 
 def _summary(facts: Facts) -> str:
     run, report = facts.run, facts.report
-    kind = "A fine-tuned model" if facts.has_model else "A LoRA adapter"
-    method = "LoRA" if run.method.lora else "full fine-tuning"
+    kind = "A fine-tuned model" if facts.has_model else "An adapter"
+    method = method_title(run.method)
     base = _linked(run.model.source, "", report.get("modelCommit"))
     data = " and ".join(
         _linked(part.source, "datasets/", counts.get("commit"))
@@ -189,15 +190,7 @@ def _generation(facts: Facts) -> str:
 
 def _settings(facts: Facts) -> list[tuple[str, str]]:
     run, training, train = facts.run, facts.run.training, facts.train
-    rows: list[tuple[str, str | None]] = []
-    if lora := run.method.lora:
-        rows += [
-            ("Method", "LoRA, rank-stabilized (rsLoRA)" if lora.rslora else "LoRA"),
-            ("Rank, alpha, dropout", f"{lora.rank}, {lora.alpha}, {lora.dropout:g}"),
-            ("Adapted modules", ", ".join(code(name) for name in lora.target_modules)),
-        ]
-    else:
-        rows.append(("Method", "Full fine-tuning"))
+    rows = method_rows(run.method)
     scheduler = training.scheduler
     epochs = f"{training.epochs or 1} epochs" if training.max_steps is None else None
     steps = _number(train, "steps")
@@ -212,7 +205,7 @@ def _settings(facts: Facts) -> list[tuple[str, str]]:
         (
             "Learning rate",
             f"{training.learning_rate:g}, {scheduler.type.lower()}, "
-            f"{scheduler.warmup_ratio:.0%} warm-up{_plus(run)}",
+            f"{scheduler.warmup_ratio:.0%} warm-up{rate_remark(run.method)}",
         ),
         ("Weight decay", f"{training.weight_decay:g}"),
         ("Gradient norm at most", f"{training.max_grad_norm:g}"),
@@ -222,11 +215,6 @@ def _settings(facts: Facts) -> list[tuple[str, str]]:
         ("Throughput", _with_unit(train, "tokensPerSecond", "tokens/s")),
     ]
     return [(name, value) for name, value in rows if value]
-
-
-def _plus(run: Run) -> str:
-    ratio = run.method.lora.lora_plus_ratio if run.method.lora else 1.0
-    return f"; B learns {ratio:g} times as fast as A (LoRA+)" if ratio != 1.0 else ""
 
 
 def _data(facts: Facts) -> str:
@@ -277,10 +265,12 @@ def _reproduce(facts: Facts) -> str:
     ]
     difference = _number(facts.merge, "relativeLogitDifference")
     if facts.has_model and difference is not None:
+        merge = facts.run.merge
+        into = " into the dequantized base" if merge and merge.base == "Dequantized" else ""
         parts.append(
-            "The adapter was merged in float32 and rounded once; the merged model was then loaded "
-            f"from disk and its logits differ by {100 * difference:.2g} % from those of base and "
-            "adapter."
+            f"The adapter was merged{into} in float32 and rounded once; the merged model was then "
+            f"loaded from disk and its logits differ by {100 * difference:.2g} % from those of "
+            "base and adapter."
         )
     parts.append(
         table(

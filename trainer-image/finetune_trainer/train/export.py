@@ -15,6 +15,7 @@ from transformers import AutoConfig, PreTrainedModel
 
 from finetune_trainer.layout import write_companions
 from finetune_trainer.run import ModelSource
+from finetune_trainer.train.methods.initialization import for_the_whole_base
 from finetune_trainer.train.setup import Context, Trained
 from finetune_trainer.workspace import Workspace, atomic_directory
 
@@ -56,6 +57,8 @@ def save_adapter(
     with atomic_directory(workspace.adapter) as directory:
         # Never the base's embeddings: deciding that by itself PEFT would ask the Hub.
         model.save_pretrained(directory, state_dict=weights, save_embedding_layers=False)
+        if workspace.initial.is_dir():
+            for_the_whole_base(directory, workspace.initial)
         # The model card is written by `upload`, with the results.
         (directory / "README.md").unlink(missing_ok=True)
     return workspace.adapter

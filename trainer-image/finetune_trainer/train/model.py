@@ -6,13 +6,21 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoModelForCausalLM, PreTrainedModel
+from transformers import AutoModelForCausalLM, BitsAndBytesConfig, PreTrainedModel
 
 from finetune_trainer.outcome import UserError
+from finetune_trainer.train.methods.quantization import keep_trainable
 
 
-def load_base(path: Path, *, dtype: torch.dtype, device: torch.device) -> PreTrainedModel:
-    """The causal model in the directory `path`, in evaluation mode, its parameters in `dtype`.
+def load_base(
+    path: Path,
+    *,
+    dtype: torch.dtype,
+    device: torch.device,
+    quantization: BitsAndBytesConfig | None = None,
+) -> PreTrainedModel:
+    """The causal model in the directory `path`, in evaluation mode, its parameters in `dtype` but
+    those that `quantization` names.
 
     Raises:
         UserError: transformers has no causal model of this architecture, or the files lack some of
@@ -26,6 +34,9 @@ def load_base(path: Path, *, dtype: torch.dtype, device: torch.device) -> PreTra
             local_files_only=True,
             low_cpu_mem_usage=True,
             output_loading_info=True,
+            # What is quantized is so on its device, one weight at a time.
+            quantization_config=quantization,
+            device_map={"": device} if quantization else None,
         )
     except ValueError as error:
         raise UserError(
@@ -37,6 +48,9 @@ def load_base(path: Path, *, dtype: torch.dtype, device: torch.device) -> PreTra
             f"The model's weights lack {missing[0]} ({len(missing)} tensors in all): set "
             "spec.model.source to a model that is whole."
         )
+    if quantization:
+        keep_trainable(model)
+        return model.eval()
     return model.to(device).eval()
 
 

@@ -23,7 +23,9 @@ from finetune_trainer.train.device import compute_dtype
 from finetune_trainer.train.engines.engine import Engine
 from finetune_trainer.train.engines.replicated import Replicated
 from finetune_trainer.train.journal import Journal
+from finetune_trainer.train.methods.initialization import starts_from_base, take_out_of_base
 from finetune_trainer.train.methods.lora import add_lora
+from finetune_trainer.train.methods.quantization import nf4
 from finetune_trainer.train.model import load_base
 from finetune_trainer.train.objectives.generation import Generation
 from finetune_trainer.train.objectives.objective import Objective
@@ -124,9 +126,16 @@ def load_model(context: Context) -> Trained:
         context.workspace.model,
         dtype=torch.float32 if autocast else dtype,
         device=context.device,
+        quantization=(
+            nf4(context.workspace.model, lora.modules_to_save, dtype)
+            if lora and lora.quantization
+            else None
+        ),
     )
     torch.manual_seed(training.seed)
     adapter = add_lora(model, lora) if lora else None
+    if adapter and lora and starts_from_base(lora.initialization):
+        take_out_of_base(adapter, lora.initialization, context.workspace.initial, context.group)
     if training.gradient_checkpointing:
         model.activation_checkpointing_enable({"use_reentrant": False})
     optimizer = partial(

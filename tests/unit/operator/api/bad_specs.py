@@ -176,6 +176,29 @@ BAD = (
         {"spec.method.lora.loraPlusRatio": "1001"},
         'loraPlusRatio must be from 1 to 1000, for example "16"',
     ),
+    Case(
+        "an odd rank from orthogonal matrices",
+        {"spec.method.lora": {"rank": 5, "initialization": "Orthogonal"}},
+        "initialization Orthogonal needs an even rank: make rank even, or set initialization to "
+        "Default",
+    ),
+    Case(
+        "adapters out of a quantized base",
+        {"spec.method.lora": {"quantization": "NF4", "initialization": "PiSSA"}},
+        "set initialization to Default, Gaussian or Orthogonal, or remove quantization",
+    ),
+    Case(
+        "a module trained whole that gets an adapter too",
+        {"spec.method.lora": {"targetModules": ["lm_head"], "modulesToSave": ["lm_head"]}},
+        "modulesToSave are trained whole, and targetModules get adapters: remove what both name "
+        "from one of them",
+    ),
+    Case(
+        "a merge into a base that was never quantized",
+        {"spec.merge": {"base": "Dequantized"}},
+        "merge.base Dequantized is for a base that was quantized: set method.lora.quantization, or "
+        "remove merge.base",
+    ),
     Case("a negative dropout", {"spec.method.lora.dropout": "-0.1"}, _DECIMAL),
     Case("epochs and steps", {"spec.training": {"epochs": 1, "maxSteps": 9}}, "remove one"),
     Case("a learning rate of zero", {"spec.training.learningRate": "0"}, _RATE),

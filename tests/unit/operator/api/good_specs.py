@@ -138,6 +138,28 @@ GOOD = (
     Case("LoRA+ with one rate", {"spec.method.lora.loraPlusRatio": "1"}),
     Case("LoRA+ at its most", {"spec.method.lora.loraPlusRatio": "1e3"}),
     Case("chosen modules", {"spec.method.lora.targetModules": ["q_proj", "layers.0.v_proj"]}),
+    Case(
+        "DoRA from the base's principal part, with a head trained whole",
+        {
+            "spec.method.lora": {
+                "dora": True,
+                "initialization": "PiSSA",
+                "modulesToSave": ["lm_head"],
+                "targetModules": ["q_proj"],
+            }
+        },
+    ),
+    Case(
+        "an even rank from orthogonal matrices",
+        {"spec.method.lora": {"rank": 6, "initialization": "Orthogonal"}},
+    ),
+    Case(
+        "QLoRA, merged into what training computed with",
+        {
+            "spec.method.lora": {"quantization": "NF4", "initialization": "Gaussian", "dora": True},
+            "spec.merge": {"base": "Dequantized"},
+        },
+    ),
     Case("three nodes", {"spec.resources.nodes": 3}),
     Case(
         "two nodes on a shared volume",

@@ -50,13 +50,25 @@ def prepare(workspace: Workspace, adapter: dict[str, Any] | None = None, **model
     [
         {},
         {"use_rslora": True},
+        {"use_dora": True},
+        {"use_dora": True, "target_modules": ["embed_tokens", "q_proj"]},
         {"alpha_pattern": {"q_proj": 32}, "rank_pattern": {"layers.1.mlp.up_proj": 2}},
         {"target_modules": ["q_proj", "v_proj"]},
         {"target_modules": ["q_proj"], "modules_to_save": ["lm_head"]},
         {"target_modules": ["embed_tokens", "q_proj"]},
         {"target_modules": ["lm_head"]},
     ],
-    ids=["all-linear", "rslora", "patterns", "attention", "saved-module", "embedding", "head"],
+    ids=[
+        "all-linear",
+        "rslora",
+        "dora",
+        "dora-embedding",
+        "patterns",
+        "attention",
+        "saved-module",
+        "embedding",
+        "head",
+    ],
 )
 @pytest.mark.parametrize("tied", [True, False], ids=["tied", "untied"])
 def test_the_merged_model_computes_what_base_and_adapter_compute(
@@ -132,12 +144,13 @@ def test_a_trained_head_is_parted_from_the_embedding(workspace: Workspace) -> No
     assert not json.loads((workspace.merged / "config.json").read_text())["tie_word_embeddings"]
 
 
-def test_conv1d_weights_are_changed_along_their_own_axes(workspace: Workspace) -> None:
+@pytest.mark.parametrize("dora", [False, True], ids=["lora", "dora"])
+def test_conv1d_weights_are_changed_along_their_own_axes(workspace: Workspace, dora: bool) -> None:
     torch.manual_seed(0)
     # c_attn and c_proj: one tells its layout by its shape, the square one does not.
     base = GPT2LMHeadModel(GPT2Config(n_embd=32, n_layer=2, n_head=2, vocab_size=259)).eval()
     base.save_pretrained(workspace.model)
-    save_adapter(workspace.adapter, base, target_modules=["c_attn", "c_proj"])
+    save_adapter(workspace.adapter, base, target_modules=["c_attn", "c_proj"], use_dora=dora)
     expected = by_peft(workspace)
     stage(tiny_run(), workspace)
     for name, value in merged_weights(workspace).items():
@@ -178,6 +191,16 @@ def test_a_lone_factor_is_an_error(workspace: Workspace) -> None:
         stage(tiny_run(), workspace)
 
 
+def test_an_adapter_of_dora_without_its_norms_is_an_error(workspace: Workspace) -> None:
+    prepare(workspace, {"use_dora": True})
+    file = workspace.adapter / "adapter_model.safetensors"
+    lost = "base_model.model.model.layers.0.mlp.up_proj.lora_magnitude_vector"
+    tensors = {name: value for name, value in load_file(file).items() if name != lost}
+    save_file(tensors, file)
+    with pytest.raises(DefectError, match=r"holds no norms for model\.layers\.0\.mlp\.up_proj"):
+        stage(tiny_run(), workspace)
+
+
 def test_an_adapter_that_changes_nothing_is_an_error(workspace: Workspace) -> None:
     prepare(workspace)
     file = workspace.adapter / "adapter_model.safetensors"
@@ -190,7 +213,7 @@ def test_an_adapter_that_changes_nothing_is_an_error(workspace: Workspace) -> No
 @pytest.mark.parametrize(
     ("setting", "reason"),
     [
-        ({"use_dora": True}, "uses use_dora"),
+        ({"lora_bias": True}, "uses lora_bias"),
         ({"init_lora_weights": "pissa"}, "pissa"),
         ({"peft_type": "IA3"}, "type IA3"),
         ({"a_setting_of_the_future": {"x": 1}}, "a_setting_of_the_future"),
@@ -242,10 +265,11 @@ def test_a_second_call_after_success_changes_nothing(
     assert workspace.result("merge").read_text() == said
 
 
+@pytest.mark.parametrize("dora", [False, True], ids=["lora", "dora"])
 def test_memory_does_not_bound_the_tensor(
-    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch, dora: bool
 ) -> None:
-    prepare(workspace, tied=False)
+    prepare(workspace, {"use_dora": dora}, tied=False)
     # Blocks of a few rows that do not divide the tensors: the seams must not show.
     monkeypatch.setattr("finetune_trainer.merge.shards._BLOCK_ELEMENTS", 32 * 7)
     stage(tiny_run(), workspace)

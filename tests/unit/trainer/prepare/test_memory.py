@@ -102,9 +102,10 @@ def saved_for_backward(run: Run, tokens: int) -> int:
         {"lora": {"rank": 4}},
         {"lora": {"rank": 4, "dropout": "0.1"}},
         {"lora": {"rank": 4, "targetModules": ["q_proj", "v_proj"]}},
+        {"lora": {"rank": 4, "dora": True}},
         {"lora": None, "full": {}},
     ],
-    ids=["lora", "dropout", "two-modules", "full"],
+    ids=["lora", "dropout", "two-modules", "dora", "full"],
 )
 def test_activations_are_estimated_as_they_are_kept(method: dict[str, Any], precision: str) -> None:
     tokens = 512

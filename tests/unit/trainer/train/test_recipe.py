@@ -12,11 +12,8 @@ from typing import Any
 import pytest
 import torch
 from peft import PeftModel
-from safetensors.torch import load_file
-from torch.nn.functional import cross_entropy
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from finetune_trainer.data.examples import Examples
 from finetune_trainer.outcome import (
     NonFiniteLossError,
     Outcome,
@@ -35,6 +32,7 @@ from finetune_trainer.train.recipe import train
 from finetune_trainer.train.stop import Stop
 from finetune_trainer.workspace import Workspace
 from unit.trainer.train.made import StopAfter, plan, prepared_workspace
+from unit.trainer.train.runs import losses, stock_loss, weights
 
 FULL: dict[str, Any] = {"full": {}}
 LORA: dict[str, Any] = {"lora": {"rank": 4, "alpha": 8, "dropout": "0"}}
@@ -45,16 +43,6 @@ DROPOUT: dict[str, Any] = {"lora": {"rank": 4, "alpha": 8, "dropout": "0.2"}}
 @pytest.fixture(autouse=True)
 def _one_thread() -> None:
     torch.set_num_threads(1)
-
-
-def losses(workspace: Workspace) -> list[float]:
-    lines = [json.loads(line) for line in workspace.history.read_text().splitlines()]
-    return [line["loss"] for line in lines if "loss" in line]
-
-
-def weights(workspace: Workspace) -> dict[str, torch.Tensor]:
-    lora = workspace.adapter / "adapter_model.safetensors"
-    return dict(load_file(lora if lora.exists() else workspace.merged / "model.safetensors"))
 
 
 def assert_same_training(one: Workspace, other: Workspace, tolerance: float) -> None:
@@ -102,22 +90,6 @@ def test_full_training_leaves_a_whole_model_in_the_base_format(tmp_path: Path) -
     assert "<|im_start|>" in tokenizer.apply_chat_template(
         [{"role": "user", "content": "hi"}], tokenize=False
     )
-
-
-def stock_loss(model: Any, workspace: Workspace) -> float:
-    """Validation loss by transformers alone, one document a time."""
-    total, count = 0.0, 0
-    validation = Examples(workspace.data / "validation")
-    model.eval()
-    with torch.no_grad():
-        for index in range(len(validation)):
-            example = validation[index]
-            tokens = torch.from_numpy(example.tokens.astype("int64"))
-            labels = torch.where(torch.from_numpy(example.supervised[1:].copy()), tokens[1:], -100)
-            logits = model(input_ids=tokens[None]).logits[0, :-1]
-            total += float(cross_entropy(logits, labels, reduction="sum"))
-            count += int((labels != -100).sum())
-    return total / count
 
 
 @pytest.mark.parametrize("method", [LORA, FULL], ids=["lora", "full"])

@@ -1,65 +1,50 @@
 """Low-rank adapters beside frozen linear layers, by PEFT.
 
-The frozen base is kept in the compute format; the adapters are float32.
+The frozen base is kept in the compute format; the adapters, and modules that are trained whole
+beside them, are float32.
 """
 
 from __future__ import annotations
 
+import torch
 from peft import LoraConfig, PeftModel, get_peft_model
+from peft.tuners.lora import LoraLayer
+from peft.tuners.lora.dora import DoraLinearLayer
+from peft.utils.integrations import dequantize_module_weight
 from torch import nn
 from transformers import PreTrainedModel
-from transformers.pytorch_utils import Conv1D
 
 from finetune_trainer.outcome import UserError
-from finetune_trainer.run import Lora
+from finetune_trainer.run import Initialization, Lora
+from finetune_trainer.train.methods.modules import (
+    ALL_LINEAR,
+    kinds_of,
+    linear_names,
+    require_modules,
+    train_in_float32,
+)
 
-ALL_LINEAR = "all-linear"
-
-
-def linear_names(model: nn.Module) -> list[str]:
-    """The last parts of the names of the linear modules, sorted, without the output head."""
-    head = model.get_output_embeddings() if isinstance(model, PreTrainedModel) else None
-    return sorted(
-        {
-            name.rpartition(".")[2]
-            for name, module in model.named_modules()
-            if isinstance(module, nn.Linear | Conv1D) and module is not head
-        }
-    )
-
-
-def _kinds(model: nn.Module, wanted: str) -> list[str]:
-    """The classes of the modules that PEFT takes `wanted` for."""
-    return sorted(
-        {
-            type(module).__name__
-            for name, module in model.named_modules()
-            if name == wanted or name.endswith(f".{wanted}")
-        }
-    )
+ADAPTER = "default"
 
 
 def add_lora(model: PreTrainedModel, lora: Lora) -> PeftModel:
     """`model`, changed in place: frozen, with a LoRA adapter (Hu et al., arXiv:2106.09685) on every
-    target module.
+    target module, and copies of `modulesToSave` that are trained whole.
 
-    The adapters' B is zero, so the model computes what it did; A is drawn from torch's generator.
-    Their product is weighted alpha / rank, or alpha / sqrt(rank) with rsLoRA (Kalajdzievski,
-    arXiv:2312.03732).
+    The product of the adapters' B and A is zero, so the model computes what it did; what is not
+    zero is drawn from torch's generator. The product is weighted alpha / rank, or alpha /
+    sqrt(rank) with rsLoRA (Kalajdzievski, arXiv:2312.03732). With DoRA (Liu et al.,
+    arXiv:2402.09353) each output's weights have a trained norm, beginning as the base's.
 
     Raises:
-        UserError: a name in `spec.method.lora.targetModules` is none of the model's modules, or of
-            a kind that LoRA cannot adapt.
+        UserError: a name in `spec.method.lora.targetModules` or `modulesToSave` is none of the
+            model's modules, or of a kind that LoRA cannot adapt; the rank is larger than a layer.
     """
     every = lora.target_modules == [ALL_LINEAR]
     remedy = f"its linear modules are: {', '.join(linear_names(model))}."
-    targets = {wanted: _kinds(model, wanted) for wanted in lora.target_modules if not every}
-    for wanted, kinds in targets.items():
-        if not kinds:
-            raise UserError(
-                f'spec.method.lora.targetModules names "{wanted}", which the model does not have; '
-                + remedy
-            )
+    named = [] if every else lora.target_modules
+    require_modules(model, "spec.method.lora.targetModules", named)
+    require_modules(model, "spec.method.lora.modulesToSave", lora.modules_to_save)
     for parameter in model.parameters():
         parameter.requires_grad_(False)
     config = LoraConfig(
@@ -67,15 +52,72 @@ def add_lora(model: PreTrainedModel, lora: Lora) -> PeftModel:
         lora_alpha=lora.alpha,
         lora_dropout=lora.dropout,
         use_rslora=lora.rslora,
+        use_dora=lora.dora,
+        init_lora_weights="gaussian" if lora.initialization is Initialization.GAUSSIAN else True,
         target_modules=ALL_LINEAR if every else list(lora.target_modules),
+        modules_to_save=list(lora.modules_to_save) or None,
         task_type="CAUSAL_LM",
     )
     try:
         # Adapters in float32 over a bfloat16 base: small updates survive.
-        return get_peft_model(model, config, autocast_adapter_dtype=True)
+        adapted = get_peft_model(model, config, autocast_adapter_dtype=True)
     except ValueError as error:
-        found = "; ".join(f"{name} is {', '.join(kinds)}" for name, kinds in targets.items())
+        found = "; ".join(f"{name} is {', '.join(kinds_of(model, name))}" for name in named)
         raise UserError(
             f"spec.method.lora.targetModules names what LoRA cannot adapt ({found or error}); "
             + remedy
         ) from error
+    _require_fitting(model, lora)
+    if lora.initialization is Initialization.ORTHOGONAL:
+        _make_orthogonal(model)
+    train_in_float32(model)
+    norms_in_float32(model)
+    return adapted
+
+
+def norms_in_float32(model: nn.Module) -> None:
+    """Set DoRA's norms to those of what base and adapter are now.
+
+    PEFT computes them in the base's format, which in bfloat16 moves every output by up to 0.4 %.
+    """
+    for layer in model.modules():
+        if not isinstance(layer, LoraLayer) or ADAPTER not in layer.lora_magnitude_vector:
+            continue
+        dora = layer.lora_magnitude_vector[ADAPTER]
+        base = layer.get_base_layer()
+        if type(dora) is not DoraLinearLayer or base.weight.device.type == "meta":
+            continue
+        with torch.no_grad():
+            weight = dequantize_module_weight(base).float()
+            product = layer.lora_B[ADAPTER].weight @ layer.lora_A[ADAPTER].weight
+            dora.weight.data = dora.get_weight_norm(weight, product, layer.scaling[ADAPTER])
+
+
+def _make_orthogonal(model: nn.Module) -> None:
+    """PEFT's `orthogonal` for linear layers. It would round both factors to the base's format,
+    after which their product is no longer zero.
+    """
+    for layer in model.modules():
+        if isinstance(layer, LoraLayer) and ADAPTER in layer.lora_A:
+            pair, base = (layer.lora_A[ADAPTER], layer.lora_B[ADAPTER]), layer.base_layer
+            device = base.weight.device
+            try:
+                layer.base_layer = nn.Linear(1, 1)  # of which it takes the format
+                layer.orthogonal_init(ADAPTER)
+            finally:
+                layer.base_layer = base
+            for factor in pair:
+                factor.to(device)
+
+
+def _require_fitting(model: nn.Module, lora: Lora) -> None:
+    for name, module in model.named_modules():
+        if isinstance(module, LoraLayer):
+            smallest = min(module.in_features, module.out_features)
+            if lora.rank > smallest:
+                raise UserError(
+                    f"spec.method.lora.rank is {lora.rank}, larger than {name} "
+                    f"({module.in_features} to {module.out_features} values): set it to "
+                    f"{smallest} or less, or leave this module out of "
+                    "spec.method.lora.targetModules."
+                )

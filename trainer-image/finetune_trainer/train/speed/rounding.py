@@ -26,6 +26,7 @@ def round_once(model: nn.Module) -> int:
         module
         for module in model.modules()
         if isinstance(module, LoraLinear)
+        and not module.lora_variant
         and type(module.base_layer) is nn.Linear
         and module.base_layer.weight.dtype is torch.bfloat16
     ]

@@ -1,0 +1,24 @@
+"""A run of each method, by its part of `run.json`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+RANK: dict[str, Any] = {"rank": 4, "alpha": 8}
+
+LORA: dict[str, dict[str, Any]] = {
+    "lora": {"lora": RANK},
+    "dora": {"lora": {**RANK, "dora": True, "dropout": "0.1"}},
+    "pissa": {"lora": {**RANK, "initialization": "PiSSA"}},
+    "olora": {"lora": {**RANK, "initialization": "OLoRA", "rslora": True}},
+    "orthogonal": {"lora": {**RANK, "initialization": "Orthogonal"}},
+    "gaussian": {"lora": {**RANK, "initialization": "Gaussian"}},
+    "modules to save": {"lora": {**RANK, "modulesToSave": ["lm_head", "embed_tokens"]}},
+    "dora from pissa with a saved norm": {
+        "lora": {**RANK, "dora": True, "initialization": "PiSSA", "modulesToSave": ["model.norm"]}
+    },
+    "qlora": {"lora": {**RANK, "quantization": "NF4"}},
+    "qdora with a saved module": {
+        "lora": {**RANK, "quantization": "NF4", "dora": True, "modulesToSave": ["down_proj"]}
+    },
+}

@@ -1,0 +1,39 @@
+"""What tests ask of a finished run of `train`."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+from torch.nn.functional import cross_entropy
+
+from finetune_trainer.data.examples import Examples
+from finetune_trainer.workspace import Workspace
+
+
+def losses(workspace: Workspace) -> list[float]:
+    lines = [json.loads(line) for line in workspace.history.read_text().splitlines()]
+    return [line["loss"] for line in lines if "loss" in line]
+
+
+def weights(workspace: Workspace) -> dict[str, torch.Tensor]:
+    lora = workspace.adapter / "adapter_model.safetensors"
+    return dict(load_file(lora if lora.exists() else workspace.merged / "model.safetensors"))
+
+
+def stock_loss(model: Any, workspace: Workspace) -> float:
+    """Validation loss by transformers alone, one document a time."""
+    total, count = 0.0, 0
+    validation = Examples(workspace.data / "validation")
+    model.eval()
+    with torch.no_grad():
+        for index in range(len(validation)):
+            example = validation[index]
+            tokens = torch.from_numpy(example.tokens.astype("int64"))
+            labels = torch.where(torch.from_numpy(example.supervised[1:].copy()), tokens[1:], -100)
+            logits = model(input_ids=tokens[None]).logits[0, :-1]
+            total += float(cross_entropy(logits, labels, reduction="sum"))
+            count += int((labels != -100).sum())
+    return total / count

@@ -1,0 +1,90 @@
+"""The names that a plan gives to a model's modules, and modules that are trained whole."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from peft.utils import ModulesToSaveWrapper
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+from transformers.pytorch_utils import Conv1D
+
+from finetune_trainer.outcome import UserError
+
+# PEFT's word for every linear layer but the head.
+ALL_LINEAR = "all-linear"
+
+
+def linear_names(model: nn.Module) -> list[str]:
+    """The last parts of the names of the linear modules, sorted, without the output head."""
+    head = model.get_output_embeddings() if isinstance(model, PreTrainedModel) else None
+    return sorted(
+        {
+            name.rpartition(".")[2]
+            for name, module in model.named_modules()
+            if isinstance(module, nn.Linear | Conv1D) and module is not head
+        }
+    )
+
+
+def kinds_of(model: nn.Module, wanted: str) -> list[str]:
+    """The classes of the modules that PEFT takes `wanted` for."""
+    return sorted(
+        {
+            type(module).__name__
+            for name, module in model.named_modules()
+            if name == wanted or name.endswith(f".{wanted}")
+        }
+    )
+
+
+def require_modules(model: nn.Module, field: str, names: Sequence[str]) -> None:
+    """The model has all `names`, which the user wrote in `field`.
+
+    Raises:
+        UserError: it does not; the sentence has those of its linear modules.
+    """
+    for wanted in names:
+        if not kinds_of(model, wanted):
+            raise UserError(
+                f'{field} names "{wanted}", which the model does not have; '
+                f"its linear modules are: {', '.join(linear_names(model))}."
+            )
+
+
+def train_in_float32(model: nn.Module) -> None:
+    """Make the copies that PEFT trains whole float32 inside, and what goes in and out as before.
+
+    PEFT leaves them in the base's format, where small updates are lost.
+    """
+    for wrapper in model.modules():
+        if not isinstance(wrapper, ModulesToSaveWrapper):
+            continue
+        for copy in wrapper.modules_to_save.values():
+            dtype = next(copy.parameters()).dtype
+            if dtype is torch.float32:
+                continue
+            copy.float()
+            copy.register_forward_pre_hook(_Cast(torch.float32).inputs, with_kwargs=True)
+            copy.register_forward_hook(_Cast(dtype).output)
+
+
+class _Cast:
+    def __init__(self, dtype: torch.dtype) -> None:
+        self._dtype = dtype
+
+    def inputs(
+        self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        return tuple(map(self._cast, args)), {k: self._cast(v) for k, v in kwargs.items()}
+
+    def output(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
+        if isinstance(output, tuple):
+            return tuple(map(self._cast, output))
+        return self._cast(output)
+
+    def _cast(self, value: Any) -> Any:
+        floating = isinstance(value, Tensor) and value.is_floating_point()
+        return value.to(self._dtype) if floating else value
