@@ -214,6 +214,45 @@ class Resources(_Model):
     gpus_per_node: int = 0
 
 
+class Strategy(StrEnum):
+    """How the processes share the model; `Auto` is decided when the memory is known."""
+
+    AUTO = "Auto"
+    DDP = "DDP"
+    FSDP = "FSDP"
+    DEEPSPEED = "DeepSpeed"
+
+
+class Fsdp(_Model):
+    cpu_offload: bool = False
+    reshard_after_forward: bool = True
+
+
+class DeepSpeed(_Model):
+    """`stage` of ZeRO; `offload` of what it shards."""
+
+    stage: Literal[1, 2, 3] = 3
+    offload: Literal["None", "CPU"] = "None"
+
+
+class Parallelism(_Model):
+    strategy: Strategy = Strategy.AUTO
+    fsdp: Fsdp = Fsdp()
+    deepspeed: DeepSpeed = DeepSpeed()
+
+    @property
+    def alone(self) -> bool:
+        """Whether a single process has nothing to share."""
+        return self.strategy in (Strategy.AUTO, Strategy.DDP)
+
+    @property
+    def offloads(self) -> bool:
+        """Whether training state is kept in CPU memory, beside an accelerator."""
+        return (self.strategy is Strategy.FSDP and self.fsdp.cpu_offload) or (
+            self.strategy is Strategy.DEEPSPEED and self.deepspeed.offload == "CPU"
+        )
+
+
 class Merge(_Model):
     base: Literal["Original", "Dequantized"] = "Original"
     precision: Precision = Precision.AUTO
@@ -243,6 +282,7 @@ class Run(_Model):
     method: Method
     training: Training
     resources: Resources
+    parallelism: Parallelism = Parallelism()
     merge: Merge | None = None
     upload: Upload | None = None
 

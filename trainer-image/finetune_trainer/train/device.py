@@ -14,6 +14,9 @@ import torch
 from finetune_trainer.outcome import RetryableError
 from finetune_trainer.run import Precision
 
+# Of cgroup 2 and 1, as a container sees its own.
+CGROUP_LIMITS = ("sys/fs/cgroup/memory.max", "sys/fs/cgroup/memory/memory.limit_in_bytes")
+
 # Without one of these, bfloat16 is emulated on a CPU and many times slower than float32.
 NATIVE_BFLOAT16_FLAGS = frozenset({"avx512_bf16", "amx_bf16", "bf16"})
 
@@ -86,6 +89,22 @@ def size_threads(local_world_size: int) -> None:
     granted = os.environ.get("FINETUNE_CPUS")
     if granted:
         torch.set_num_threads(max(1, int(granted) // local_world_size))
+
+
+def available_memory_bytes(
+    device: torch.device, local_world_size: int, root: Path = Path("/")
+) -> int:
+    """What a process may fill: its accelerator, or its share of the container's memory."""
+    if device.type == "cuda":
+        free, _ = torch.cuda.mem_get_info(device)
+        return int(free)
+    limits = [
+        int(text)
+        for name in CGROUP_LIMITS
+        if (root / name).exists() and (text := (root / name).read_text().strip()).isdecimal()
+    ]
+    host = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return min([host, *limits]) // local_world_size
 
 
 def peak_memory_bytes(device: torch.device) -> int:

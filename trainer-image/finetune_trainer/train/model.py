@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -15,12 +16,15 @@ from finetune_trainer.train.methods.quantization import keep_trainable
 def load_base(
     path: Path,
     *,
-    dtype: torch.dtype,
+    dtype: torch.dtype | Literal["auto"],
     device: torch.device,
     quantization: BitsAndBytesConfig | None = None,
 ) -> PreTrainedModel:
     """The causal model in the directory `path`, in evaluation mode, its parameters in `dtype` but
     those that `quantization` names.
+
+    In the files' own format ("auto") and in CPU memory they are mapped, not read: each costs no
+    memory of this process, and the disk only what is looked at.
 
     Raises:
         UserError: transformers has no causal model of this architecture, or the files lack some of

@@ -52,6 +52,7 @@ class Group:
     def __init__(self, ranks: Ranks, device: torch.device) -> None:
         self.rank = ranks.rank
         self.world_size = ranks.world_size
+        self.local_world_size = ranks.local_world_size
         self.is_main = ranks.rank == 0
         self.device = device
 
@@ -82,21 +83,35 @@ class Group:
 
 
 @contextmanager
-def process_group(ranks: Ranks, device: torch.device) -> Iterator[Group]:
+def process_group(
+    ranks: Ranks, device: torch.device, *, alone: bool = True, offload: bool = False
+) -> Iterator[Group]:
     """Meet the other ranks at `MASTER_ADDR:MASTER_PORT` (rank 0 listens there) and part at the end.
+
+    `alone` is whether a single rank does without a group of torch's; `offload` whether what lies in
+    CPU memory is shared too, beside an accelerator.
 
     Raises:
         RetryableError: the others did not come in time, or one of them was lost on the way.
     """
     group = Group(ranks, device)
     if ranks.world_size == 1:
-        yield group
+        if alone:
+            yield group
+            return
+        distributed.init_process_group(
+            _backend(device, offload), store=distributed.HashStore(), rank=0, world_size=1
+        )
+        try:
+            yield group
+        finally:
+            distributed.destroy_process_group()
         return
     address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
     store = meet(ranks.rank, ranks.world_size, address, port)
     try:
         distributed.init_process_group(
-            "nccl" if device.type == "cuda" else "gloo",
+            _backend(device, offload),
             store=store,
             rank=ranks.rank,
             world_size=ranks.world_size,
@@ -119,6 +134,12 @@ def process_group(ranks: Ranks, device: torch.device) -> Iterator[Group]:
         raise
     finally:
         distributed.destroy_process_group()
+
+
+def _backend(device: torch.device, offload: bool) -> str:
+    if device.type == "cpu":
+        return "gloo"
+    return "cpu:gloo,cuda:nccl" if offload else "nccl"
 
 
 def is_communication_error(error: RuntimeError) -> bool:

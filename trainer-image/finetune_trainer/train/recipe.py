@@ -60,7 +60,9 @@ def train(run: Run, workspace: Workspace, stop: Stop) -> tuple[str, dict[str, An
     size_threads(ranks.local_world_size)
     logging.disable_progress_bar()
     with (
-        process_group(ranks, device) as group,
+        process_group(
+            ranks, device, alone=run.parallelism.alone, offload=run.parallelism.offloads
+        ) as group,
         open_journal(workspace, active=group.is_main) as journal,
     ):
         return _Training(Context(run, workspace, group, journal), stop).run()
@@ -291,6 +293,7 @@ class _Training:
             total_steps=self.data.total_steps,
             trainable=self.trained.trainable,
             precision=self.trained.precision,
+            choice=self.trained.choice,
             peak_memory_bytes=int(peak),
             resumed_from=resumed_from,
         )

@@ -7,6 +7,7 @@ from typing import Any
 from pydantic.alias_generators import to_camel
 
 from finetune_trainer.train.checkpoint import Position
+from finetune_trainer.train.engines.choice import Choice
 from finetune_trainer.train.pace import Pace
 
 
@@ -17,6 +18,7 @@ def result(
     total_steps: int,
     trainable: int,
     precision: str,
+    choice: Choice,
     peak_memory_bytes: int,
     resumed_from: int | None,
 ) -> dict[str, Any]:
@@ -32,6 +34,8 @@ def result(
         "flopsUtilization": pace.flops_utilization,
         "trainableParameters": trainable,
         "precision": precision,
+        "strategy": str(choice.strategy),
+        "strategyReason": choice.why,
         "peakMemoryBytes": peak_memory_bytes,
         "resumedFromStep": resumed_from,
         "skippedSteps": position.skips.total or None,

@@ -20,8 +20,8 @@ from finetune_trainer.outcome import RetryableError, UserError
 from finetune_trainer.run import Preference as PreferenceSettings
 from finetune_trainer.run import Run, Task
 from finetune_trainer.train.device import compute_dtype
+from finetune_trainer.train.engines.choice import Choice, choose, make_engine
 from finetune_trainer.train.engines.engine import Engine
-from finetune_trainer.train.engines.replicated import Replicated
 from finetune_trainer.train.journal import Journal
 from finetune_trainer.train.methods.initialization import starts_from_base, take_out_of_base
 from finetune_trainer.train.methods.lora import add_lora
@@ -68,12 +68,15 @@ class Data:
 
 @dataclass(frozen=True, slots=True)
 class Trained:
-    """A model and what trains it. `precision` names the format of matrix products."""
+    """A model and what trains it. `precision` names the format of matrix products, `choice` says
+    which engine it is.
+    """
 
     model: PreTrainedModel
     adapter: PeftModel | None
     objective: Objective[Any]
     engine: Engine
+    choice: Choice
     precision: str
     trainable: int
 
@@ -122,10 +125,12 @@ def load_model(context: Context) -> Trained:
     dtype = compute_dtype(training.precision, context.device)
     # What is trained stays in float32; a full model is then computed with under autocast.
     autocast = dtype if lora is None and dtype is not torch.float32 else None
+    frozen = torch.float32 if autocast else dtype
+    choice = choose(run, context.group, context.workspace, dtype)
     model = load_base(
         context.workspace.model,
-        dtype=torch.float32 if autocast else dtype,
-        device=context.device,
+        dtype="auto" if choice.in_slices else frozen,
+        device=torch.device("cpu") if choice.in_slices else context.device,
         quantization=(
             nf4(context.workspace.model, lora.modules_to_save, dtype)
             if lora and lora.quantization
@@ -143,7 +148,7 @@ def load_model(context: Context) -> Trained:
         weight_decay=training.weight_decay,
         lora_plus_ratio=lora.lora_plus_ratio if lora else 1.0,
     )
-    engine = Replicated(model, optimizer, context.group)
+    engine = make_engine(choice, run, model, optimizer, context.group, frozen, autocast)
     # What it can do is found out by comparing with its stock form, so before anything replaces that
     # and after it has been placed: what a rank cannot hold it cannot try alone.
     abilities = engine.evaluate(probe, model, training.sequence_length, context.device)
@@ -159,6 +164,7 @@ def load_model(context: Context) -> Trained:
         adapter=adapter,
         objective=objective,
         engine=engine,
+        choice=choice,
         precision=str(dtype).removeprefix("torch."),
         trainable=sum(parameter.numel() for parameter in engine.parameters.values()),
     )
@@ -204,3 +210,4 @@ def _say_what_runs(context: Context, trained: Trained) -> None:
         f"{context.device.type}, {context.group.world_size} process(es), "
         f"{torch.get_num_threads()} threads each"
     )
+    context.journal.say(f"strategy {trained.choice.strategy}: {trained.choice.why}")

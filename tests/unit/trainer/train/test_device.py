@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from finetune_trainer.outcome import RetryableError
-from finetune_trainer.train.device import choose_device
+from finetune_trainer.train.device import available_memory_bytes, choose_device
 
 
 @pytest.fixture
@@ -59,3 +59,13 @@ def test_an_accelerator_that_cuda_cannot_use_is_not_replaced_by_the_cpu(
 def test_two_processes_do_not_share_an_accelerator(usable: int, tmp_path: Path) -> None:
     with pytest.raises(RetryableError, match=r"1 accelerator\(s\) for 2 processes"):
         choose_device(0, 2, asked=2, devices=tmp_path)
+
+
+def test_processes_of_a_container_share_its_memory(tmp_path: Path) -> None:
+    host = available_memory_bytes(torch.device("cpu"), 1, root=tmp_path)
+    limit = tmp_path / "sys/fs/cgroup/memory.max"
+    limit.parent.mkdir(parents=True)
+    limit.write_text("max\n")
+    assert available_memory_bytes(torch.device("cpu"), 1, root=tmp_path) == host
+    limit.write_text("1000000\n")
+    assert available_memory_bytes(torch.device("cpu"), 4, root=tmp_path) == 250_000

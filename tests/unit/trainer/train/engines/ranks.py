@@ -1,0 +1,142 @@
+"""Trainings on several real ranks: one pair of processes works through many, since starting each
+takes longer than training does.
+
+`python ranks.py JOBS` is one rank; torch's variables say which.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import traceback
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+
+from finetune_trainer.outcome import PreemptedError
+from finetune_trainer.run import Run
+from finetune_trainer.train.recipe import train
+from finetune_trainer.train.stop import Stop
+from finetune_trainer.workspace import Workspace
+
+TESTS = Path(__file__).parents[4]
+
+
+@dataclass(frozen=True)
+class Job:
+    """A training of `run` in the workspace `root`, told to stop after `stop_after` steps."""
+
+    root: str
+    run: dict[str, Any]
+    stop_after: int | None = None
+    port: int = field(default_factory=lambda: _free_port())
+
+    @property
+    def workspace(self) -> Workspace:
+        return Workspace(Path(self.root))
+
+
+class StopAfter(Stop):
+    """SIGTERM that comes while the step after `steps` is computed."""
+
+    def __init__(self, workspace: Workspace, steps: int | None) -> None:
+        super().__init__()
+        self._workspace = workspace
+        self._steps = steps
+
+    @property
+    def requested(self) -> bool:
+        return self._steps is not None and len(losses(self._workspace)) >= self._steps
+
+    @requested.setter
+    def requested(self, value: bool) -> None:
+        pass
+
+
+def work_through(jobs: Sequence[Job], *, ranks: int, directory: Path) -> None:
+    """Train all `jobs`, one after another, on `ranks` processes; fail with what they said."""
+    file = directory / f"jobs-{ranks}.json"
+    file.write_text(json.dumps([asdict(job) for job in jobs]))
+    processes = [
+        subprocess.Popen(
+            [sys.executable, __file__, str(file)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            env={
+                **os.environ,
+                "PYTHONPATH": f"{TESTS.parent / 'trainer-image'}:{TESTS}",
+                "RANK": str(rank),
+                "WORLD_SIZE": str(ranks),
+                "LOCAL_RANK": str(rank),
+                "LOCAL_WORLD_SIZE": str(ranks),
+                "MASTER_ADDR": "127.0.0.1",
+                "GLOO_SOCKET_IFNAME": "lo",
+                "FINETUNE_CPUS": str(ranks),
+                "OMP_NUM_THREADS": "1",
+                "HF_HUB_OFFLINE": "1",
+            },
+        )
+        for rank in range(ranks)
+    ]
+    try:
+        said = [process.communicate(timeout=240)[0] for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+    assert all(process.returncode == 0 for process in processes), "\n\n".join(said)
+
+
+def losses(workspace: Workspace) -> list[float]:
+    """The loss of every step."""
+    return _recorded(workspace, "loss")
+
+
+def validation_losses(workspace: Workspace) -> list[float]:
+    """Before the first step and after the last."""
+    return _recorded(workspace, "base_eval_loss") + _recorded(workspace, "eval_loss")
+
+
+def weights(workspace: Workspace) -> dict[str, torch.Tensor]:
+    """What the training left, adapter or model."""
+    lora = workspace.adapter / "adapter_model.safetensors"
+    return dict(load_file(lora if lora.exists() else workspace.merged / "model.safetensors"))
+
+
+def _recorded(workspace: Workspace, name: str) -> list[float]:
+    if not workspace.history.exists():
+        return []
+    lines = [json.loads(line) for line in workspace.history.read_text().splitlines()]
+    return [line[name] for line in lines if name in line]
+
+
+def _free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
+def _main() -> None:
+    for document in json.loads(Path(sys.argv[1]).read_text()):
+        job = Job(**document)
+        os.environ["MASTER_PORT"] = str(job.port)
+        stop = StopAfter(job.workspace, job.stop_after)
+        try:
+            train(Run.model_validate(job.run), job.workspace, stop)
+            assert job.stop_after is None, "it was not stopped"
+        except PreemptedError:
+            assert job.stop_after is not None
+        except Exception:
+            traceback.print_exc()
+            sys.exit(f"failed: {job}")
+
+
+if __name__ == "__main__":
+    _main()

@@ -1,0 +1,130 @@
+"""Every engine learns what one process learns, and goes on where any other was stopped."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from unit.trainer.train.engines.ranks import Job, losses, validation_losses, weights, work_through
+from unit.trainer.train.made import plan, prepared_workspace
+
+pytestmark = pytest.mark.timeout(300)
+
+METHODS: dict[str, dict[str, Any]] = {
+    "lora": {"lora": {"rank": 4, "alpha": 8, "dropout": "0"}},
+    "full": {"full": {}},
+}
+ENGINES: dict[str, dict[str, Any]] = {
+    "ddp": {"strategy": "DDP"},
+    "fsdp": {"strategy": "FSDP"},
+}
+# A second rank has fewer passes in some steps and no sequence of its own in the last of an epoch.
+TRAINING = {"epochs": 2, "packing": False, "sequencesPerStep": 11}
+STEPS = 6
+STOPPED = 2
+
+
+class Runs:
+    """Workspaces in which trainings have been worked through, by name."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self._prepared = prepared_workspace(root / "prepared").root
+
+    def job(
+        self,
+        name: str,
+        method: str,
+        engine: dict[str, Any],
+        stop_after: int | None = None,
+        **training: Any,
+    ) -> Job:
+        """A training in the workspace `name`, a new one unless it is there."""
+        root = self.root / name
+        if not root.exists():
+            shutil.copytree(self._prepared, root)
+        run = json.loads(
+            plan(METHODS[method], **{**TRAINING, **training}).model_dump_json(by_alias=True)
+        )
+        return Job(str(root), {**run, "parallelism": engine}, stop_after)
+
+    def work_through(self, jobs: list[Job], ranks: int) -> None:
+        work_through(jobs, ranks=ranks, directory=self.root)
+
+    def assert_same(self, name: str, other: str, steps: int = STEPS) -> None:
+        one, two = (Job(str(self.root / each), {}).workspace for each in (name, other))
+        assert len(losses(one)) == steps
+        assert losses(one) == pytest.approx(losses(two), rel=1e-5)
+        assert validation_losses(one) == pytest.approx(validation_losses(two), rel=1e-5)
+        mine, theirs = weights(one), weights(two)
+        assert mine.keys() == theirs.keys()
+        for key in mine:
+            assert mine[key].norm() > 0, key
+            torch.testing.assert_close(mine[key], theirs[key], rtol=1e-5, atol=1e-5, msg=key)
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
+    """One rank, then two of every engine, then one again for what two had begun."""
+    runs = Runs(tmp_path_factory.mktemp("runs"))
+    job = runs.job
+    fsdp, ddp = ENGINES["fsdp"], ENGINES["ddp"]
+    runs.work_through(
+        [
+            *[job(f"one-{method}", method, {}) for method in METHODS],
+            job("one-then-fsdp", "full", {}, stop_after=STOPPED),
+            job("fsdp-of-one", "full", fsdp),
+        ],
+        ranks=1,
+    )
+    runs.work_through(
+        [
+            *[job(f"{name}-{m}", m, engine) for name, engine in ENGINES.items() for m in METHODS],
+            job("one-then-fsdp", "full", fsdp),
+            job("fsdp-then-fsdp", "lora", fsdp, stop_after=STOPPED),
+            job("fsdp-then-fsdp", "lora", fsdp),
+            job("fsdp-then-one", "full", fsdp, stop_after=STOPPED),
+            job("fsdp-then-ddp", "lora", fsdp, stop_after=STOPPED),
+            job("fsdp-then-ddp", "lora", ddp),
+            job("fsdp-checkpointed", "full", fsdp, gradientCheckpointing=True),
+            job("fsdp-kept", "lora", {**fsdp, "fsdp": {"reshardAfterForward": False}}),
+        ],
+        ranks=2,
+    )
+    runs.work_through([job("fsdp-then-one", "full", {})], ranks=1)
+    return runs
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("engine", ENGINES)
+def test_two_ranks_learn_what_one_learns(engine: str, method: str, runs: Runs) -> None:
+    runs.assert_same(f"{engine}-{method}", f"one-{method}")
+
+
+@pytest.mark.parametrize(
+    ("name", "method"),
+    [
+        ("one-then-fsdp", "full"),
+        ("fsdp-then-fsdp", "lora"),
+        ("fsdp-then-one", "full"),
+        ("fsdp-then-ddp", "lora"),
+    ],
+)
+def test_a_stopped_run_goes_on_under_any_engine_and_world_size(
+    name: str, method: str, runs: Runs
+) -> None:
+    runs.assert_same(name, f"one-{method}")
+
+
+def test_one_rank_can_be_sharded(runs: Runs) -> None:
+    runs.assert_same("fsdp-of-one", "one-full")
+
+
+@pytest.mark.parametrize(("name", "method"), [("fsdp-checkpointed", "full"), ("fsdp-kept", "lora")])
+def test_when_parameters_are_gathered_changes_nothing(name: str, method: str, runs: Runs) -> None:
+    runs.assert_same(name, f"one-{method}")
