@@ -49,6 +49,7 @@ class Race:
     workload: Workload
     dtype: str
     made: Made
+    shape: Shape
     entries: list[Entry] = field(default_factory=list)
     reference: Reference | None = None
     reference_error: str | None = None
@@ -65,13 +66,12 @@ class Race:
 
     def roofline_share(self, entry: Entry) -> float:
         """FLOPs needed, by time, by the measured rate (roofline.py)."""
-        shape = Shape.of(self.made.model)
         preference = self.workload.kind == "preference"
         return (
             self._median(
                 entry,
                 lambda step: needed(
-                    shape,
+                    self.shape,
                     self.made.lengths[step],
                     self.made.supervised[step],
                     rank=RANK,
@@ -109,9 +109,9 @@ def run(
     """Race the contestants; one that fails is in the result with its error."""
     able = [contestant for contestant in contestants if workload.kind in contestant.kinds]
     absent = [contestant.name for contestant in contestants if contestant not in able]
-    race = Race(workload, dtype, made, absent=absent)
+    race = Race(workload, dtype, made, Shape.of(made.model), absent=absent)
     threads = threads_here()
-    shape, rates = Shape.of(made.model), []
+    rates = []
     with tempfile.TemporaryDirectory(prefix="bench-") as name:
         directory = Path(name)
         try:
@@ -133,7 +133,7 @@ def run(
 
         with _all_started(race, able, directory, start) as sessions:
             for number in range(1, settings.rounds + 1):
-                rates.append(gemm_rate(shape, DTYPES[dtype], workload.sequence_length))
+                rates.append(gemm_rate(race.shape, DTYPES[dtype], workload.sequence_length))
                 order = race.entries[number % 2 :] + race.entries[: number % 2]
                 for entry in [entry for entry in order if entry.name in sessions]:
                     _turn(entry, sessions, settings.steps)

@@ -94,7 +94,9 @@ class Session:
     def _read(self) -> None:
         assert self._process.stdout is not None
         for line in self._process.stdout:
-            self._events.put(json.loads(line))
+            # What a library printed before the runner took the channel is no event.
+            if line.startswith('{"event"'):
+                self._events.put(json.loads(line))
         self._events.put(None)
 
     def _await_waiting(self) -> list[Step]:

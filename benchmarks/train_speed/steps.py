@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from train_speed.contestants import trains
 from train_speed.workloads import Row, Workload
 
 LEARNING_RATE = 2e-4
@@ -56,7 +57,7 @@ def make(workload: Workload, directory: Path) -> Made:
     model = workload.model()
     rows = list(workload.rows(model))
     if workload.kind == "preference":
-        return _pairs(workload, model, rows)
+        return _pairs(workload, model, rows, directory)
     run = run_json(workload, model)
     workspace = prepare(run, rows, model, directory)
     return _documents(workspace, model, run)
@@ -131,13 +132,10 @@ def prepare(run: dict[str, Any], rows: list[Row], model: Path, directory: Path) 
 
 def _documents(workspace: Path, model: Path, run: dict[str, Any]) -> Made:
     from finetune_trainer.data.examples import Examples
-    from finetune_trainer.run import Run
-    from finetune_trainer.train.batches import steps_from, supervised_targets
+    from finetune_trainer.train.batches import supervised_targets
 
     examples = Examples(workspace / "data" / "train")
-    training = Run.model_validate(run).training
-    plans = list(steps_from(0, STEPS, examples.lengths, training))
-    steps = [[index for sequence in plan.sequences for index in sequence] for plan in plans]
+    steps = _steps(run, workspace)
     rows, targets = [], []
     for index in range(len(examples)):
         example = examples[index]
@@ -157,34 +155,74 @@ def _documents(workspace: Path, model: Path, run: dict[str, Any]) -> Made:
     )
 
 
-def _pairs(workload: Workload, model: Path, rows: list[Row]) -> Made:
-    """Equal numbers of pairs a step, in the rows' order: preference losses are means over pairs."""
+def _pairs(workload: Workload, model: Path, rows: list[Row], directory: Path) -> Made:
+    """Equal numbers of pairs a step, since preference losses are means over pairs.
+
+    Peers get a pair as text that the template has been applied to; they close the answers
+    themselves, by the same token.
+    """
     from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(model)
-
-    def size(messages: list[dict[str, str]], *, prompt: bool = False) -> int:
-        text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=prompt)
-        return len(tokenizer(text, add_special_tokens=False)["input_ids"])
-
-    prompts = [size(row["prompt"], prompt=True) for row in rows]
-    answers = [
-        tuple(size(row["prompt"] + row[side]) for side in ("chosen", "rejected")) for row in rows
+    texts = [
+        {
+            "prompt": tokenizer.apply_chat_template(
+                row["prompt"], tokenize=False, add_generation_prompt=True
+            ),
+            "chosen": row["chosen"][0]["content"],
+            "rejected": row["rejected"][0]["content"],
+        }
+        for row in rows
     ]
+
+    def sizes(parts: list[str]) -> list[int]:
+        found = tokenizer(parts, add_special_tokens=False)["input_ids"]
+        return [len(tokens) for tokens in found]
+
+    prompts = sizes([text["prompt"] for text in texts])
+    # One more closes the answer.
+    sides = [
+        [1 + size for size in sizes([text["prompt"] + text[side] for text in texts])]
+        for side in ("chosen", "rejected")
+    ]
+    pairs = list(zip(*sides, strict=True))
     budget = workload.sequence_length * workload.sequences_per_step
-    mean = sum(map(sum, answers)) / len(rows)
+    mean = sum(map(sum, pairs)) / len(pairs)
     count = max(4, int(budget / mean) // 4 * 4)
-    steps = [
-        [(start + place) % len(rows) for place in range(count)]
-        for start in range(0, STEPS * count, count)
-    ]
+    run = run_json(workload, model)
+    run["task"] = "Preference"
+    run["training"] |= {"packing": False, "sequencesPerStep": count}
+    workspace = prepare(run, rows, model, directory) if trains(workload.kind) else None
+    steps = (
+        _steps(run, workspace, len(rows))
+        if workspace is not None
+        else [
+            [(start + place) % len(rows) for place in range(count)]
+            for start in range(0, STEPS * count, count)
+        ]
+    )
     return Made(
         model=model,
-        rows=rows,
+        rows=texts,
         steps=steps,
-        tokens=[sum(sum(answers[index]) for index in step) for step in steps],
+        tokens=[sum(sum(pairs[index]) for index in step) for step in steps],
         supervised=[
-            sum(sum(answers[index]) - 2 * prompts[index] for index in step) for step in steps
+            sum(sum(pairs[index]) - 2 * prompts[index] for index in step) for step in steps
         ],
-        lengths=[[size for index in step for size in answers[index]] for step in steps],
+        lengths=[[size for index in step for size in pairs[index]] for step in steps],
+        workspace=workspace,
+        run=run,
     )
+
+
+def _steps(run: dict[str, Any], workspace: Path, rows: int | None = None) -> list[list[int]]:
+    """Which examples each step takes, in our trainer's order."""
+    from finetune_trainer.data.examples import Examples
+    from finetune_trainer.run import Run
+    from finetune_trainer.train.batches import steps_from
+
+    lengths = Examples(workspace / "data" / "train").lengths
+    if rows is not None and len(lengths) != rows:
+        raise PreparationError(f"{rows - len(lengths)} of {rows} rows were dropped")
+    plans = steps_from(0, STEPS, lengths, Run.model_validate(run).training)
+    return [[index for sequence in plan.sequences for index in sequence] for plan in plans]

@@ -47,7 +47,7 @@ def race_of(**seconds: list[list[float]]) -> Race:
     made = Made(
         model=Path(), rows=[], steps=[], tokens=[100] * 99, supervised=[50] * 99, lengths=[]
     )
-    return Race(WORKLOADS["short"], "float32", made, entries)
+    return Race(WORKLOADS["short"], "float32", made, SHAPE, entries)
 
 
 def test_a_token_needs_its_products_forward_and_back_and_a_supervised_one_the_head() -> None:
