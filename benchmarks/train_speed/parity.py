@@ -82,7 +82,9 @@ def _key(task: Mapping[str, Any], model: Path) -> str:
 
 
 def deviation(losses: Mapping[int, float], reference: list[float]) -> float | None:
-    """The largest difference among the first losses; None when one of them is missing."""
-    if any(step not in losses for step in range(1, len(reference) + 1)):
-        return None
-    return max(abs(losses[step] - loss) for step, loss in enumerate(reference, 1))
+    """The largest difference among the first losses; None when not even two are known.
+
+    One alone tells nothing of what was learned.
+    """
+    known = [abs(losses[step] - loss) for step, loss in enumerate(reference, 1) if step in losses]
+    return max(known) if len(known) > 1 else None

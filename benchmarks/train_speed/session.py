@@ -11,11 +11,13 @@ import queue
 import subprocess
 import threading
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 SILENCE_SECONDS = 900.0
+LAST_WORDS_SECONDS = 2.0
 
 
 class ContestantError(RuntimeError):
@@ -64,7 +66,8 @@ class Session:
                 stderr=log,
                 text=True,
             )
-        threading.Thread(target=self._read, daemon=True).start()
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
         self._await_waiting()
 
     def go(self, steps: int) -> list[Step]:
@@ -87,9 +90,19 @@ class Session:
         return self._accelerator_bytes or self._ram_bytes
 
     def close(self) -> None:
-        """End the process, whatever it is doing."""
+        """End the process: it tells its last loss, or it has that second in vain."""
+        assert self._process.stdin is not None
+        with suppress(BrokenPipeError):
+            self._process.stdin.close()
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(LAST_WORDS_SECONDS)
         self._process.kill()
         self._process.wait()
+        self._reader.join()
+        while not self._events.empty():
+            event = self._events.get()
+            if event is not None and event["event"] == "loss":
+                self.losses[event["step"]] = event["loss"]
 
     def _read(self) -> None:
         assert self._process.stdout is not None

@@ -188,7 +188,7 @@ def _pairs(workload: Workload, model: Path, rows: list[Row], directory: Path) ->
     pairs = list(zip(*sides, strict=True))
     budget = workload.sequence_length * workload.sequences_per_step
     mean = sum(map(sum, pairs)) / len(pairs)
-    count = max(4, int(budget / mean) // 4 * 4)
+    count = max(4, round(budget / mean / 4) * 4)
     run = run_json(workload, model)
     run["task"] = "Preference"
     run["training"] |= {"packing": False, "sequencesPerStep": count}

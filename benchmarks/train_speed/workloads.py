@@ -172,7 +172,7 @@ def documents(model: Path) -> Iterator[Row]:
     count = _token_counter(model)
     pool = _endless(glosses(), draw)
     for _ in range(140):
-        wanted, have, sentences = draw.randint(1800, 1960), 0, list[str]()
+        wanted, have, sentences = draw.randint(1920, 2040), 0, list[str]()
         while have < wanted:
             word, meaning = next(pool)
             sentences.append(f"The noun '{word}' means {meaning}.")

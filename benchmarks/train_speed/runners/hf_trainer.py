@@ -51,7 +51,7 @@ class Losses(TrainerCallback):  # type: ignore[misc]  # the peers' libraries are
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
         if logs and "loss" in logs:
-            self._pace.tell("loss", step=int(state.global_step), loss=float(logs["loss"]))
+            self._pace.tell_loss(int(state.global_step), float(logs["loss"]))
 
 
 def in_order(trainer: Any, batches: list[list[int]]) -> Any:

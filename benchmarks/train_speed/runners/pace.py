@@ -8,10 +8,13 @@ same hook, behind the optimizer's step, so nobody's own idea of a step counts.
 
 from __future__ import annotations
 
+import ctypes
+import gc
 import json
 import os
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -28,6 +31,7 @@ class Pace:
         self._step = 0
         self._allowed = 0
         self._since = 0.0
+        self._ending = False
 
     def start(self) -> None:
         """Wait for the first `go`, then time each step of whatever optimizer there is."""
@@ -38,7 +42,15 @@ class Pace:
         """One event for the driver."""
         self._events.write(json.dumps({"event": event, **values}) + "\n")
 
+    def tell_loss(self, step: int, loss: float) -> None:
+        """The loss of a finished step, which may be the last thing wanted."""
+        self.tell("loss", step=step, loss=loss)
+        if self._ending:
+            os._exit(0)
+
     def _after_step(self, *_: object) -> None:
+        if self._ending:
+            os._exit(0)
         if torch.cuda.is_available():
             torch.cuda.synchronize()
         now = time.perf_counter()
@@ -50,14 +62,27 @@ class Pace:
         self._since = time.perf_counter()
 
     def _wait(self) -> None:
+        _make_room()
         self.tell("waiting", step=self._step)
         line = sys.stdin.readline()
         if not line.startswith("go "):
-            # Measured enough: what is trained is of no interest.
-            self._events.flush()
-            os._exit(0)
+            # Measured enough. The loss of this step is still to come.
+            self._ending = True
+            return
         self._allowed = int(line.split()[1])
         self._since = time.perf_counter()
+
+
+def _make_room() -> None:
+    """Give freed memory back to the system where the others could want it.
+
+    Not always: the next step has to ask for it again, which takes time.
+    """
+    lines = Path("/proc/meminfo").read_text().splitlines()
+    kilobytes = {line.split(":")[0]: int(line.split()[1]) for line in lines}
+    if kilobytes["MemAvailable"] < kilobytes["MemTotal"] / 3:
+        gc.collect()
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def _memory() -> dict[str, int]:

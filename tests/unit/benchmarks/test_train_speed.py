@@ -96,7 +96,7 @@ def test_a_workload_that_ours_cannot_train_yet_is_not_counted() -> None:
     assert report.summary(races) == ["ratio_vs_best_peer=3.000", "geomean_vs_best_peer=3.000"]
 
 
-def test_losses_are_compared_step_by_step_and_a_missing_one_is_no_agreement() -> None:
+def test_losses_are_compared_step_by_step_and_the_first_alone_tells_nothing() -> None:
     assert deviation({1: 2.0, 2: 1.5, 3: 9.0}, [2.0, 1.4]) == pytest.approx(0.1)
     assert deviation({1: 2.0}, [2.0, 1.4]) is None
 
