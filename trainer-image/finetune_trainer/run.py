@@ -170,8 +170,18 @@ class Scheduler(_Model):
 
 
 class Checkpoint(_Model):
+    """`every_seconds` 0: only by steps."""
+
     every_steps: int = 100
+    every_seconds: int = 0
     keep: int = 2
+
+
+class EarlyStopping(_Model):
+    """Evaluations without a gain of more than `min_delta` in the validation loss end the run."""
+
+    patience: int = 3
+    min_delta: Decimal = 0.0
 
 
 class Precision(StrEnum):
@@ -205,6 +215,8 @@ class Training(_Model):
     seed: int = 0
     log_every_steps: int = 1
     evaluate_every_steps: int = 0
+    early_stopping: EarlyStopping | None = None
+    load_best_model_at_end: bool = False
     checkpoint: Checkpoint = Checkpoint()
     preference: Preference | None = None
 

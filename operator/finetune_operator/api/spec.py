@@ -130,6 +130,22 @@ class Spec(ApiModel):
             forbidden=True,
         ),
         Cel(
+            "!has(self.training.earlyStopping) || has(self.training.evaluateEverySteps)",
+            "training.earlyStopping looks at the validation loss on the way, which is not "
+            "measured: set training.evaluateEverySteps and dataset.validation, or remove "
+            "earlyStopping",
+            field_path=".training.earlyStopping",
+            forbidden=True,
+        ),
+        Cel(
+            "!self.training.loadBestModelAtEnd || has(self.training.evaluateEverySteps)",
+            "training.loadBestModelAtEnd chooses by the validation loss on the way, which is not "
+            "measured: set training.evaluateEverySteps and dataset.validation, or remove "
+            "loadBestModelAtEnd",
+            field_path=".training.loadBestModelAtEnd",
+            forbidden=True,
+        ),
+        Cel(
             "self.resources.nodes == 1 || !has(self.storage.accessMode) || "
             "self.storage.accessMode == 'ReadWriteMany'",
             "resources.nodes is greater than 1, so storage.accessMode must be ReadWriteMany: set "

@@ -36,7 +36,26 @@ class Checkpoint(ApiModel):
     every_steps: int = Field(
         default=100, ge=1, le=1_000_000, description="Optimizer steps between checkpoints."
     )
+    every_seconds: int | None = Field(
+        default=None,
+        ge=10,
+        le=86_400,
+        description="Seconds after which a checkpoint is written though everySteps asks for none "
+        "yet: what a killed pod loses at most.",
+    )
     keep: int = Field(default=2, ge=1, le=100, description="Checkpoints kept, newest first.")
+
+
+class EarlyStopping(ApiModel):
+    """When the run ends before its time, because the validation loss no longer falls."""
+
+    patience: int = Field(
+        default=3, ge=1, le=1000, description="Evaluations in a row without a gain that end it."
+    )
+    min_delta: Decimal = Field(
+        default="0",
+        description="A gain is a validation loss lower by more than this than at the last gain.",
+    )
 
 
 class Precision(StrEnum):
@@ -116,6 +135,17 @@ class Training(ApiModel):
         le=1_000_000,
         description="Steps between measurements of the validation loss. Default: before the "
         "first step and after the last.",
+    )
+    early_stopping: EarlyStopping | None = Field(
+        default=None,
+        description="Stop when the validation loss, measured at evaluateEverySteps, no longer "
+        "falls.",
+    )
+    load_best_model_at_end: bool = Field(
+        default=False,
+        description="Export the weights with the lowest validation loss, measured at "
+        "evaluateEverySteps, instead of the last ones; their checkpoint is kept besides the "
+        "newest.",
     )
     checkpoint: Checkpoint = Field(
         default=Checkpoint(), description="When the state of training is saved."

@@ -24,7 +24,7 @@ from finetune_operator.vocabulary import Stage
 
 # The last training loss, what was measured on held-out data (of the model, and of its base), and a
 # count that tells of trouble.
-TRAIN_METRICS = re.compile("loss|validation[A-Z].*|baseValidation[A-Z].*|skippedSteps")
+TRAIN_METRICS = re.compile("loss|validation[A-Z].*|baseValidation[A-Z].*|skippedSteps|bestStep")
 
 
 def applied(status: Status, stage: Stage, result: Mapping[str, Any], at: str) -> Status:

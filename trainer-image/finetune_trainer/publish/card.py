@@ -197,6 +197,7 @@ def _settings(facts: Facts) -> list[tuple[str, str]]:
     rows += [
         ("Trained parameters", _share(facts.report, "trainableParameters", "parameters")),
         ("Length", ", ".join(filter(None, (epochs, f"{steps:,.0f} steps" if steps else None)))),
+        ("Weights", _chosen(train)),
         ("Sequences per step", f"{training.sequences_per_step}"),
         (
             "Sequence length",
@@ -215,6 +216,16 @@ def _settings(facts: Facts) -> list[tuple[str, str]]:
         ("Throughput", _with_unit(train, "tokensPerSecond", "tokens/s")),
     ]
     return [(name, value) for name, value in rows if value]
+
+
+def _chosen(train: Mapping[str, Any]) -> str | None:
+    best, steps, total = (_number(train, name) for name in ("bestStep", "steps", "totalSteps"))
+    early = steps is not None and total is not None and steps < total
+    parts = [
+        f"of step {best:,.0f}, which had the lowest validation loss" if best else None,
+        f"stopped early, {total:,.0f} steps were planned" if early else None,
+    ]
+    return "; ".join(filter(None, parts)) or None
 
 
 def _data(facts: Facts) -> str:

@@ -19,6 +19,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from finetune_trainer.train.best import Evaluations
 from finetune_trainer.train.skips import Skips
 from finetune_trainer.workspace import atomic_directory, write_json
 
@@ -35,6 +36,7 @@ class Position:
     epoch: float = 0.0
     metrics: dict[str, float] = field(default_factory=dict)
     skips: Skips = field(default_factory=Skips)
+    evaluations: Evaluations = field(default_factory=Evaluations)
 
     @classmethod
     def from_state(cls, state: Mapping[str, Any]) -> Position:
@@ -44,6 +46,7 @@ class Position:
             epoch=state["epoch"],
             metrics=state["metrics"],
             skips=Skips(**state.get("skips", {})),
+            evaluations=Evaluations(**state.get("evaluations", {})),
         )
 
 
@@ -66,8 +69,10 @@ def save(
     weights: dict[str, Tensor],
     moments: dict[str, Tensor],
     keep: int,
+    besides: int | None = None,
 ) -> Path:
-    """Write `root/step-N`; of those before it the newest stay, so that there are `keep` in all.
+    """Write `root/step-N`; of those before it the newest stay, so that there are `keep` in all, and
+    that of step `besides`.
 
     `weights` and `moments` are in CPU memory. Those after it go: a run that is here again could not
     use them.
@@ -88,7 +93,8 @@ def save(
     found = steps(root)
     here = found.index(path)
     for other in [*found[:here], *found[here + keep :]]:
-        shutil.rmtree(other)
+        if other != root / f"step-{besides}":
+            shutil.rmtree(other)
     return path
 
 
@@ -105,17 +111,28 @@ def load_newest(
     """
     skipped: list[Skipped] = []
     for path in steps(root):
-        try:
-            state, weights, moments = _read(path, plan_hash)
-            restore(weights, moments)
-        except (FileNotFoundError, ValueError, KeyError, SafetensorError) as error:
-            skipped.append(Skipped(path, str(error), damaged=True))
-            continue
-        except OSError as error:
-            skipped.append(Skipped(path, str(error), damaged=False))
-            continue
-        return Position.from_state(state), skipped
+        found = load(path, plan_hash=plan_hash, restore=restore)
+        if isinstance(found, Position):
+            return found, skipped
+        skipped.append(found)
     return None, skipped
+
+
+def load(
+    path: Path,
+    *,
+    plan_hash: str,
+    restore: Callable[[dict[str, Tensor], dict[str, Tensor]], None],
+) -> Position | Skipped:
+    """The same with the checkpoint `path` alone: its position, or why it cannot be used."""
+    try:
+        state, weights, moments = _read(path, plan_hash)
+        restore(weights, moments)
+        return Position.from_state(state)
+    except (FileNotFoundError, ValueError, KeyError, SafetensorError) as error:
+        return Skipped(path, str(error), damaged=True)
+    except OSError as error:
+        return Skipped(path, str(error), damaged=False)
 
 
 def steps(root: Path) -> list[Path]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
@@ -40,13 +40,23 @@ class Journal:
         if self._active:
             print(text, flush=True)
 
-    def resume_at(self, step: int, *others: Path) -> None:
-        """Forget lines of steps after `step`, in the history and in `others` like it: the run does
-        those again.
+    def resume_at(self, step: int, *, evaluated: bool) -> None:
+        """Forget the history after `step`, which the run makes again; also the evaluation of `step`
+        itself if that is made again.
         """
-        if self._active:
-            for path in (self._history, *others):
-                _forget_after(step, path)
+        self._keep(self._history, lambda line: _is_until(line, step, evaluated=evaluated))
+
+    def forget_after(self, step: int, path: Path) -> None:
+        """Forget the lines of steps after `step` in another file like the history."""
+        self._keep(path, lambda line: _is_until(line, step, evaluated=True))
+
+    def _keep(self, path: Path, wanted: Callable[[str], bool]) -> None:
+        if not self._active or not path.exists():
+            return
+        kept = [line for line in path.read_text().splitlines() if wanted(line)]
+        temporary = path.with_name(path.name + ".tmp")
+        temporary.write_text("".join(f"{line}\n" for line in kept))
+        temporary.replace(path)
 
     def record(
         self, step: int, total_steps: int, metrics: Mapping[str, float], eta: float | None
@@ -102,17 +112,11 @@ def duration(seconds: float) -> str:
     return f"{seconds / 3600:.1f} h"
 
 
-def _forget_after(step: int, path: Path) -> None:
-    if not path.exists():
-        return
-    kept = [line for line in path.read_text().splitlines() if _is_until(line, step)]
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text("".join(f"{line}\n" for line in kept))
-    temporary.replace(path)
-
-
-def _is_until(line: str, step: int) -> bool:
+def _is_until(line: str, step: int, *, evaluated: bool) -> bool:
     try:
-        return int(json.loads(line)["step"]) <= step
+        values = json.loads(line)
+        if not evaluated and values["step"] == step and "eval_loss" in values:
+            return False
+        return int(values["step"]) <= step
     except (ValueError, KeyError, TypeError):
         return False  # cut off when a pod died while writing

@@ -5,7 +5,6 @@ Read this file for the algorithm. Every idea it uses has a file of its own besid
 
 from __future__ import annotations
 
-import shutil
 import time
 from dataclasses import dataclass
 from typing import Any
@@ -15,7 +14,7 @@ from transformers.utils import logging
 
 from finetune_trainer.outcome import PreemptedError
 from finetune_trainer.run import Run
-from finetune_trainer.train import checkpoint, export, skips
+from finetune_trainer.train import export, skips
 from finetune_trainer.train.batches import StepPlan, count_targets, steps_from
 from finetune_trainer.train.checkpoint import Position
 from finetune_trainer.train.device import choose_device, peak_memory_bytes, size_threads
@@ -25,16 +24,16 @@ from finetune_trainer.train.guards import (
     REACHED_IN_STEPS,
     require_all_reached,
     require_finite_validation,
-    require_finite_weights,
     require_work_for_all,
 )
 from finetune_trainer.train.journal import open_journal
 from finetune_trainer.train.pace import Pace
 from finetune_trainer.train.parallel import Ranks, process_group, seed_step
 from finetune_trainer.train.results import result, summary
+from finetune_trainer.train.saving import Saver
 from finetune_trainer.train.schedule import learning_rate
-from finetune_trainer.train.setup import Context, load_data, load_model
-from finetune_trainer.train.skips import SkippedStep, blamed, flagged, is_finite, write_down
+from finetune_trainer.train.setup import Context, Data, Trained, load_data, load_model
+from finetune_trainer.train.skips import SkippedStep, blamed, flagged, is_finite
 from finetune_trainer.train.stop import Stop
 from finetune_trainer.workspace import Workspace
 
@@ -65,7 +64,10 @@ def train(run: Run, workspace: Workspace, stop: Stop) -> tuple[str, dict[str, An
         ) as group,
         open_journal(workspace, active=group.is_main) as journal,
     ):
-        return _Training(Context(run, workspace, group, journal), stop).run()
+        context = Context(run, workspace, group, journal)
+        data, trained = load_data(context), load_model(context)
+        with Saver(context, trained) as saver:
+            return _Training(context, stop, data, trained, saver).run()
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,43 +76,51 @@ class _StepResult:
     targets: int
     gradient_norm: float
     stopping: bool
+    saving: bool
     skipped: SkippedStep | None
 
 
 class _Training:
     """One run in one process."""
 
-    def __init__(self, context: Context, stop: Stop) -> None:
+    def __init__(
+        self, context: Context, stop: Stop, data: Data, trained: Trained, saver: Saver
+    ) -> None:
         self.context = context
         self.plan = context.run
         self.training = context.run.training
         self.group = context.group
         self.journal = context.journal
         self.stop = stop
-        self.data = load_data(context)
-        self.trained = load_model(context)
-        self.trained.objective.begin(
-            self.data.splits, self.trained.engine, self.group, context.workspace.checkpoints
+        self.data = data
+        self.trained = trained
+        self.saver = saver
+        trained.objective.begin(
+            data.splits, trained.engine, self.group, context.workspace.checkpoints
         )
         self.work = work_of(self.trained.model)
         peak = peak_flops(self.group.device, self.trained.precision)
         self.pace = Pace(peak and peak * self.group.world_size)
-        self.saved_step = 0
 
     def run(self) -> tuple[str, dict[str, Any]]:
         """The algorithm."""
-        position, resumed_from = self._resume()
+        position = self.saver.resume() or Position()
+        resumed_from = position.step or None
+        self._say_where(position)
         self.stop.defer()
-        if self.data.validation and "base_validation_loss" not in position.metrics:
-            # With LoRA's B at zero, and before the first step of full training, this is the base.
-            found = self._evaluate(position)
-            position.metrics |= {f"base_validation_{name}": each for name, each in found.items()}
-            self._record(position, {f"base_eval_{name}": each for name, each in found.items()})
         window: list[tuple[float, int]] = []
         steps = steps_from(
             position.step, self.data.total_steps, self.data.train.lengths, self.training
         )
         for plan in self.pace.waiting(steps):
+            # What is due after the steps so far: of a resumed run, too, it may still be to do.
+            every = self.training.evaluate_every_steps
+            if position.step == 0 or (every and position.step % every == 0):
+                self._evaluate(position)
+            if position.evaluations.exhausted(self.training.early_stopping):
+                break
+            if self.saver.is_due(position):
+                self.saver.save(position)
             started = time.perf_counter()
             rate = learning_rate(
                 self.training.scheduler,
@@ -124,14 +134,17 @@ class _Training:
             self._measure(plan, time.perf_counter() - started)
             position.skips = position.skips.after(finite=done.skipped is None)
             if done.skipped:
-                self._tell_of(done.skipped, position)
+                skips.tell(done.skipped, self.data.train, self.context)
+                skips.require_few(position.skips, done.skipped, self.data.total_steps, self.plan)
             else:
                 position.metrics.setdefault("first_loss", done.loss)
                 window.append((done.loss, done.targets))
             if position.step - position.skips.total == REACHED_IN_STEPS and not done.skipped:
                 require_all_reached(self.trained.engine, adapter=self.trained.adapter is not None)
-            last = position.step == self.data.total_steps
-            if last or position.step % self.training.log_every_steps == 0:
+            if (
+                position.step == self.data.total_steps
+                or position.step % self.training.log_every_steps == 0
+            ):
                 metrics = {
                     "learning_rate": rate,
                     "grad_norm": done.gradient_norm,
@@ -145,40 +158,21 @@ class _Training:
                     position.metrics["loss"] = metrics["loss"] = _weighted_mean(window)
                     window.clear()
                 self._record(position, metrics)
+            self.saver.asked |= done.saving
             if done.stopping:
                 self._preempt(position)
-            if not last and _is_due(self.training.evaluate_every_steps, position.step):
-                found = self._evaluate(position)
-                self._record(position, {f"eval_{name}": each for name, each in found.items()})
-            if not last and _is_due(self.training.checkpoint.every_steps, position.step):
-                self._save_checkpoint(position)
-        require_finite_weights(self.trained.engine, self.plan)
         # What is left can fail as well, and must not cost a step when it is tried again.
-        self._save_checkpoint(position)
-        if self.data.validation:
-            found = self._evaluate(position)
-            position.metrics |= {f"validation_{name}": each for name, each in found.items()}
-            self._record(position, {f"eval_{name}": each for name, each in found.items()})
+        self.saver.save(position)
+        self._evaluate(position)
         return self._finish(position, resumed_from)
 
-    def _resume(self) -> tuple[Position, int | None]:
-        position, skipped = checkpoint.load_newest(
-            self.context.workspace.checkpoints,
-            plan_hash=self.plan.plan_hash,
-            restore=self.trained.engine.load_state,
-        )
-        for each in skipped:
-            self.journal.say(f"{each.path.name} cannot be used and is skipped: {each.why}")
-            if each.damaged and self.group.is_main:
-                # It would count as one of those to keep, and push out one that is whole.
-                shutil.rmtree(each.path)
-        if position is None:
-            self.journal.resume_at(-1, self.context.workspace.logs / skips.FILE)
-            return Position(), None
-        self.saved_step = position.step
-        self.journal.resume_at(position.step, self.context.workspace.logs / skips.FILE)
-        self.journal.say(f"resuming after step {position.step} of {self.data.total_steps}")
-        return position, position.step
+    def _say_where(self, position: Position) -> None:
+        # Those of later steps are made again.
+        evaluated = position.evaluations.latest_step == position.step
+        self.journal.resume_at(position.step or -1, evaluated=evaluated)
+        self.journal.forget_after(position.step, self.context.workspace.logs / skips.FILE)
+        if position.step:
+            self.journal.say(f"resuming after step {position.step} of {self.data.total_steps}")
 
     def _step(self, plan: StepPlan, step: int, rate: float) -> _StepResult:
         """One optimizer step on this rank's share of the step's sequences.
@@ -208,7 +202,8 @@ class _Training:
             for index, batch in enumerate(self.pace.waiting(given))
         ]
         total = float(torch.stack(losses).sum(dtype=torch.float64))
-        summed, stopping = self.group.sum([total, float(self.stop.requested)])
+        asked = [float(self.stop.requested), float(self.saver.overdue)]
+        summed, stopping, saving = self.group.sum([total, *asked])
         mean = summed / max(1, targets)
         norm = engine.clip(self.training.max_grad_norm)
         skipped = None
@@ -217,19 +212,7 @@ class _Training:
         else:
             flags = self.group.sum(flagged(plan.documents, mine, losses[: len(mine)]))
             skipped = SkippedStep(step + 1, mean, norm, blamed(plan.documents, flags))
-        return _StepResult(mean, targets, norm, stopping > 0, skipped)
-
-    def _tell_of(self, skipped: SkippedStep, position: Position) -> None:
-        """Write down a step that was skipped.
-
-        Raises:
-            NonFiniteLossError: there were too many.
-        """
-        if self.group.is_main:
-            write_down(skipped, self.data.train, self.context.workspace)
-        self.journal.say(f"step {skipped.step} is skipped: {skipped.words}; see {skips.FILE}")
-        if position.skips.end_run(position.step, self.data.total_steps):
-            raise skips.too_many(skipped, position.skips.in_a_row, self.plan)
+        return _StepResult(mean, targets, norm, stopping > 0, saving > 0, skipped)
 
     def _measure(self, plan: StepPlan, seconds: float) -> None:
         lengths = self.data.train.lengths[plan.documents]
@@ -237,37 +220,30 @@ class _Training:
         flops = self.work.flops(lengths, supervised) if self.work else 0.0
         self.pace.add(int(lengths.sum()), seconds, supervised=supervised, flops=flops)
 
-    def _evaluate(self, position: Position) -> dict[str, float]:
-        assert self.data.validation is not None
-        metrics = evaluate(
+    def _evaluate(self, position: Position) -> None:
+        """Measure the model on the held-out data, unless that has been done after this step."""
+        if self.data.validation is None or position.evaluations.latest_step == position.step:
+            return
+        found = evaluate(
             self.trained,
             self.data.validation,
             self.group,
             between=lambda: self._stop_if_asked(position),
         )
-        require_finite_validation(metrics["loss"], step=position.step, run=self.plan)
-        return metrics
+        require_finite_validation(found["loss"], step=position.step, run=self.plan)
+        # With LoRA's B at zero, and before the first step of full training, this is the base.
+        base = "" if position.step else "base_"
+        position.metrics |= {f"{base}validation_{name}": each for name, each in found.items()}
+        early = self.training.early_stopping
+        position.evaluations = position.evaluations.after(
+            position.step, found, min_delta=early.min_delta if early else 0.0
+        )
+        self._record(position, {f"{base}eval_{name}": each for name, each in found.items()})
 
     def _record(self, position: Position, metrics: dict[str, float]) -> None:
         total = self.data.total_steps
         eta = self.pace.eta_seconds(total - position.step)
         self.journal.record(position.step, total, metrics, eta)
-
-    def _save_checkpoint(self, position: Position) -> None:
-        if position.step == self.saved_step:
-            return
-        self.saved_step = position.step
-        weights, moments = self.trained.engine.state()
-        if self.group.is_main:
-            checkpoint.save(
-                self.context.workspace.checkpoints,
-                plan_hash=self.plan.plan_hash,
-                position=position,
-                weights=weights,
-                moments=moments,
-                keep=self.training.checkpoint.keep,
-            )
-            self.journal.say(f"checkpoint after step {position.step}")
 
     def _stop_if_asked(self, position: Position) -> None:
         # All ranks ask at the same place, so that all stop at the same place.
@@ -277,7 +253,8 @@ class _Training:
     def _preempt(self, position: Position) -> None:
         if position.step == 0:
             raise PreemptedError("Stopped before the first step.")
-        self._save_checkpoint(position)
+        self.saver.save(position)
+        self.saver.finish()
         # A rank that ends early would look like a failure to the one that still writes.
         self.group.barrier()
         raise PreemptedError(
@@ -285,6 +262,7 @@ class _Training:
         )
 
     def _finish(self, position: Position, resumed_from: int | None) -> tuple[str, dict[str, Any]]:
+        best_step = self._take_best(position)
         peak = self.group.maximum(float(peak_memory_bytes(self.group.device)))
         left = export.save(self.trained, self.plan.model, self.context)
         values = result(
@@ -296,12 +274,21 @@ class _Training:
             choice=self.trained.choice,
             peak_memory_bytes=int(peak),
             resumed_from=resumed_from,
+            best_step=best_step,
         )
-        return summary(position, self.pace), {**values, left: left}
+        told = summary(position, self.pace, total_steps=self.data.total_steps, best_step=best_step)
+        return told, {**values, left: left}
 
-
-def _is_due(every: int, step: int) -> bool:
-    return every > 0 and step % every == 0
+    def _take_best(self, position: Position) -> int | None:
+        """Go back to the best evaluated step, if the plan asks for it; which one that is."""
+        self.saver.finish()
+        best = position.evaluations
+        if not self.training.load_best_model_at_end or best.best_step is None:
+            return None
+        if best.best_step != position.step and not self.saver.load_best(position):
+            return None
+        position.metrics |= {f"validation_{name}": each for name, each in best.best.items()}
+        return best.best_step
 
 
 def _weighted_mean(values: list[tuple[float, int]]) -> float:

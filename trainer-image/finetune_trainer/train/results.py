@@ -21,6 +21,7 @@ def result(
     choice: Choice,
     peak_memory_bytes: int,
     resumed_from: int | None,
+    best_step: int | None,
 ) -> dict[str, Any]:
     """The contract's `result` of train (docs/stage-contract.md); what is not known is left out."""
     metrics = position.metrics
@@ -38,15 +39,19 @@ def result(
         "strategyReason": choice.why,
         "peakMemoryBytes": peak_memory_bytes,
         "resumedFromStep": resumed_from,
+        "bestStep": best_step,
         "skippedSteps": position.skips.total or None,
     }
     return {name: value for name, value in values.items() if value is not None}
 
 
-def summary(position: Position, pace: Pace) -> str:
+def summary(position: Position, pace: Pace, *, total_steps: int, best_step: int | None) -> str:
     """One sentence: `120 steps, validation loss 2.91 → 2.13 (base → tuned), 2,310 tokens/s.`"""
     metrics = position.metrics
-    parts = [f"{position.step} steps"]
+    early = f" of {total_steps}, stopped early" if position.step < total_steps else ""
+    parts = [f"{position.step} steps{early}"]
+    if best_step not in (None, position.step):
+        parts.append(f"the best after step {best_step} is kept")
     if position.skips.total:
         parts.append(f"{position.skips.total} of them skipped because they were not finite")
     if "validation_loss" in metrics:

@@ -19,6 +19,7 @@ from transformers import AutoTokenizer
 from finetune_trainer.data.examples import Examples
 from finetune_trainer.outcome import NonFiniteLossError
 from finetune_trainer.run import Run
+from finetune_trainer.train.setup import Context
 from finetune_trainer.workspace import Workspace
 
 # One bad document is data, two a coincidence; after three the weights themselves are broken, or
@@ -109,10 +110,22 @@ def write_down(skipped: SkippedStep, examples: Examples, workspace: Workspace) -
     return path
 
 
-def too_many(skipped: SkippedStep, count: int, run: Run) -> NonFiniteLossError:
-    """What ends a run after `count` steps in a row that had to be skipped."""
-    return NonFiniteLossError(
-        f"{count} steps in a row were not finite, the last with {skipped.words} in step "
-        f"{skipped.step}; logs/{FILE} in the workspace names their documents: lower "
-        f"spec.training.learningRate (now {run.training.learning_rate:g}) or correct the data."
-    )
+def tell(skipped: SkippedStep, examples: Examples, context: Context) -> None:
+    """Write it down and say where."""
+    if context.group.is_main:
+        write_down(skipped, examples, context.workspace)
+    context.journal.say(f"step {skipped.step} is skipped: {skipped.words}; see logs/{FILE}")
+
+
+def require_few(skips: Skips, latest: SkippedStep, total_steps: int, run: Run) -> None:
+    """There are not too many skipped steps.
+
+    Raises:
+        NonFiniteLossError: there are.
+    """
+    if skips.end_run(latest.step, total_steps):
+        raise NonFiniteLossError(
+            f"{skips.in_a_row} steps in a row were not finite, the last with {latest.words} in "
+            f"step {latest.step}; logs/{FILE} in the workspace names their documents: lower "
+            f"spec.training.learningRate (now {run.training.learning_rate:g}) or correct the data."
+        )

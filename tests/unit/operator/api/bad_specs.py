@@ -222,6 +222,16 @@ BAD = (
         {"spec.training.evaluateEverySteps": 10},
         "set dataset.validation, or remove evaluateEverySteps",
     ),
+    Case(
+        "stopping early by what is not measured",
+        {"spec.training.earlyStopping": {}, "spec.dataset.validation": {"fraction": "0.1"}},
+        "set training.evaluateEverySteps and dataset.validation, or remove earlyStopping",
+    ),
+    Case(
+        "choosing the best by what is not measured",
+        {"spec.training.loadBestModelAtEnd": True},
+        "set training.evaluateEverySteps and dataset.validation, or remove loadBestModelAtEnd",
+    ),
     # resources, storage, scheduling
     Case("memory without a unit", {"spec.resources.memory": "64"}, _SIZE),
     Case("memory in GB", {"spec.resources.memory": "64GB"}, _SIZE),

@@ -120,6 +120,15 @@ GOOD = (
         "measuring now and then",
         {"spec.dataset.validation": {"split": "test"}, "spec.training.evaluateEverySteps": 1},
     ),
+    Case(
+        "the best of what is measured, and no longer than needed",
+        {
+            "spec.dataset.validation": {"fraction": "0.1"},
+            "spec.training.evaluateEverySteps": 50,
+            "spec.training.earlyStopping": {"patience": 5, "minDelta": "1e-3"},
+            "spec.training.loadBestModelAtEnd": True,
+        },
+    ),
     Case("a full run", {"spec.method": _FULL}),
     Case("a full run's upload", {"spec.method": _FULL, "spec.upload": _UPLOAD}),
     Case(

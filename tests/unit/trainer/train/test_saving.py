@@ -1,0 +1,111 @@
+"""Checkpoints beside the training: what they cost the steps, and what a kill costs the run."""
+
+from __future__ import annotations
+
+import json
+import signal
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from finetune_trainer.train import checkpoint, saving
+from finetune_trainer.train.recipe import train
+from finetune_trainer.train.stop import Stop
+from finetune_trainer.workspace import Workspace
+from unit.trainer.train.made import plan, prepared_workspace, trainer_process
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+def values(workspace: Workspace, name: str = "loss") -> list[float]:
+    lines = [json.loads(line) for line in workspace.history.read_text().splitlines()]
+    return [line[name] for line in lines if name in line]
+
+
+def saved(workspace: Workspace) -> list[str]:
+    return [path.name for path in checkpoint.steps(workspace.checkpoints)]
+
+
+class SlowVolume:
+    """Takes a checkpoint in only when `allowed`."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.allowed = threading.Event()
+        self.save = checkpoint.save
+        monkeypatch.setattr(checkpoint, "save", self)
+
+    def __call__(self, *arguments: Any, **named: Any) -> Path:
+        assert self.allowed.wait(60)
+        return self.save(*arguments, **named)
+
+
+@pytest.mark.timeout(120)
+def test_training_goes_on_while_a_checkpoint_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    volume = SlowVolume(monkeypatch)
+    workspace = prepared_workspace(tmp_path)
+    run = plan(epochs=3, checkpoint={"everySteps": 5, "keep": 9})
+
+    def take_it_in_when_the_run_is_further() -> None:
+        while not workspace.history.exists() or len(values(workspace)) < 8:
+            time.sleep(0.01)
+        volume.allowed.set()
+
+    threading.Thread(target=take_it_in_when_the_run_is_further, daemon=True).start()
+    train(run, workspace, Stop())
+    # It holds what was at its step, though the weights went on meanwhile.
+    assert saved(workspace) == ["step-9", "step-5"]
+    monkeypatch.undo()
+    other = prepared_workspace(tmp_path / "other")
+    train(run, other, Stop())
+    for name in (checkpoint.WEIGHTS, checkpoint.OPTIMIZER):
+        slow, fast = (each.checkpoints / "step-5" / name for each in (workspace, other))
+        assert slow.read_bytes() == fast.read_bytes()
+
+
+def test_a_large_state_in_cpu_memory_is_written_without_a_second_copy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(saving, "LARGEST_SECOND_COPY", 0)
+    monkeypatch.setattr(saving, "_copied", None)  # would fail
+    workspace = prepared_workspace(tmp_path)
+    train(plan(maxSteps=4, checkpoint={"everySteps": 2, "keep": 2}), workspace, Stop())
+    assert saved(workspace) == ["step-4", "step-2"]
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize(
+    "settings",
+    [{"everySteps": 7, "keep": 2}, {"everySteps": 0, "everySeconds": 1, "keep": 2}],
+    ids=["by steps", "by seconds"],
+)
+def test_a_killed_run_goes_on_from_its_last_checkpoint_as_if_nothing_had_been(
+    settings: dict[str, Any], tmp_path: Path
+) -> None:
+    run = plan(maxSteps=400, checkpoint=settings)
+    straight = prepared_workspace(tmp_path / "straight")
+    _, expected = train(run, straight, Stop())
+    killed = prepared_workspace(tmp_path / "killed")
+    process = trainer_process(killed, run)
+    deadline = time.monotonic() + 120
+    while not saved(killed):
+        assert process.poll() is None, process.communicate()[0]
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    _, result = train(run, killed, Stop())
+    assert 0 < result["resumedFromStep"] < 400
+    if settings["everySteps"]:
+        assert result["resumedFromStep"] % settings["everySteps"] == 0
+    assert values(killed) == pytest.approx(values(straight), rel=1e-6)
+    assert values(killed, "eval_loss") == pytest.approx(values(straight, "eval_loss"), rel=1e-6)
+    assert result["validationLoss"] == pytest.approx(expected["validationLoss"], rel=1e-6)

@@ -1,0 +1,164 @@
+"""When a checkpoint is written, and that it costs the steps little: copied at once, written in a
+thread while training goes on.
+
+What a checkpoint is and how it is found again is `checkpoint.py`'s business.
+"""
+
+from __future__ import annotations
+
+import copy
+import shutil
+import time
+from collections.abc import Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from types import TracebackType
+
+from torch import Tensor
+
+from finetune_trainer.train import checkpoint
+from finetune_trainer.train.checkpoint import Position
+from finetune_trainer.train.guards import require_finite_weights
+from finetune_trainer.train.setup import Context, Trained
+
+# On an accelerator the copy in memory exists anyway. In a CPU's memory it is a second one of all
+# that is trained: from this size on it is better to wait for the disk.
+LARGEST_SECOND_COPY = 2**30
+
+
+class Saver:
+    """The checkpoints of one run. All ranks call everything together."""
+
+    def __init__(self, context: Context, trained: Trained) -> None:
+        self._context = context
+        self._trained = trained
+        self._settings = context.run.training.checkpoint
+        self._keeps_best = context.run.training.load_best_model_at_end
+        self._root = context.workspace.checkpoints
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="checkpoint")
+        self._writing: Future[Path] | None = None
+        self._step = 0
+        self._saved_at = time.monotonic()
+        self.asked = False
+
+    def __enter__(self) -> Saver:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        # However the run ends, a checkpoint under way is finished.
+        self._thread.shutdown(wait=True)
+
+    def resume(self) -> Position | None:
+        """Load the newest checkpoint that can be used, and say which cannot; None without one."""
+        position, skipped = checkpoint.load_newest(
+            self._root,
+            plan_hash=self._context.run.plan_hash,
+            restore=self._trained.engine.load_state,
+        )
+        for each in skipped:
+            self._context.journal.say(f"{each.path.name} cannot be used and is skipped: {each.why}")
+            if each.damaged and self._context.group.is_main:
+                # It would count as one of those to keep, and push out one that is whole.
+                shutil.rmtree(each.path)
+        if position is not None:
+            self._step = position.step
+        return position
+
+    @property
+    def overdue(self) -> bool:
+        """Whether rank 0 finds, by its clock, that `everySeconds` have passed; never elsewhere."""
+        every = self._settings.every_seconds
+        passed = time.monotonic() - self._saved_at
+        return self._context.group.is_main and every > 0 and passed >= every
+
+    def is_due(self, position: Position) -> bool:
+        """Whether a checkpoint of `position` is to be written: by steps, because it was `asked` for
+        (on all ranks), or as the best evaluated.
+        """
+        if position.step == 0:
+            return False
+        every, best = self._settings.every_steps, position.evaluations.best_step
+        return (
+            self.asked
+            or (every > 0 and position.step % every == 0)
+            or (self._keeps_best and best == position.step)
+        )
+
+    def save(self, position: Position) -> None:
+        """Make sure of a checkpoint of `position`; it is there when `finish` returns.
+
+        Raises:
+            NonFiniteLossError: the weights are broken: the older ones are worth more.
+            OSError: the one before could not be written; those before that are untouched.
+        """
+        if position.step == self._step:
+            return
+        require_finite_weights(self._trained.engine, self._context.run)
+        self.finish()
+        weights, moments = self._trained.engine.state()
+        self._step, self._saved_at, self.asked = position.step, time.monotonic(), False
+        if not self._context.group.is_main:
+            return
+        if self._context.device.type == "cpu" and _bytes(weights, moments) > LARGEST_SECOND_COPY:
+            self._write(copy.deepcopy(position), weights, moments)
+            return
+        self._writing = self._thread.submit(
+            self._write, copy.deepcopy(position), _copied(weights), _copied(moments)
+        )
+
+    def finish(self) -> None:
+        """Wait for the checkpoint that is being written.
+
+        Raises:
+            OSError: it could not be; older ones are untouched.
+        """
+        writing, self._writing = self._writing, None
+        if writing is not None:
+            writing.result()
+
+    def load_best(self, position: Position) -> bool:
+        """Take back the weights of the best evaluation; False if its checkpoint cannot be used."""
+        self.finish()
+        self._context.group.barrier()  # rank 0 has written it
+        found = checkpoint.load(
+            self._root / f"step-{position.evaluations.best_step}",
+            plan_hash=self._context.run.plan_hash,
+            restore=self._trained.engine.load_state,
+        )
+        if isinstance(found, Position):
+            return True
+        self._context.journal.say(
+            f"WARNING: the best checkpoint, {found.path.name}, cannot be used ({found.why}): "
+            "what the last step left is exported."
+        )
+        return False
+
+    def _write(
+        self, position: Position, weights: dict[str, Tensor], moments: dict[str, Tensor]
+    ) -> Path:
+        path = checkpoint.save(
+            self._root,
+            plan_hash=self._context.run.plan_hash,
+            position=position,
+            weights=weights,
+            moments=moments,
+            keep=self._settings.keep,
+            besides=position.evaluations.best_step if self._keeps_best else None,
+        )
+        self._context.journal.say(f"checkpoint after step {position.step}")
+        return path
+
+
+def _bytes(*groups: dict[str, Tensor]) -> int:
+    return sum(tensor.nbytes for group in groups for tensor in group.values())
+
+
+def _copied(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Copies that training cannot change; each of the originals is let go on the way."""
+    names: Iterable[str] = list(tensors)
+    return {name: tensors.pop(name).clone() for name in names}
