@@ -117,16 +117,30 @@ class Text(ApiModel):
     text: Column = Field(default="text", description="Column with the text.")
 
 
+class PreferencePair(ApiModel):
+    """A preferred and a rejected answer, in any of TRL's forms: texts, to which no chat template is
+    applied, or lists of {role, content}.
+    """
+
+    prompt: Column | None = Field(
+        default=None,
+        description="Column with what both answers follow. Default: none; the answers' common "
+        "beginning is the prompt.",
+    )
+    chosen: Column = Field(default="chosen", description="Column with the preferred answer.")
+    rejected: Column = Field(default="rejected", description="Column with the rejected answer.")
+
+
 class DataFormat(ApiModel):
     """How a row becomes an example: exactly one member."""
 
     cel: ClassVar[tuple[Cel, ...]] = (
         Cel(
             "[has(self.questionAnswer), has(self.messages), has(self.sharegpt), "
-            "has(self.promptCompletion), has(self.alpaca), has(self.template), has(self.text)]"
-            ".filter(x, x).size() == 1",
+            "has(self.promptCompletion), has(self.alpaca), has(self.template), has(self.text), "
+            "has(self.preference)].filter(x, x).size() == 1",
             "exactly one of questionAnswer, messages, sharegpt, promptCompletion, alpaca, "
-            "template, text must be set: keep the one that matches the data",
+            "template, text, preference must be set: keep the one that matches the data",
         ),
     )
 
@@ -149,6 +163,9 @@ class DataFormat(ApiModel):
         default=None, description="Turns written as text with {column} placeholders."
     )
     text: Text | None = Field(default=None, description="A column with raw text.")
+    preference: PreferencePair | None = Field(
+        default=None, description="Columns with a preferred and a rejected answer."
+    )
 
 
 class LossOn(StrEnum):
@@ -202,6 +219,10 @@ class Dataset(ApiModel):
         Cel(
             "!has(self.format.promptCompletion) || !has(self.loss) || self.loss != 'LastTurn'",
             "format.promptCompletion has no turns: set loss to Completions or AllTokens",
+        ),
+        Cel(
+            "!has(self.format.preference) || !has(self.loss) || self.loss == 'Completions'",
+            "format.preference compares the two answers: remove loss, or set it to Completions",
         ),
     )
 

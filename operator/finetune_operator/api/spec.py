@@ -18,6 +18,7 @@ from finetune_operator.api.data import (
     LossOn,
     Messages,
     Model,
+    PreferencePair,
     PromptCompletion,
     QuestionAnswer,
     ShareGpt,
@@ -39,6 +40,8 @@ from finetune_operator.api.pods import (
     Trainer,
 )
 from finetune_operator.api.schema import DEFAULTS_WHEN_READ, ApiModel, Cel
+from finetune_operator.api.task import RULES as TASK_RULES
+from finetune_operator.api.task import Preference, PreferenceLoss, Task
 from finetune_operator.api.tuning import (
     Checkpoint,
     Precision,
@@ -65,6 +68,9 @@ __all__ = [
     "Method",
     "Model",
     "Precision",
+    "Preference",
+    "PreferenceLoss",
+    "PreferencePair",
     "PromptCompletion",
     "PullPolicy",
     "QuestionAnswer",
@@ -77,6 +83,7 @@ __all__ = [
     "ShareGpt",
     "Spec",
     "Storage",
+    "Task",
     "Template",
     "Text",
     "Toleration",
@@ -152,6 +159,7 @@ class Spec(ApiModel):
             "it, or set storage.claimName to a claim that has it",
             field_path=".storage.accessMode",
         ),
+        *TASK_RULES,
     )
 
     suspend: bool | None = Field(
@@ -168,6 +176,11 @@ class Spec(ApiModel):
         "if that changes what is trained or published, the image or the claim, the run starts "
         "over; Secrets, CPU, memory and the like make only the present stage begin again; a "
         "larger storage.size lets the claim grow.",
+    )
+    task: Task = Field(
+        default=Task.GENERATION,
+        description="What the model learns: Generation (text, from examples of it) or Preference "
+        "(which of two answers is better).",
     )
     model: Model = Field(description="The base model.")
     dataset: Dataset | None = Field(
@@ -214,6 +227,7 @@ class Spec(ApiModel):
 
 # What defines a run: fixed once it has started (the rule stands at the root, where status is seen).
 RUN_DEFINING = (
+    "task",
     "model",
     "dataset",
     "datasets",

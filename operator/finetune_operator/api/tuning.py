@@ -8,6 +8,7 @@ from typing import Annotated, ClassVar
 from pydantic import Field
 
 from finetune_operator.api.schema import ApiModel, Cel
+from finetune_operator.api.task import Preference
 from finetune_operator.api.values import Decimal
 
 
@@ -109,7 +110,9 @@ class Training(ApiModel):
         ]
         | None
     ) = Field(
-        default=None, description='Peak learning rate. Default: "2e-4" for lora, "2e-5" for full.'
+        default=None,
+        description='Peak learning rate. Default: "2e-4" for lora, "2e-5" for full; "5e-6" and '
+        '"5e-7" in task Preference.',
     )
     scheduler: Scheduler = Field(default=Scheduler(), description="The learning rate over the run.")
     weight_decay: Annotated[
@@ -146,6 +149,9 @@ class Training(ApiModel):
         description="Export the weights with the lowest validation loss, measured at "
         "evaluateEverySteps, instead of the last ones; their checkpoint is kept besides the "
         "newest.",
+    )
+    preference: Preference | None = Field(
+        default=None, description="How preferences are learned, in task Preference. Default: DPO."
     )
     checkpoint: Checkpoint = Field(
         default=Checkpoint(), description="When the state of training is saved."

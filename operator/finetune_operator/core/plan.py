@@ -20,8 +20,10 @@ from finetune_operator.api.spec import (
     Merge,
     Method,
     Model,
+    Preference,
+    PreferenceLoss,
     Spec,
-    Training,
+    Task,
 )
 from finetune_operator.core.model import Plan, Settings
 from finetune_operator.vocabulary import CONTRACT_VERSION, Stage
@@ -30,6 +32,11 @@ HASH_LENGTH = 12
 # Common practice: adapters start from zero and bear a ten times higher rate than weights in use.
 LEARNING_RATE_LORA = "2e-4"
 LEARNING_RATE_FULL = "2e-5"
+# Preferences move a model that can answer already: Zephyr's rates, of DPO with LoRA and in full.
+LEARNING_RATES_PREFERENCE = ("5e-6", "5e-7")
+# The papers' own.
+BETAS = {PreferenceLoss.DPO: "0.1", PreferenceLoss.ORPO: "0.1", PreferenceLoss.SIMPO: "2"}
+GAMMA = "0.5"
 # PEFT's word for every linear layer but the head.
 ALL_LINEAR = "all-linear"
 
@@ -63,10 +70,11 @@ def _run(resource: FineTuneJob) -> dict[str, Any]:
         "contractVersion": CONTRACT_VERSION,
         "name": resource.metadata.name,
         "namespace": resource.metadata.namespace,
+        "task": str(spec.task),
         "model": _model(spec.model),
         **_data(spec),
         "method": _method(spec.method),
-        "training": _training(spec.training, spec.method),
+        "training": _training(spec),
         "resources": {
             "nodes": spec.resources.nodes,
             "gpusPerNode": spec.resources.gpus_per_node,
@@ -131,15 +139,33 @@ def _method(method: Method) -> dict[str, Any]:
     }
 
 
-def _training(training: Training, method: Method) -> dict[str, Any]:
-    default_rate = LEARNING_RATE_LORA if method.lora else LEARNING_RATE_FULL
+def _training(spec: Spec) -> dict[str, Any]:
+    training = spec.training
     length = {} if training.max_steps else {"epochs": training.epochs or 1}
     return {
         **_json(training),
         **length,
-        "learningRate": training.learning_rate or default_rate,
+        "learningRate": training.learning_rate or _learning_rate(spec),
         "evaluateEverySteps": training.evaluate_every_steps or 0,
+        **_preference(spec),
     }
+
+
+def _learning_rate(spec: Spec) -> str:
+    rates = (LEARNING_RATE_LORA, LEARNING_RATE_FULL)
+    if spec.task is Task.PREFERENCE:
+        rates = LEARNING_RATES_PREFERENCE
+    return rates[0] if spec.method.lora else rates[1]
+
+
+def _preference(spec: Spec) -> dict[str, Any]:
+    if spec.task is not Task.PREFERENCE:
+        return {}
+    preference = spec.training.preference or Preference()
+    settings = {"loss": str(preference.loss), "beta": preference.beta or BETAS[preference.loss]}
+    if preference.loss is PreferenceLoss.SIMPO:
+        settings["gamma"] = preference.gamma or GAMMA
+    return {"preference": settings}
 
 
 def _artifacts(spec: Spec) -> list[Artifact]:

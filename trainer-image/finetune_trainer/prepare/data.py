@@ -6,29 +6,33 @@ row means, how it is tokenized and how the numbers are shown belongs to other mo
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
+from datasets import Value
 from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerBase
 
 from finetune_trainer.data.examples import Block, Examples, write_examples
 from finetune_trainer.outcome import UserError
 from finetune_trainer.prepare.encode import Encoder
-from finetune_trainer.prepare.format import row_reader
+from finetune_trainer.prepare.format import RowReader, row_reader
 from finetune_trainer.prepare.mixing import draw, shares
-from finetune_trainer.prepare.pipeline import Pipeline
+from finetune_trainer.prepare.pipeline import Encodes, Pipeline
+from finetune_trainer.prepare.preference import PairEncoder, preference_reader
 from finetune_trainer.prepare.rows import Rows, RowSource
 from finetune_trainer.prepare.source import Commit, HubSource, Source, parse_source
 from finetune_trainer.prepare.split import validation_rows
 from finetune_trainer.prepare.tally import Tally
 from finetune_trainer.prepare.template import ChatTemplate
-from finetune_trainer.run import DatasetSource, Run
+from finetune_trainer.run import DatasetSource, Format, Run, Task
 
 Chosen = NDArray[np.bool_]
+TEXTS = (Value("string"), Value("large_string"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,10 +93,13 @@ class _Encoders:
     def _template(self) -> ChatTemplate:
         return ChatTemplate(self._tokenizer)
 
-    def encoder(self, spec: DatasetSource, *, is_chat: bool) -> Encoder:
+    def encoder(self, spec: DatasetSource, *, is_chat: bool) -> Encodes:
         template = self._template if is_chat else None
         self.stops |= template.stops if template else {self._tokenizer.eos_token_id}
         capacity = self._run.training.sequence_length
+        if self._run.task is Task.PREFERENCE:
+            encoder = Encoder(self._tokenizer, template, loss=spec.loss, capacity=sys.maxsize)
+            return PairEncoder(encoder, capacity=capacity)
         return Encoder(self._tokenizer, template, loss=spec.loss, capacity=capacity)
 
 
@@ -129,8 +136,16 @@ class _DataSet:
     def pipeline(self, rows: Rows, encoders: _Encoders, vocabulary: int) -> Pipeline:
         """How `rows` of this data set become examples."""
         spec, field = self.origin.spec, self.origin.field
-        reader = row_reader(spec.format, rows.column_names, field)
+        reader = _reader(spec.format, rows, field)
         return Pipeline(reader, encoders.encoder(spec, is_chat=reader.is_chat), vocabulary)
+
+
+def _reader(format: Format, rows: Rows, field: str) -> RowReader:
+    if format.preference is not None:
+        texts = [name for name, kind in rows.features.items() if kind in TEXTS]
+        where = f"spec.{field}.format"
+        return preference_reader(format.preference, rows.column_names, texts, where)
+    return row_reader(format, rows.column_names, field)
 
 
 def write_data(
@@ -174,9 +189,10 @@ def write_data(
                 blocks = part.pipeline(rows, encoders, vocabulary).blocks(rows, chosen, tally)
                 yield from _some(blocks, tally, "validation", part, run)
 
+    labelled = run.task is not Task.GENERATION
     if any(part.held_out is not None for part in sets):
-        _write(directory / "validation", validation)
-    _write(directory / "train", training)
+        _write(directory / "validation", validation, labelled=labelled)
+    _write(directory / "train", training, labelled=labelled)
     _require_supervised(directory / "train", origins)
     counts = {
         part.origin.field: Counts(
@@ -210,9 +226,9 @@ def _some(
     tally.require_some(use, part.origin.field, run.training.sequence_length)
 
 
-def _write(directory: Path, blocks: Callable[[], Iterator[Block]]) -> None:
+def _write(directory: Path, blocks: Callable[[], Iterator[Block]], *, labelled: bool) -> None:
     directory.mkdir()
-    write_examples(directory, blocks())
+    write_examples(directory, blocks(), labelled=labelled)
 
 
 def _require_supervised(directory: Path, origins: list[Origin]) -> None:

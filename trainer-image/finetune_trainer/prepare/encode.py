@@ -15,7 +15,7 @@ from transformers import PreTrainedTokenizerBase
 
 from finetune_trainer.data.examples import Example
 from finetune_trainer.outcome import UserError
-from finetune_trainer.prepare.format import Continuation, Conversation, Document, Dropped
+from finetune_trainer.prepare.format import Continuation, Conversation, Document, Dropped, Passage
 from finetune_trainer.prepare.mask import first_token_behind, supervise_turns, turn_starts
 from finetune_trainer.prepare.template import ChatTemplate
 from finetune_trainer.run import LossOn
@@ -24,8 +24,8 @@ from finetune_trainer.run import LossOn
 class TooLong(Dropped):
     """The document has more tokens than a sequence; `length` is how many."""
 
-    def __init__(self, length: int) -> None:
-        super().__init__("longer than spec.training.sequenceLength")
+    def __init__(self, length: int, what: str = "longer than") -> None:
+        super().__init__(f"{what} spec.training.sequenceLength")
         self.length = length
 
 
@@ -108,10 +108,13 @@ class Encoder:
             if self._loss is LossOn.ALL_TOKENS:
                 return _Rendered(text, ())
             last_only = self._loss is LossOn.LAST_TURN
-            starts = turn_starts(self._template, document.messages, text, last_only=last_only)
+            starts = turn_starts(
+                self._template, document.messages, text, last_only=last_only, given=document.given
+            )
             return _Rendered(text, tuple(starts))
         if isinstance(document, Continuation):
             return _Rendered(document.prompt + document.completion, (len(document.prompt),))
+        assert isinstance(document, Passage), "pairs have an encoder of their own"
         return _Rendered(document.text, (0,))
 
     def _examples(

@@ -43,9 +43,13 @@ Row = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Conversation:
-    """Turns of a chat, `{"role", "content"}` each; the last one is the assistant's."""
+    """Turns of a chat, `{"role", "content"}` each; the last one is the assistant's.
+
+    Nothing of the first `given` messages is supervised.
+    """
 
     messages: tuple[Message, ...]
+    given: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +67,15 @@ class Passage:
     text: str
 
 
-Document = Conversation | Continuation | Passage
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """A preferred and a rejected document, of one kind. What two passages begin with is context."""
+
+    chosen: Conversation | Continuation | Passage
+    rejected: Conversation | Continuation | Passage
+
+
+Document = Conversation | Continuation | Passage | Pair
 
 
 class Dropped(Exception):
@@ -96,26 +108,28 @@ def row_reader(format: Format, columns: Sequence[str], field: str = "dataset") -
         case QuestionAnswer() as chosen:
             return _question_answer(chosen, columns, where)
         case Messages(messages=column):
-            _require(f"{where}.messages.messages", column, columns)
-            return RowReader((column,), True, lambda row: _conversation(row[column]))
+            require_column(f"{where}.messages.messages", column, columns)
+            return RowReader((column,), True, lambda row: read_conversation(row[column]))
         case ShareGpt(conversations=column):
-            _require(f"{where}.sharegpt.conversations", column, columns)
-            return RowReader((column,), True, lambda row: _conversation(_as_messages(row[column])))
+            require_column(f"{where}.sharegpt.conversations", column, columns)
+            return RowReader(
+                (column,), True, lambda row: read_conversation(_as_messages(row[column]))
+            )
         case PromptCompletion(prompt=prompt, completion=completion):
-            _require(f"{where}.promptCompletion.prompt", prompt, columns)
-            _require(f"{where}.promptCompletion.completion", completion, columns)
+            require_column(f"{where}.promptCompletion.prompt", prompt, columns)
+            require_column(f"{where}.promptCompletion.completion", completion, columns)
             return RowReader(
                 (prompt, completion),
                 False,
-                lambda row: Continuation(_text(row, prompt), _text(row, completion)),
+                lambda row: Continuation(text_of(row, prompt), text_of(row, completion)),
             )
         case Alpaca() as chosen:
             return _alpaca(chosen, columns, where)
         case Template() as chosen:
             return _template(chosen, columns, where)
         case Text(text=column):
-            _require(f"{where}.text.text", column, columns)
-            return RowReader((column,), False, lambda row: Passage(_text(row, column)))
+            require_column(f"{where}.text.text", column, columns)
+            return RowReader((column,), False, lambda row: Passage(text_of(row, column)))
 
 
 def _chosen(
@@ -136,7 +150,8 @@ def _chosen(
     return present[0]
 
 
-def _require(field: str, column: str, columns: Sequence[str]) -> None:
+def require_column(field: str, column: str, columns: Sequence[str]) -> None:
+    """Raises `UserError` if `field` names a column that is not there."""
     if column not in columns:
         raise UserError(
             f'{field} names column "{column}", which the data set does not have; it has: '
@@ -146,14 +161,14 @@ def _require(field: str, column: str, columns: Sequence[str]) -> None:
 
 def _question_answer(chosen: QuestionAnswer, columns: Sequence[str], where: str) -> RowReader:
     question, answer, system = chosen.question, chosen.answer, chosen.system
-    _require(f"{where}.questionAnswer.question", question, columns)
-    _require(f"{where}.questionAnswer.answer", answer, columns)
+    require_column(f"{where}.questionAnswer.question", question, columns)
+    require_column(f"{where}.questionAnswer.answer", answer, columns)
     if system is not None:
-        _require(f"{where}.questionAnswer.system", system, columns)
+        require_column(f"{where}.questionAnswer.system", system, columns)
 
     def read(row: Row) -> Document:
-        turns = _exchange(_text(row, question), _text(row, answer))
-        instruction = _optional_text(row, system) if system is not None else ""
+        turns = exchange(text_of(row, question), text_of(row, answer))
+        instruction = optional_text(row, system) if system is not None else ""
         if instruction:
             turns = ({"role": "system", "content": instruction}, *turns)
         return Conversation(turns)
@@ -163,18 +178,18 @@ def _question_answer(chosen: QuestionAnswer, columns: Sequence[str], where: str)
 
 
 def _alpaca(chosen: Alpaca, columns: Sequence[str], where: str) -> RowReader:
-    _require(f"{where}.alpaca.instruction", chosen.instruction, columns)
-    _require(f"{where}.alpaca.output", chosen.output, columns)
+    require_column(f"{where}.alpaca.instruction", chosen.instruction, columns)
+    require_column(f"{where}.alpaca.output", chosen.output, columns)
     # Many such data sets have no inputs at all; a column that the user named must exist.
     has_input = chosen.input in columns
     if not has_input and chosen.input != Alpaca().input:
-        _require(f"{where}.alpaca.input", chosen.input, columns)
+        require_column(f"{where}.alpaca.input", chosen.input, columns)
 
     def read(row: Row) -> Document:
-        instruction = _text(row, chosen.instruction)
-        given = _optional_text(row, chosen.input) if has_input else ""
+        instruction = text_of(row, chosen.instruction)
+        given = optional_text(row, chosen.input) if has_input else ""
         question = f"{instruction}\n\n{given}" if given else instruction
-        return Conversation(_exchange(question, _text(row, chosen.output)))
+        return Conversation(exchange(question, text_of(row, chosen.output)))
 
     names = [chosen.instruction, chosen.output] + ([chosen.input] if has_input else [])
     return RowReader(tuple(names), True, read)
@@ -186,10 +201,10 @@ def _template(chosen: Template, columns: Sequence[str], where: str) -> RowReader
 
     def read(row: Row) -> Document:
         for name in completion:
-            _text(row, name)
-        values = {name: _optional_text(row, name) for name in {*prompt, *completion}}
+            text_of(row, name)
+        values = {name: optional_text(row, name) for name in {*prompt, *completion}}
         return Conversation(
-            _exchange(chosen.prompt.format(**values), chosen.completion.format(**values))
+            exchange(chosen.prompt.format(**values), chosen.completion.format(**values))
         )
 
     return RowReader(tuple(dict.fromkeys(prompt + completion)), True, read)
@@ -213,21 +228,23 @@ def _placeholders(field: str, template: str, columns: Sequence[str]) -> list[str
                 f'{field} has the placeholder "{{{name}}}": write only a '
                 "column's name in braces, without dots, brackets or format."
             )
-        _require(field, name, columns)
+        require_column(field, name, columns)
         names.append(name)
     if not names:
         raise UserError(f"{field} names no column: write one as {{column}}.")
     return names
 
 
-def _exchange(question: str, answer: str) -> tuple[Message, ...]:
+def exchange(question: str, answer: str) -> tuple[Message, ...]:
+    """A chat of two turns."""
     return (
         {"role": "user", "content": question},
         {"role": "assistant", "content": answer},
     )
 
 
-def _optional_text(row: Row, column: str) -> str:
+def optional_text(row: Row, column: str) -> str:
+    """The text of a cell, a number's too; "" for none. Raises `Dropped` for anything else."""
     value = row[column]
     if value is None:
         return ""
@@ -238,14 +255,16 @@ def _optional_text(row: Row, column: str) -> str:
     raise Dropped(f'column "{column}" holds no text')
 
 
-def _text(row: Row, column: str) -> str:
-    text = _optional_text(row, column)
+def text_of(row: Row, column: str) -> str:
+    """The text of a cell. Raises `Dropped` if there is none."""
+    text = optional_text(row, column)
     if not text:
         raise Dropped(f'column "{column}" is empty')
     return text
 
 
-def _conversation(value: Any) -> Conversation:
+def read_conversation(value: Any) -> Conversation:
+    """The conversation in a cell, up to its last answer. Raises `Dropped` if there is none."""
     messages = [_message(entry) for entry in _entries(value)]
     while messages and messages[-1]["role"] != "assistant":
         messages.pop()

@@ -26,9 +26,15 @@ UNCLEAR = (
 
 
 def turn_starts(
-    template: ChatTemplate, messages: Sequence[Message], text: str, *, last_only: bool
+    template: ChatTemplate,
+    messages: Sequence[Message],
+    text: str,
+    *,
+    last_only: bool,
+    given: int = 0,
 ) -> list[int]:
-    """Where assistant turns begin in `text`, the rendering of `messages`, in characters.
+    """Where assistant turns behind the `given` first messages begin in `text`, the rendering of
+    `messages`, in characters.
 
     A template may write into the generation prompt what it leaves out of finished turns (an open
     `<think>`): then the turn begins where the two part, if they share the prompt's beginning.
@@ -36,7 +42,11 @@ def turn_starts(
     Raises:
         UserError: a turn's beginning cannot be found.
     """
-    turns = [index for index, message in enumerate(messages) if message["role"] == "assistant"]
+    turns = [
+        index
+        for index, message in enumerate(messages)
+        if message["role"] == "assistant" and index >= given
+    ]
     starts = []
     for index in turns[-1:] if last_only else turns:
         prefix = template.render(messages[:index], add_generation_prompt=True)

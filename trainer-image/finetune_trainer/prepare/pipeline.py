@@ -6,8 +6,9 @@ to the recipe.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -15,7 +16,6 @@ from numpy.typing import NDArray
 
 from finetune_trainer.data.examples import Block, Example
 from finetune_trainer.outcome import UserError
-from finetune_trainer.prepare.encode import Encoder
 from finetune_trainer.prepare.format import Document, Dropped, RowReader
 from finetune_trainer.prepare.rows import Rows
 from finetune_trainer.prepare.tally import Tally
@@ -24,6 +24,14 @@ from finetune_trainer.prepare.workers import granted_cpus, ordered_map
 # Of one task: small enough that a process holds little, large enough that sending costs little.
 TASK_ROWS = 500
 TASK_BYTES = 2**20
+
+
+class Encodes(Protocol):
+    """From documents to examples."""
+
+    def encode(self, documents: Sequence[Document]) -> list[list[Example] | Dropped]:
+        """The examples of each document, or why it is dropped."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +43,7 @@ class Pipeline:
     """
 
     reader: RowReader
-    encoder: Encoder
+    encoder: Encodes
     vocabulary: int
 
     def blocks(self, rows: Rows, chosen: NDArray[np.bool_], tally: Tally) -> Iterator[Block]:

@@ -8,6 +8,7 @@ from itertools import groupby
 from transformers import PreTrainedTokenizerBase
 
 from finetune_trainer.data.examples import Example, Examples
+from finetune_trainer.run import Task
 
 EXAMPLES = 3
 # A log is read in a terminal: enough to see both ends of a turn, not a whole book.
@@ -22,7 +23,10 @@ _OBEYED = frozenset(map(chr, _CONTROLS | _DIRECTIONS))
 
 
 def preview(
-    examples: Examples, tokenizer: PreTrainedTokenizerBase, marks: tuple[str, str] = BRACKETS
+    examples: Examples,
+    tokenizer: PreTrainedTokenizerBase,
+    marks: tuple[str, str] = BRACKETS,
+    task: Task = Task.GENERATION,
 ) -> str:
     """The first examples, each under a heading with its counts; supervised text between `marks`."""
     parts = []
@@ -31,9 +35,23 @@ def preview(
         supervised = int(example.supervised.sum())
         parts.append(
             f"── example {index + 1}: {len(example.tokens)} tokens, {supervised} supervised ──\n"
-            + "".join(_marked(example, tokenizer, marks))
+            + "\n".join(
+                title + "".join(_marked(part, tokenizer, marks))
+                for title, part in _parts(example, task)
+            )
         )
     return "\n\n".join(parts) + "\n"
+
+
+def _parts(example: Example, task: Task) -> list[tuple[str, Example]]:
+    if task is not Task.PREFERENCE:
+        return [("", example)]
+    first = int(example.labels[0])
+    tokens, supervised = example.tokens, example.supervised
+    return [
+        ("chosen: ", Example(tokens[:first], supervised[:first])),
+        ("rejected: ", Example(tokens[first:], supervised[first:])),
+    ]
 
 
 def _marked(

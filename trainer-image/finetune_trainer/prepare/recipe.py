@@ -141,9 +141,10 @@ def _tokenized(
 def _publish(prepared: Prepared, tokenizer: PreTrainedTokenizerBase, workspace: Workspace) -> None:
     values = report(prepared)
     write_json(workspace.prepare / "report.json", values)
-    write_text(workspace.prepare / "preview.txt", preview(prepared.train, tokenizer))
+    examples, task = prepared.train, prepared.run.task
+    write_text(workspace.prepare / "preview.txt", preview(examples, tokenizer, task=task))
     _say(page(values))
-    _say("\nWhat is trained is green:\n\n" + preview(prepared.train, tokenizer, COLOURS))
+    _say("\nWhat is trained is green:\n\n" + preview(examples, tokenizer, COLOURS, task))
 
 
 def _say(text: str) -> None:

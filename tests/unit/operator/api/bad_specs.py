@@ -15,8 +15,8 @@ _DATA_SOURCE = (
 _ONE_OR_SEVERAL = "exactly one of dataset and datasets must be set: dataset is for one data set"
 _NAME = "metadata.name must be at most 48 characters of a-z, 0-9 and '-', starting with a letter"
 _FORMAT = (
-    "exactly one of questionAnswer, messages, sharegpt, promptCompletion, alpaca, template, text "
-    "must be set"
+    "exactly one of questionAnswer, messages, sharegpt, promptCompletion, alpaca, template, text, "
+    "preference must be set"
 )
 _SIZE = "must be a size greater than 0 with a unit, for example 64Gi"
 _CPU = 'must be a number of CPUs greater than 0, for example 8 or "500m"'
@@ -28,8 +28,10 @@ _CLAIM = "claimName uses a claim as it is: remove size, storageClassName and acc
 _UPLOAD: Json = {"repository": "acme/result", "tokenSecretRef": {"name": "hf-write"}}
 _FULL: Json = {"full": {}}
 _TEXT: Json = {"text": {}}
+_PREFERENCE: Json = {"spec.task": "Preference", "spec.dataset.format": {"preference": {}}}
 _REQUIRED = "requiredDuringSchedulingIgnoredDuringExecution"
 _NODES: Json = {_REQUIRED: {"nodeSelectorTerms": [{}] * 1000}}
+_PAIRS: Json = {"source": "hf://acme/pairs", "format": {"preference": {}}}
 _PART: Json = {"source": "hf://acme/part", "format": _TEXT}
 
 
@@ -133,6 +135,56 @@ BAD = (
         "loss on the last turn of a plain completion",
         {"spec.dataset.format": {"promptCompletion": {}}, "spec.dataset.loss": "LastTurn"},
         "format.promptCompletion has no turns: set loss to Completions or AllTokens",
+    ),
+    Case(
+        "a loss on the last turn of preferred answers",
+        {**_PREFERENCE, "spec.dataset.loss": "LastTurn"},
+        "format.preference compares the two answers: remove loss, or set it to Completions",
+    ),
+    Case(
+        "preference from one answer each",
+        {"spec.task": "Preference"},
+        "task Preference needs dataset.format.preference: set it to the columns with both answers",
+    ),
+    Case(
+        "preference from one answer each in the second data set",
+        {"spec.task": "Preference", **_several(_PAIRS, _PART)},
+        "task Preference needs dataset.format.preference: set it to the columns with both answers",
+    ),
+    Case(
+        "two answers to generate from in the second data set",
+        _several(_PART, _PAIRS),
+        "dataset.format.preference is for task Preference: set task, or another format",
+    ),
+    Case(
+        "two answers to generate from",
+        {"spec.dataset.format": {"preference": {}}},
+        "dataset.format.preference is for task Preference: set task, or another format",
+    ),
+    Case(
+        "a preference loss without preferences",
+        {"spec.training.preference": {"loss": "DPO"}},
+        "training.preference is for task Preference: set task, or remove training.preference",
+    ),
+    Case(
+        "a margin for a loss that has none",
+        {**_PREFERENCE, "spec.training.preference": {"loss": "DPO", "gamma": "1"}},
+        "gamma is SimPO's margin: remove gamma, or set loss to SimPO",
+    ),
+    Case(
+        "preferences that count for nothing",
+        {**_PREFERENCE, "spec.training.preference": {"beta": "0"}},
+        'beta must be greater than 0 and at most 100, for example "0.1"',
+    ),
+    Case(
+        "a margin beyond reason",
+        {**_PREFERENCE, "spec.training.preference": {"loss": "SimPO", "gamma": "101"}},
+        'gamma must be at most 100, for example "0.5"',
+    ),
+    Case(
+        "an unknown task",
+        {"spec.task": "Translation"},
+        'spec.task: Unsupported value: "Translation": supported values: "Generation"',
     ),
     Case(
         "a loss in lower case",

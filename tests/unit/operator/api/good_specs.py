@@ -10,6 +10,7 @@ from unit.operator.api.jobs import ABSENT, Case, Json
 _UPLOAD: Json = {"repository": "acme/result", "tokenSecretRef": {"name": "hf-write"}}
 _FULL: Json = {"full": {}}
 _TEXT: Json = {"text": {}}
+_PREFERENCE: Json = {"spec.task": "Preference", "spec.dataset.format": {"preference": {}}}
 _REQUIRED = "requiredDuringSchedulingIgnoredDuringExecution"
 _PREFERRED = "preferredDuringSchedulingIgnoredDuringExecution"
 _PART: Json = {"source": "hf://acme/part", "format": _TEXT}
@@ -113,6 +114,26 @@ GOOD = (
         )
         for format in _FORMATS
     ),
+    Case("preferences", _PREFERENCE),
+    Case(
+        "preferences of several data sets",
+        {
+            "spec.task": "Preference",
+            "spec.dataset": ABSENT,
+            "spec.datasets": [{**_PART, "format": {"preference": {}}}] * 2,
+        },
+    ),
+    Case(
+        "preferences with columns and loss of one's own",
+        {
+            "spec.task": "Preference",
+            "spec.dataset.format": {"preference": {"prompt": "question", "chosen": "good"}},
+            "spec.dataset.loss": "Completions",
+            "spec.training.preference": {"loss": "SimPO", "beta": "2.5", "gamma": "0"},
+        },
+    ),
+    Case("the odds ratio", {**_PREFERENCE, "spec.training.preference": {"loss": "ORPO"}}),
+    Case("a task, said twice", {"spec.task": "Generation"}),
     Case("a held-out split", {"spec.dataset.validation": {"split": "test"}}),
     Case("a tiny fraction", {"spec.dataset.validation": {"fraction": "1e-6"}}),
     Case("nearly everything held out", {"spec.dataset.validation": {"fraction": "0.999"}}),

@@ -50,6 +50,11 @@ REFUSED = (
         },
         ("dataset", "datasets"),
     ),
+    Change(
+        "another task",
+        {"spec.task": "Preference", "spec.dataset.format": {"preference": {}}},
+        ("task", "dataset"),
+    ),
     Change("another rank", {"spec.method.lora.rank": 8}, ("method",)),
     Change(
         "another method", {"spec.method": {"full": {}}, "spec.merge": ABSENT}, ("method", "merge")

@@ -1,0 +1,104 @@
+"""What the model learns to do: `spec.task`, and the settings that belong to one task alone.
+
+The formats of the tasks' data are in data.py; that task and format belong together is said here.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated, ClassVar
+
+from pydantic import Field
+
+from finetune_operator.api.schema import ApiModel, Cel
+from finetune_operator.api.values import Decimal
+
+
+class Task(StrEnum):
+    """What the model learns to do."""
+
+    GENERATION = "Generation"
+    PREFERENCE = "Preference"
+
+
+class PreferenceLoss(StrEnum):
+    """How preferences are learned."""
+
+    DPO = "DPO"
+    ORPO = "ORPO"
+    SIMPO = "SimPO"
+
+
+class Preference(ApiModel):
+    """How preferences are learned."""
+
+    cel: ClassVar[tuple[Cel, ...]] = (
+        Cel(
+            "!has(self.gamma) || self.loss == 'SimPO'",
+            "gamma is SimPO's margin: remove gamma, or set loss to SimPO",
+            field_path=".gamma",
+            forbidden=True,
+        ),
+    )
+
+    loss: PreferenceLoss = Field(
+        default=PreferenceLoss.DPO,
+        description="DPO (Rafailov et al., 2023) keeps close to the base model; ORPO (Hong et al., "
+        "2024) learns the preferred answers as well; SimPO (Meng et al., 2024) compares means per "
+        "token, without the base.",
+    )
+    beta: (
+        Annotated[
+            Decimal,
+            Cel(
+                "double(self) > 0.0 && double(self) <= 100.0",
+                'beta must be greater than 0 and at most 100, for example "0.1"',
+            ),
+        ]
+        | None
+    ) = Field(
+        default=None,
+        description="How strongly preferences count; for ORPO the paper's lambda. "
+        'Default: "0.1" for DPO and ORPO, "2" for SimPO.',
+    )
+    gamma: (
+        Annotated[
+            Decimal,
+            Cel("double(self) <= 100.0", 'gamma must be at most 100, for example "0.5"'),
+        ]
+        | None
+    ) = Field(
+        default=None,
+        description="SimPO's margin: how much more reward the preferred answer is to have. "
+        'Default: "0.5".',
+    )
+
+
+def _belong_together(task: Task, member: str, what: str) -> tuple[Cel, Cel]:
+    """`task` takes data in the format `member` and in no other, and no other task takes it."""
+    return (
+        Cel(
+            f"self.task != '{task}' || ((!has(self.dataset) || has(self.dataset.format.{member})) "
+            f"&& (!has(self.datasets) || self.datasets.all(d, has(d.format.{member}))))",
+            f"task {task} needs dataset.format.{member}: set it to the columns with {what}",
+            field_path=".task",
+        ),
+        Cel(
+            f"self.task == '{task}' || ((!has(self.dataset) || !has(self.dataset.format.{member})) "
+            f"&& (!has(self.datasets) || !self.datasets.exists(d, has(d.format.{member}))))",
+            f"dataset.format.{member} is for task {task}: set task, or another format",
+            field_path=".task",
+        ),
+    )
+
+
+# Of the whole spec.
+RULES = (
+    *_belong_together(Task.PREFERENCE, "preference", "both answers"),
+    Cel(
+        "self.task == 'Preference' || !has(self.training.preference)",
+        "training.preference is for task Preference: set task, or remove training.preference",
+        field_path=".training.preference",
+        forbidden=True,
+    ),
+)
