@@ -29,6 +29,7 @@ from finetune_operator.api.data import (
 )
 from finetune_operator.api.method import Full, Lora, Method
 from finetune_operator.api.output import Artifact, Merge, Upload
+from finetune_operator.api.parallelism import Fsdp, Parallelism, Strategy
 from finetune_operator.api.pods import (
     AccessMode,
     PullPolicy,
@@ -59,6 +60,7 @@ __all__ = [
     "Checkpoint",
     "DataFormat",
     "Dataset",
+    "Fsdp",
     "Full",
     "LocalRef",
     "Lora",
@@ -67,6 +69,7 @@ __all__ = [
     "Messages",
     "Method",
     "Model",
+    "Parallelism",
     "Precision",
     "Preference",
     "PreferenceLoss",
@@ -83,6 +86,7 @@ __all__ = [
     "ShareGpt",
     "Spec",
     "Storage",
+    "Strategy",
     "Task",
     "Template",
     "Text",
@@ -208,6 +212,9 @@ class Spec(ApiModel):
     method: Method = Field(description="What is trained: lora or full.")
     training: Training = Field(default=Training(), description="How long and with which settings.")
     resources: Resources = Field(default=Resources(), description="What the training pods ask for.")
+    parallelism: Parallelism = Field(
+        default=Parallelism(), description="How the training processes share the model."
+    )
     merge: Merge | None = Field(
         default=None,
         description="Merge the adapter into the base model. Runs anyway when the upload has "
@@ -234,6 +241,7 @@ RUN_DEFINING = (
     "method",
     "training",
     "resources",
+    "parallelism",
     "merge",
     "upload",
     "storage",

@@ -128,6 +128,10 @@ class Resolved(ApiModel):
     total_steps: int | None = Field(default=None, ge=0, description="Optimizer steps planned.")
     parameters: int | None = Field(default=None, ge=0, description="Weights of the model.")
     trainable_parameters: int | None = Field(default=None, ge=0, description="Weights trained.")
+    strategy: Short | None = Field(
+        default=None, description="How the training processes shared the model."
+    )
+    strategy_reason: Short | None = Field(default=None, description="Why it was that one.")
     rows: int | None = Field(default=None, ge=0, description="Rows used for training.")
     tokens: int | None = Field(default=None, ge=0, description="Tokens of the training data.")
     supervised_tokens: int | None = Field(default=None, ge=0, description="Tokens trained on.")

@@ -79,6 +79,7 @@ def _run(resource: FineTuneJob) -> dict[str, Any]:
             "nodes": spec.resources.nodes,
             "gpusPerNode": spec.resources.gpus_per_node,
         },
+        "parallelism": _json(spec.parallelism),
     }
     if merge := _merge(spec):
         run["merge"] = _json(merge)

@@ -64,6 +64,8 @@ def _trained(status: Status, result: Mapping[str, Any], at: str) -> Status:
         status,
         total_steps=whole(result.get("totalSteps")),
         trainable_parameters=whole(result.get("trainableParameters")),
+        strategy=short(result.get("strategy")),
+        strategy_reason=short(result.get("strategyReason")),
     )
     metrics = {
         metric(key): metric(value)

@@ -284,6 +284,21 @@ BAD = (
         {"spec.training.loadBestModelAtEnd": True},
         "set training.evaluateEverySteps and dataset.validation, or remove loadBestModelAtEnd",
     ),
+    Case(
+        "settings of FSDP for another strategy",
+        {"spec.parallelism": {"strategy": "DDP", "fsdp": {}}},
+        "fsdp has the settings of strategy FSDP: set strategy to FSDP, or remove fsdp",
+    ),
+    Case(
+        "settings of FSDP for a strategy that is not decided yet",
+        {"spec.parallelism": {"fsdp": {"cpuOffload": True}}},
+        "set strategy to FSDP, or remove fsdp",
+    ),
+    Case(
+        "a strategy that is unknown",
+        {"spec.parallelism.strategy": "ZeRO"},
+        "spec.parallelism.strategy: Unsupported value",
+    ),
     # resources, storage, scheduling
     Case("memory without a unit", {"spec.resources.memory": "64"}, _SIZE),
     Case("memory in GB", {"spec.resources.memory": "64GB"}, _SIZE),

@@ -198,6 +198,11 @@ GOOD = (
     Case("two nodes on a claim", {"spec.resources.nodes": 2, "spec.storage.claimName": "mine"}),
     Case("one node's volume", {"spec.storage": {"size": "0.5Ti", "accessMode": "ReadWriteOnce"}}),
     Case("a claim that stays", {"spec.storage": {"claimName": "mine", "reclaim": "Retain"}}),
+    Case("a copy of the model in every process", {"spec.parallelism.strategy": "DDP"}),
+    Case(
+        "slices of the model that wait in the pods' memory",
+        {"spec.parallelism": {"strategy": "FSDP", "fsdp": {"cpuOffload": True}}},
+    ),
     Case("CPUs as a number", {"spec.resources.cpu": 8}),
     Case("CPUs in thousandths", {"spec.resources.cpu": "500m"}),
     Case("half a CPU in quotes", {"spec.resources.cpu": "0.5"}),

@@ -62,6 +62,7 @@ REFUSED = (
     Change("another batch size", {"spec.training.sequencesPerStep": 4}, ("training",)),
     Change("another seed", {"spec.training.seed": 1}, ("training",)),
     Change("more GPUs", {"spec.resources.gpusPerNode": 8}, ("resources",)),
+    Change("another strategy", {"spec.parallelism.strategy": "FSDP"}, ("parallelism",)),
     Change("a merge removed", {"spec.merge": ABSENT}, ("merge",)),
     Change("a merge added", {"spec.merge": {}}, ("merge",), before={"spec.merge": None}),
     Change("an upload removed", {"spec.upload": ABSENT}, ("upload",)),

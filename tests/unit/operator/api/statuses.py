@@ -93,5 +93,7 @@ FULL_STATUS = Status(
         rows=1900,
         tokens=100000,
         supervised_tokens=50000,
+        strategy="FSDP",
+        strategy_reason="it does not fit",
     ),
 )

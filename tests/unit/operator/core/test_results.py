@@ -58,6 +58,8 @@ def test_train_ends_at_100_percent_with_its_last_metrics() -> None:
         "validationAccuracy": 0.75,
         "tokensPerSecond": 2310.25,
         "trainableParameters": 900_000,
+        "strategy": "DDP",
+        "strategyReason": "it fits",
         "peakMemoryBytes": 2**30,
         "adapter": "adapter",
     }
@@ -79,7 +81,12 @@ def test_train_ends_at_100_percent_with_its_last_metrics() -> None:
             "validationAccuracy": "0.75",
         },
         "artifacts": {"adapter": "adapter"},
-        "resolved": {"totalSteps": 200, "trainableParameters": 900_000},
+        "resolved": {
+            "totalSteps": 200,
+            "trainableParameters": 900_000,
+            "strategy": "DDP",
+            "strategyReason": "it fits",
+        },
         "memory": {"measured": "1.0Gi"},
     }
 
