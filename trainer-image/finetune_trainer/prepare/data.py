@@ -21,10 +21,11 @@ from finetune_trainer.data.examples import Block, Examples, write_examples
 from finetune_trainer.outcome import UserError
 from finetune_trainer.prepare.encode import Encoder
 from finetune_trainer.prepare.format import RowReader, row_reader
+from finetune_trainer.prepare.loader import RowSource
 from finetune_trainer.prepare.mixing import draw, shares
 from finetune_trainer.prepare.pipeline import Encodes, Pipeline
 from finetune_trainer.prepare.preference import PairEncoder, preference_reader
-from finetune_trainer.prepare.rows import Rows, RowSource
+from finetune_trainer.prepare.rows import Rows
 from finetune_trainer.prepare.source import Commit, HubSource, Source, parse_source
 from finetune_trainer.prepare.split import validation_rows
 from finetune_trainer.prepare.tally import Tally

@@ -6,6 +6,7 @@ known here.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from string import Formatter
@@ -251,7 +252,8 @@ def optional_text(row: Row, column: str) -> str:
     if isinstance(value, str):
         return value if value.strip() else ""
     if isinstance(value, (int, float)):
-        return str(value)
+        # How tables of numbers say that there is none.
+        return "" if isinstance(value, float) and math.isnan(value) else str(value)
     raise Dropped(f'column "{column}" holds no text')
 
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from finetune_trainer.data.examples import Block, Example
 from finetune_trainer.outcome import UserError
 from finetune_trainer.prepare.format import Document, Dropped, RowReader
-from finetune_trainer.prepare.rows import Rows
+from finetune_trainer.prepare.rows import Row, Rows
 from finetune_trainer.prepare.tally import Tally
 from finetune_trainer.prepare.workers import granted_cpus, ordered_map
 
@@ -53,18 +53,19 @@ class Pipeline:
             UserError: the tokenizer makes a token that the model does not know.
         """
         schema = rows.schema(self.reader.columns)
+        decoded = rows.decoder(self.reader.columns)
 
         def encoded(task: pa.Buffer) -> tuple[Block, Tally]:
-            return self._encode(pa.ipc.read_record_batch(task, schema))
+            return self._encode(decoded(pa.ipc.read_record_batch(task, schema).to_pylist()))
 
         for block, counted in ordered_map(encoded, _tasks(rows, self, chosen), granted_cpus()):
             tally.add(counted)
             yield block
 
-    def _encode(self, batch: pa.RecordBatch) -> tuple[Block, Tally]:
-        tally = Tally(rows=len(batch))
+    def _encode(self, rows: list[Row]) -> tuple[Block, Tally]:
+        tally = Tally(rows=len(rows))
         documents: list[Document] = []
-        for row in batch.to_pylist():
+        for row in rows:
             try:
                 documents.append(self.reader.read(row))
             except Dropped as reason:

@@ -1,29 +1,23 @@
-"""The data set's rows: loaded by the `datasets` library from the Hub or a mounted claim.
+"""The rows of a split: read from Arrow files one batch after another, so that memory does not grow
+with the data.
 
-The library turns every format into Arrow files on the workspace volume; from there rows are read
-one batch after another, so that memory does not grow with the data. What the rows mean belongs to
-`format.py`.
+How a data set becomes Arrow files belongs to `loader.py`, what the rows mean to `format.py`.
 """
 
 from __future__ import annotations
 
-import re
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from typing import Any
 
-import datasets
-import huggingface_hub.constants
 import pyarrow as pa
-from datasets import DatasetBuilder, DownloadConfig, Features, ReadInstruction, load_dataset_builder
-from datasets.arrow_reader import make_file_instructions
+from datasets import Features
+from datasets.features.features import require_decoding
 
-from finetune_trainer.hub import endpoint, hub_errors
-from finetune_trainer.outcome import RetryableError, StageError, UserError, volume_is_full
-from finetune_trainer.prepare.source import Commit, HubSource, Source
-from finetune_trainer.run import DatasetSource
+from finetune_trainer.outcome import StageError
+
+Row = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,13 +32,23 @@ class Part:
 class Rows:
     """The rows of a split, slices applied; at least one.
 
+    Args:
+        explained: turns the reader's complaint about a batch into a sentence.
+
     Attributes:
         features: the columns and their types.
     """
 
-    def __init__(self, parts: Sequence[Part], length: int, features: Features) -> None:
+    def __init__(
+        self,
+        parts: Sequence[Part],
+        length: int,
+        features: Features,
+        explained: Callable[[Exception], StageError],
+    ) -> None:
         self._parts = parts
         self._length = length
+        self._explained = explained
         self.features = features
 
     def __len__(self) -> int:
@@ -61,7 +65,11 @@ class Rows:
             return pa.schema([stream.schema.field(column) for column in columns])
 
     def batches(self, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
-        """All rows with only `columns`, in the batches of the files."""
+        """All rows with only `columns`, in the batches of the files.
+
+        Raises:
+            UserError: a text is not UTF-8.
+        """
         for part in self._parts:
             first, position = part.skip, 0
             stop = first + part.take if part.take >= 0 else sys.maxsize
@@ -73,194 +81,19 @@ class Rows:
                     start = max(first - position, 0)
                     rows = batch.select(list(columns)).slice(start, stop - position - start)
                     position += len(batch)
-                    if len(rows):
-                        yield rows
+                    if not len(rows):
+                        continue
+                    try:
+                        rows.validate(full=True)
+                    except pa.ArrowInvalid as error:
+                        raise self._explained(error) from error
+                    yield rows
 
-
-class RowSource:
-    """A data set at one commit, from which splits are read.
-
-    Args:
-        scratch: a directory on the workspace volume for downloads and caches.
-
-    Raises:
-        UserError: the data set, its subset or its files cannot be used.
-        RetryableError: the Hub failed.
-    """
-
-    def __init__(
-        self,
-        spec: DatasetSource,
-        source: Source,
-        commit: Commit | None,
-        scratch: Path,
-    ) -> None:
-        self._source = source
-        self._scratch = scratch
-        with self._errors():
-            self._builder = _builder(spec, source, commit, scratch)
-        if not self.splits:
-            raise UserError(f"{self._title} has no data files that can be read.")
-        self._require_own_files()
-
-    @property
-    def splits(self) -> list[str]:
-        """Names of the splits that the data set has."""
-        files = self._builder.config.data_files
-        return [str(name) for name in (files or self._builder.info.splits or {})]
-
-    def read(self, field: str, split: str) -> Rows:
-        """The rows of `split`, which may carry slices, as in `train[:4096]`.
-
-        Raises:
-            UserError: `split` is not one of the data set's, its slice is wrong, or it is empty.
+    def decoder(self, columns: Sequence[str]) -> Callable[[list[Row]], list[Row]]:
+        """What makes values of batches with `columns` those that the file holds: values of one
+        column that are of several types are kept as JSON.
         """
-        for part in split.split("+"):
-            name = part.strip().partition("[")[0]
-            if name not in self.splits:
-                raise UserError(
-                    f'{field} names "{name}"; the data set has: {", ".join(self.splits)}.'
-                )
-        with self._errors():
-            try:
-                self._builder.download_and_prepare(verification_mode="no_checks")
-            except StopIteration as error:  # the JSON reader's answer to a file without a byte
-                raise UserError(_no_rows(field, split)) from error
-            try:
-                rows = self._rows(split)
-            except (ValueError, AssertionError) as error:
-                raise UserError(
-                    f'{field} is "{split}", which is not a split with a slice such as '
-                    f"train[:1000] or train[10%:20%]: {_words(error)}."
-                ) from error
-        if not len(rows):
-            raise UserError(_no_rows(field, split))
-        return rows
-
-    def _rows(self, split: str) -> Rows:
-        info = self._builder.info
-        instructions = make_file_instructions(
-            self._builder.dataset_name,
-            list(info.splits.values()),
-            split,
-            filetype_suffix="arrow",
-            prefix_path=self._builder.cache_dir,
-        )
-        return Rows(
-            [
-                Part(part["filename"], part["skip"], part["take"])
-                for part in instructions.file_instructions
-            ],
-            instructions.num_examples,
-            info.features,
-        )
-
-    def shared_rows(self, one: str, other: str) -> int:
-        """How many rows two splits that were read, slices and all, have in common."""
-        lengths = {name: split.num_examples for name, split in self._builder.info.splits.items()}
-        ranges = [
-            [
-                (part.splitname, range(part.from_, part.to))
-                for part in ReadInstruction.from_spec(spec).to_absolute(lengths)
-            ]
-            for spec in (one, other)
-        ]
-        return sum(
-            len(range(max(mine.start, theirs.start), min(mine.stop, theirs.stop)))
-            for name, mine in ranges[0]
-            for other_name, theirs in ranges[1]
-            if name == other_name
-        )
-
-    def _require_own_files(self) -> None:
-        """A card's data_files may name any file of this pod, the tokens too."""
-        for files in (self._builder.config.data_files or {}).values():
-            for file in map(str, files):
-                if not self._source.holds(file):
-                    raise UserError(
-                        f"{self._title} names {file!r} as one of its data files, which is not "
-                        "there but in this container: correct data_files in its card, or put the "
-                        "file itself beside it."
-                    )
-
-    @property
-    def _field(self) -> str:
-        return f"spec.{self._source.field}"
-
-    @property
-    def _title(self) -> str:
-        if isinstance(self._source, HubSource):
-            return self._source.subject.title
-        return f"The data set on {self._source.holder}"
-
-    @contextmanager
-    def _errors(self) -> Iterator[None]:
-        try:
-            if isinstance(self._source, HubSource):
-                with hub_errors(self._source.subject), _hub_cache(self._scratch):
-                    yield
-            else:
-                yield
-        except StageError:
-            raise
-        except (datasets.exceptions.DatasetGenerationError, ValueError, FileNotFoundError) as error:
-            if volume_is_full(error):
-                raise
-            raise self._explained(error) from error
-
-    def _explained(self, error: Exception) -> StageError:
-        words = _words(error)
-        if match := re.search(r"(?:available configs|Available)\W+\[(.*?)\]", words):
-            names = match.group(1).replace("'", "")
-            return UserError(f"{self._field}.subset must be one of {self._title}'s: {names}.")
-        cause = error.__cause__
-        detail = _words(cause) if cause is not None else words
-        if isinstance(cause, OSError) and not isinstance(cause, FileNotFoundError):
-            return RetryableError(f"{self._title} could not be read: {detail}.")
-        return UserError(f"{self._title} cannot be read as rows: {detail}.")
-
-
-def _builder(
-    spec: DatasetSource, source: Source, commit: Commit | None, scratch: Path
-) -> DatasetBuilder:
-    datasets.disable_progress_bars()
-    # It would ask a storage service beside the Hub to count the download.
-    datasets.config.HF_UPDATE_DOWNLOAD_COUNTS = False
-    common = {"name": spec.subset, "cache_dir": str(scratch / "arrow")}
-    if isinstance(source, HubSource):
-        assert commit is not None, "a Hub source is resolved before its rows are read"
-        datasets.config.HF_ENDPOINT = endpoint()
-        return load_dataset_builder(
-            source.repository,
-            revision=commit.sha,
-            token=source.token or False,
-            download_config=DownloadConfig(
-                cache_dir=str(scratch / "downloads"), token=source.token or False
-            ),
-            **common,
-        )
-    if source.path.is_dir():
-        return load_dataset_builder(str(source.path), **common)
-    return load_dataset_builder(
-        str(source.path.parent), data_files={"train": source.path.name}, **common
-    )
-
-
-@contextmanager
-def _hub_cache(directory: Path) -> Iterator[None]:
-    """Let the Hub's client keep its files on the volume: `datasets` cannot be told a directory."""
-    constants = huggingface_hub.constants
-    before = constants.HF_HUB_CACHE
-    constants.HF_HUB_CACHE = str(directory / "hub")
-    try:
-        yield
-    finally:
-        constants.HF_HUB_CACHE = before
-
-
-def _no_rows(field: str, split: str) -> str:
-    return f'{field} "{split}" has no rows: name a split or slice that has some.'
-
-
-def _words(error: BaseException) -> str:
-    return " ".join(str(error).split()).rstrip(".")[:300] or type(error).__name__
+        features = Features({column: self.features[column] for column in columns})
+        if not any(require_decoding(feature) for feature in features.values()):
+            return lambda rows: rows
+        return lambda rows: [features.decode_example(row) for row in rows]
