@@ -358,50 +358,6 @@ def test_a_completion_is_supervised_and_ends(workspace: Workspace, sources: Path
     assert read(Examples(workspace.data / "train")) == [("1 + 1 = 2<|im_end|>", " 2<|im_end|>")]
 
 
-def test_a_missing_column_is_named_with_those_that_are_there(workspace: Workspace) -> None:
-    run = plan(dataset={"format": {"questionAnswer": {"question": "problem"}}})
-    assert refused(run, workspace) == (
-        'spec.dataset.format.questionAnswer.question names column "problem", which the data set '
-        "does not have; it has: question, answer."
-    )
-
-
-def test_an_unknown_split_is_named_with_those_that_are_there(workspace: Workspace) -> None:
-    assert refused(plan(dataset={"split": "trian[:10]"}), workspace) == (
-        'spec.dataset.split names "trian"; the data set has: train.'
-    )
-
-
-def test_an_empty_slice_is_refused(workspace: Workspace) -> None:
-    assert "has no rows" in refused(plan(dataset={"split": "train[:0]"}), workspace)
-
-
-def test_an_empty_file_is_refused(workspace: Workspace, sources: Path) -> None:
-    write_rows(sources / "dataset" / "rows.jsonl", [])
-    assert "rows" in refused(plan(), workspace)
-
-
-def test_a_malformed_slice_is_refused(workspace: Workspace) -> None:
-    assert "train[10%:20%]" in refused(plan(dataset={"split": "train[a:b]"}), workspace)
-
-
-def test_data_that_is_all_too_long_names_the_length_it_needs(workspace: Workspace) -> None:
-    sentence = refused(plan(training={"sequenceLength": 16}), workspace)
-    assert sentence.startswith("Every row of the training data is longer than spec.training")
-    assert "the shortest has" in sentence
-
-
-def test_data_without_a_usable_row_says_why(workspace: Workspace, sources: Path) -> None:
-    write_rows(sources / "dataset" / "rows.jsonl", [{"question": "a", "answer": None}] * 3)
-    sentence = refused(plan(), workspace)
-    assert '3 rows: column "answer" is empty' in sentence
-
-
-def test_broken_data_is_a_user_error(workspace: Workspace, sources: Path) -> None:
-    (sources / "dataset" / "rows.jsonl").write_text('{"question": "a"\nnot json')
-    assert "cannot be read as rows" in refused(plan(), workspace)
-
-
 def test_sequences_longer_than_the_models_positions_are_refused(workspace: Workspace) -> None:
     assert refused(plan(training={"sequenceLength": 1024}), workspace) == (
         "spec.training.sequenceLength is 1024, but the model has positions for 512 tokens: set it "
@@ -423,14 +379,6 @@ def test_a_path_that_the_claim_does_not_hold_is_refused(workspace: Workspace) ->
     assert sentence == (
         'spec.model.source names "nothing", which claim models does not hold: check the path.'
     )
-
-
-def test_a_tokenizer_that_knows_more_than_the_model_is_refused(
-    workspace: Workspace, sources: Path
-) -> None:
-    write_tiny_model(sources / "model" / "small", vocab_size=50)
-    sentence = refused(plan(model={"source": "pvc://models/small"}), workspace)
-    assert "files belong together" in sentence
 
 
 def test_a_failure_leaves_no_data_behind(workspace: Workspace) -> None:
