@@ -71,12 +71,13 @@ def _run(session: Session) -> list[float]:
 
 
 def _key(task: Mapping[str, Any], model: Path) -> str:
+    lock = (PINNED / "huggingface.lock").read_text()
     content = {
         **{key: value for key, value in task.items() if key not in INDIFFERENT},
         "weights": [
             [path.name, path.stat().st_size] for path in sorted(model.glob("*.safetensors"))
         ],
-        "lock": (PINNED / "huggingface.lock").read_text(),
+        "versions": [line for line in lock.splitlines() if "==" in line],
     }
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
 
