@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 
 from train_speed import report
-from train_speed.contestants import CONTESTANTS, Contestant, ablations, techniques
+from train_speed.contestants import CONTESTANTS, Contestant, ablations, taking_part
 from train_speed.entry import threads_here
 from train_speed.environments import InstallError, python_of
 from train_speed.race import Race, Settings, run
@@ -72,13 +72,6 @@ def has_native_bfloat16() -> bool:
     return bool(NATIVE_BFLOAT16 & set(Path("/proc/cpuinfo").read_text().split()))
 
 
-def taking_part(names: list[str]) -> list[Contestant]:
-    """The contestants by name, without what is for the CPU alone where there is a GPU."""
-    if torch.cuda.is_available():
-        names = [name for name in names if name != "unsloth-compile"]
-    return [CONTESTANTS[name] for name in names]
-
-
 def install(contestants: list[Contestant], python: dict[str, str]) -> None:
     """All environments, before anything is timed; one that cannot be had is told again later."""
     for name in dict.fromkeys(contestant.environment for contestant in contestants):
@@ -91,25 +84,29 @@ def install(contestants: list[Contestant], python: dict[str, str]) -> None:
 def main() -> int:
     """Race, and print."""
     arguments = parsed()
-    if arguments.ablation and not techniques():
-        print("--ablation: this trainer has no technique that can be left out")
-        return 2
     started = time.monotonic()
     python = dict(entry.split("=", 1) for entry in arguments.python)
-    races = chosen(arguments)
-    contestants = ablations() if arguments.ablation else taking_part(arguments.contestants)
     settings = Settings(
         rounds=1 if arguments.quick else arguments.rounds,
         steps=arguments.steps,
         keep_slow=arguments.keep_slow,
         python=python,
     )
+    if arguments.ablation:
+        fields = ablations()
+        if not fields:
+            print("--ablation: this trainer has no technique that can be left out")
+            return 2
+    else:
+        fields = [taking_part(arguments.contestants, gpu=torch.cuda.is_available())]
+    races = chosen(arguments)
+    minutes = sum(_minutes(workload, dtype, fields, settings) for workload, dtype in races)
     print(
-        f"==> {len(races)} races on {threads_here()} CPUs: "
-        f"about {_minutes(races, contestants, settings):.0f} min once everything is in the cache",
+        f"==> {len(races) * len(fields)} races on {threads_here()} CPUs: "
+        f"about {minutes:.0f} min once everything is in the cache",
         flush=True,
     )
-    install(contestants, python)
+    install([contestant for field in fields for contestant in field], python)
     done: list[Race] = []
     for workload, dtype in races:
         print(f"==> {workload.title}, {dtype}", flush=True)
@@ -119,26 +116,27 @@ def main() -> int:
             except PreparationError as error:
                 print(f"  our own prepare stage failed: {error}", flush=True)
                 return 1
-            done.append(run(workload, dtype, made, contestants, settings))
-        print("\n".join(["", *report.table(done[-1]), ""]), flush=True)
+            for field in fields:
+                done.append(run(workload, dtype, made, field, settings))
+                print("\n".join(["", *report.table(done[-1]), ""]), flush=True)
     print(f"All of it in {(time.monotonic() - started) / 60:.0f} min.\n")
+    if arguments.ablation:
+        print("\n".join(report.ablation(done)))
+        return 0
     for race in done:
         print("\n".join([*report.table(race), ""]))
-    if not arguments.ablation:
-        print("\n".join(report.summary(done)))
+    print("\n".join(report.summary(done)))
     return 0
 
 
 def _minutes(
-    races: list[tuple[Workload, str]], contestants: list[Contestant], settings: Settings
+    workload: Workload, dtype: str, fields: list[list[Contestant]], settings: Settings
 ) -> float:
     # On two cores with AVX-512; elsewhere it is another number of the same kind.
-    seconds = 0.0
-    for workload, dtype in races:
-        able = [contestant for contestant in contestants if workload.kind in contestant.kinds]
-        step = 8.0 if dtype == "bfloat16" else 20.0
-        seconds += len(able) * (12.0 + (1.5 + 0.8 * settings.rounds * settings.steps) * step)
-    return seconds / 60
+    step = 8.0 if dtype == "bfloat16" else 20.0
+    each = 12.0 + (1.5 + 0.8 * settings.rounds * settings.steps) * step
+    able = sum(workload.kind in contestant.kinds for field in fields for contestant in field)
+    return able * each / 60
 
 
 if __name__ == "__main__":

@@ -68,15 +68,30 @@ def techniques() -> tuple[str, ...]:
     return tuple(getattr(speed, "TECHNIQUES", ()))
 
 
-def ablations() -> list[Contestant]:
-    """Ours, and ours without each technique in turn."""
+def ablations() -> list[list[Contestant]]:
+    """Races of two: ours, and ours without one technique; all at once would not fit into memory."""
     ours = CONTESTANTS[OURS]
     return [
-        ours,
-        *(
+        [
+            ours,
             dataclasses.replace(
                 ours, name=f"without {name}", variables={"FINETUNE_SPEED_WITHOUT": name}
-            )
-            for name in techniques()
-        ),
+            ),
+        ]
+        for name in techniques()
+    ]
+
+
+def taking_part(names: list[str], *, gpu: bool) -> list[Contestant]:
+    """The contestants by name; with a `gpu`, without what is for the CPU alone."""
+    chosen = [CONTESTANTS[name] for name in names]
+    if not gpu:
+        return chosen
+    return [
+        dataclasses.replace(
+            each,
+            variables={key: value for key, value in each.variables.items() if "CPU" not in key},
+        )
+        for each in chosen
+        if "UNSLOTH_CPU_COMPILE" not in each.variables
     ]

@@ -51,11 +51,15 @@ def _row(race: Race, entry: Entry) -> str:
     )
     if race.reference is None:
         return line
-    off = deviation(entry.losses, race.reference.losses)
     shown = _losses(entry.losses, len(race.reference.losses))
-    return f"{line}  {shown:<27}{'?' if off is None else format(off, '.1e'):>9}" + (
+    return f"{line}  {shown:<27}{_off(race, entry):>9}" + (
         f"  then failed: {entry.error}" if entry.error else ""
     )
+
+
+def _off(race: Race, entry: Entry) -> str:
+    off = deviation(entry.losses, race.reference.losses) if race.reference else None
+    return "?" if off is None else f"{off:.1e}"
 
 
 def _losses(losses: dict[int, float], count: int) -> str:
@@ -76,11 +80,9 @@ def ratio(race: Race) -> float | None:
 
 
 def _verdict(race: Race) -> str:
-    if sum(entry.is_ours for entry in race.entries) > 1:
-        return _ablation(race)
     found, best = ratio(race), race.best_peer()
     if found is None or best is None:
-        return "ours: n/a"
+        return "no ratio: " + ("no peer" if best is None else "ours did not take part")
     ours = next(entry for entry in race.entries if entry.is_ours)
     each = [
         mine / theirs
@@ -90,17 +92,21 @@ def _verdict(race: Race) -> str:
     return f"ours is {found:.2f} x the best peer, {best.name}{spread}"
 
 
-def _ablation(race: Race) -> str:
-    """What each technique gives: how much slower training is without it."""
-    whole, *parts = (entry for entry in race.entries if entry.is_ours)
-    if not whole.rounds:
-        return "ours: failed"
-    full = race.tokens_per_second(whole)
-    return "; ".join(
-        f"{part.name} {race.tokens_per_second(part) / full - 1:+.0%}"
-        for part in parts
-        if part.rounds
-    )
+def ablation(races: Sequence[Race]) -> list[str]:
+    """What each technique gives, a line for each race of ours against ours without one."""
+    lines = [f"{'':<40}{'with':>8}{'without':>9}{'change':>8}{'off by':>9}{'without':>9}"]
+    for race in races:
+        whole, part = race.entries
+        name = f"{race.workload.name}, {race.dtype}, {part.name}"
+        if not whole.rounds or not part.rounds:
+            lines.append(f"{name:<40}failed: {whole.error or part.error}")
+            continue
+        full, less = race.tokens_per_second(whole), race.tokens_per_second(part)
+        lines.append(
+            f"{name:<40}{full:>8.0f}{less:>9.0f}{less / full - 1:>+8.0%}"
+            f"{_off(race, whole):>9}{_off(race, part):>9}"
+        )
+    return lines
 
 
 def summary(races: Sequence[Race]) -> list[str]:

@@ -9,7 +9,7 @@ import pytest
 
 import task as tasks
 from train_speed import report
-from train_speed.entry import Entry
+from train_speed.entry import Entry, peer_task
 from train_speed.parity import deviation
 from train_speed.race import Race
 from train_speed.roofline import Shape, needed
@@ -108,3 +108,25 @@ def test_a_contestant_that_dies_is_an_error_of_one_line(tmp_path: Path) -> None:
             {},
             tmp_path,
         )
+
+
+def test_an_ablation_tells_how_much_slower_training_is_without_a_technique() -> None:
+    race = race_of(**{"ours": [[1.0]], "without prefixes": [[2.0]]})
+    (line,) = report.ablation([race])[1:]
+    assert line.startswith("short, float32, without prefixes")
+    assert line.split()[-5:] == ["100", "50", "-50%", "?", "?"]
+
+
+def test_a_task_names_the_rows_of_its_steps_and_no_others() -> None:
+    made = Made(
+        model=Path(),
+        rows=[{"input_ids": [token], "labels": [token]} for token in range(6)],
+        steps=[[4, 1], [5, 1], [0]],
+        tokens=[],
+        supervised=[],
+        lengths=[],
+    )
+    task = peer_task(WORKLOADS["short"], made, "float32", Path("adapter"), threads=1, steps=2)
+    taken = [[task["rows"][index]["input_ids"][0] for index in step] for step in task["steps"]]
+    assert taken == [[4, 1], [5, 1]]
+    assert len(task["rows"]) == 3
