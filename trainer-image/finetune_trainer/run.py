@@ -265,6 +265,23 @@ class Parallelism(_Model):
         )
 
 
+class TensorBoard(_Model):
+    """Event files in the workspace."""
+
+
+class Wandb(_Model):
+    """An offline run of Weights & Biases in the workspace."""
+
+    project: str
+
+
+class Tracking(_Model):
+    """Which trackers get the logged values."""
+
+    tensorboard: TensorBoard | None = None
+    wandb: Wandb | None = None
+
+
 class Merge(_Model):
     base: Literal["Original", "Dequantized"] = "Original"
     precision: Precision = Precision.AUTO
@@ -295,6 +312,7 @@ class Run(_Model):
     training: Training
     resources: Resources
     parallelism: Parallelism = Parallelism()
+    tracking: Tracking = Tracking()
     merge: Merge | None = None
     upload: Upload | None = None
 

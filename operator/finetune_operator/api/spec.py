@@ -43,6 +43,7 @@ from finetune_operator.api.pods import (
 from finetune_operator.api.schema import DEFAULTS_WHEN_READ, ApiModel, Cel
 from finetune_operator.api.task import RULES as TASK_RULES
 from finetune_operator.api.task import Preference, PreferenceLoss, Task
+from finetune_operator.api.tracking import Tracking
 from finetune_operator.api.tuning import (
     Checkpoint,
     Precision,
@@ -91,6 +92,7 @@ __all__ = [
     "Template",
     "Text",
     "Toleration",
+    "Tracking",
     "Trainer",
     "Training",
     "Upload",
@@ -229,6 +231,9 @@ class Spec(ApiModel):
         description="Where the pods may run. May change at any time, for stages that start later "
         "or still wait; with a new rerunToken also for the one that runs.",
     )
+    tracking: Tracking | None = Field(
+        default=None, description="Experiment trackers that record the training."
+    )
     trainer: Trainer = Field(default=Trainer(), description="The image that runs the stages.")
 
 
@@ -245,5 +250,6 @@ RUN_DEFINING = (
     "merge",
     "upload",
     "storage",
+    "tracking",
     "trainer",
 )

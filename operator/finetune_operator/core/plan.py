@@ -81,6 +81,8 @@ def _run(resource: FineTuneJob) -> dict[str, Any]:
         },
         "parallelism": _json(spec.parallelism),
     }
+    if spec.tracking:
+        run["tracking"] = _json(spec.tracking)
     if merge := _merge(spec):
         run["merge"] = _json(merge)
     if spec.upload:

@@ -7,14 +7,11 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
-from finetune_trainer.train.exposition import Exposition
-from finetune_trainer.train.progress import Endpoint, Reporter
-from finetune_trainer.workspace import Workspace, json_text
+from finetune_trainer.workspace import json_text
 
 
 class Outlet(Protocol):
@@ -69,19 +66,6 @@ class Journal:
         for outlet in self._outlets:
             outlet.put(step, total_steps, metrics, eta)
         self.say(log_line(step, total_steps, metrics, eta))
-
-
-@contextmanager
-def open_journal(workspace: Workspace, *, active: bool) -> Iterator[Journal]:
-    """The journal with the outlets that the environment names, until the run ends."""
-    if not active:
-        yield Journal(workspace.history, (), active=False)
-        return
-    with (
-        Reporter(Endpoint.from_environment()) as reporter,
-        Exposition.from_environment() as metrics,
-    ):
-        yield Journal(workspace.history, (reporter, metrics), active=True)
 
 
 def log_line(step: int, total_steps: int, metrics: Mapping[str, float], eta: float | None) -> str:

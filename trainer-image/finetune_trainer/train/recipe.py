@@ -26,7 +26,7 @@ from finetune_trainer.train.guards import (
     require_finite_validation,
     require_work_for_all,
 )
-from finetune_trainer.train.journal import open_journal
+from finetune_trainer.train.outlets import open_journal
 from finetune_trainer.train.pace import Pace
 from finetune_trainer.train.parallel import Ranks, process_group, seed_step
 from finetune_trainer.train.results import result, summary
@@ -62,7 +62,7 @@ def train(run: Run, workspace: Workspace, stop: Stop) -> tuple[str, dict[str, An
         process_group(
             ranks, device, alone=run.parallelism.alone, offload=run.parallelism.offloads
         ) as group,
-        open_journal(workspace, active=group.is_main) as journal,
+        open_journal(run, workspace, active=group.is_main) as journal,
     ):
         context = Context(run, workspace, group, journal)
         data, trained = load_data(context), load_model(context)

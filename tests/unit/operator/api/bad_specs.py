@@ -299,6 +299,8 @@ BAD = (
         {"spec.parallelism.strategy": "ZeRO"},
         "spec.parallelism.strategy: Unsupported value",
     ),
+    Case("tracking by nothing", {"spec.tracking": {}}, "set tensorboard or wandb, or remove"),
+    Case("tracking without a project", {"spec.tracking": {"wandb": {}}}, "project: Required"),
     # resources, storage, scheduling
     Case("memory without a unit", {"spec.resources.memory": "64"}, _SIZE),
     Case("memory in GB", {"spec.resources.memory": "64GB"}, _SIZE),

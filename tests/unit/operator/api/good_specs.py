@@ -150,6 +150,7 @@ GOOD = (
             "spec.training.loadBestModelAtEnd": True,
         },
     ),
+    Case("tracking", {"spec.tracking": {"tensorboard": {}, "wandb": {"project": "glosses"}}}),
     Case("a full run", {"spec.method": _FULL}),
     Case("a full run's upload", {"spec.method": _FULL, "spec.upload": _UPLOAD}),
     Case(

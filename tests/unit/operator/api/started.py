@@ -61,6 +61,7 @@ REFUSED = (
     ),
     Change("another batch size", {"spec.training.sequencesPerStep": 4}, ("training",)),
     Change("another seed", {"spec.training.seed": 1}, ("training",)),
+    Change("a tracker added", {"spec.tracking": {"tensorboard": {}}}, ("tracking",)),
     Change("more GPUs", {"spec.resources.gpusPerNode": 8}, ("resources",)),
     Change("another strategy", {"spec.parallelism.strategy": "FSDP"}, ("parallelism",)),
     Change("a merge removed", {"spec.merge": ABSENT}, ("merge",)),

@@ -55,6 +55,7 @@ def test_the_documented_example_is_the_plan_of_the_spec_that_it_shows() -> None:
         {},
         EXAMPLE,
         {"method": {"lora": None, "full": {}}, "upload": None},
+        {"tracking": {"tensorboard": {}, "wandb": {"project": "glosses"}}},
         {"model": {"source": "pvc://models/base"}, "resources": {"nodes": 2, "gpusPerNode": 8}},
         {"parallelism": {"strategy": "FSDP", "fsdp": {}}},
         {"training": {"maxSteps": 10, "evaluateEverySteps": 5}, "rerunToken": "again"},
@@ -134,6 +135,8 @@ def unknown(value: Any, schema: dict[str, Any], types: dict[str, Any]) -> Iterat
         ({}, "training.checkpoint.everySeconds", None),
         ({"training": {"checkpoint": {"everySeconds": 60}}}, "training.checkpoint.everySeconds",
          60),
+        ({}, "tracking", None),
+        ({"tracking": {"tensorboard": {}}}, "tracking", {"tensorboard": {}}),
         ({}, "resources", {"nodes": 1, "gpusPerNode": 0}),
         ({}, "parallelism", {"strategy": "Auto"}),
         (

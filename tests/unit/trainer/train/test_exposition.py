@@ -69,7 +69,7 @@ def test_a_run_serves_what_it_logs(tmp_path: Path, monkeypatch: pytest.MonkeyPat
             super().put(*args)  # type: ignore[arg-type]
             found.append(scrape(self.port))
 
-    monkeypatch.setattr("finetune_trainer.train.journal.Exposition", Scraped)
+    monkeypatch.setattr("finetune_trainer.train.outlets.Exposition", Scraped)
     monkeypatch.setenv(subject.PORT, "0")
     _, result = train(plan(maxSteps=3), prepared_workspace(tmp_path), Stop())
     last = found[-1]
