@@ -157,11 +157,52 @@ class Full(_Model):
     pass
 
 
+class Ia3(_Model):
+    """Without names PEFT's for the architecture are meant."""
+
+    target_modules: list[str] | None = None
+    feedforward_modules: list[str] | None = None
+
+
+class Prompt(_Model):
+    virtual_tokens: int = 20
+    text: str | None = None
+
+
+class Prefix(_Model):
+    virtual_tokens: int = 20
+
+
+class PTuning(_Model):
+    virtual_tokens: int = 20
+    encoder_hidden_size: int | None = None
+
+
 class Method(_Model):
     """Exactly one member is set."""
 
     lora: Lora | None = None
     full: Full | None = None
+    ia3: Ia3 | None = None
+    prompt: Prompt | None = None
+    prefix: Prefix | None = None
+    p_tuning: PTuning | None = None
+
+    @property
+    def name(self) -> str:
+        """The member that is set, as the plan has it."""
+        return next(to_camel(name) for name in type(self).model_fields if getattr(self, name))
+
+    @property
+    def makes_adapter(self) -> bool:
+        """Whether what is trained stands beside the base."""
+        return self.full is None
+
+    @property
+    def virtual_tokens(self) -> int:
+        """How many trained positions stand before every document."""
+        prompting = self.prompt or self.prefix or self.p_tuning
+        return prompting.virtual_tokens if prompting else 0
 
 
 class Scheduler(_Model):

@@ -119,15 +119,155 @@ class Lora(ApiModel):
     )
 
 
+class Ia3(ApiModel):
+    """Factors for what layers write or read (Liu et al., 2022)."""
+
+    cel: ClassVar[tuple[Cel, ...]] = (
+        Cel(
+            "!has(self.feedforwardModules) || has(self.targetModules)",
+            "feedforwardModules are some of targetModules: set targetModules to all names, theirs "
+            "included",
+        ),
+    )
+
+    target_modules: list[Module] | None = Field(
+        default=None,
+        min_length=1,
+        max_length=64,
+        description="Names of the linear modules that are scaled. Default: PEFT's for the "
+        "architecture: keys, values and the output of the feed-forward block.",
+    )
+    feedforward_modules: list[Module] | None = Field(
+        default=None,
+        max_length=64,
+        description="Those of targetModules whose inputs are scaled instead of their outputs. "
+        "Default: PEFT's for the architecture.",
+    )
+
+
+VirtualTokens = Annotated[int, Field(ge=1, le=4096)]
+
+
+class Prompt(ApiModel):
+    """Prompt tuning (Lester et al., 2021)."""
+
+    virtual_tokens: VirtualTokens = Field(
+        default=20, description="Trained embeddings before every document."
+    )
+    text: Annotated[str, Field(min_length=1, max_length=4096)] | None = Field(
+        default=None,
+        description="What they begin as, repeated to their number. Default: random tokens of the "
+        "vocabulary.",
+    )
+
+
+class Prefix(ApiModel):
+    """Prefix tuning (Li & Liang, 2021)."""
+
+    virtual_tokens: VirtualTokens = Field(
+        default=20, description="Trained keys and values of every layer before every document."
+    )
+
+
+class PTuning(ApiModel):
+    """P-tuning (Liu et al., 2021)."""
+
+    virtual_tokens: VirtualTokens = Field(
+        default=20, description="Embeddings before every document, made by a small trained network."
+    )
+    encoder_hidden_size: int | None = Field(
+        default=None,
+        ge=1,
+        le=65536,
+        description="Width of that network. Default: the model's hidden size.",
+    )
+
+
 class Method(ApiModel):
     """What is trained: exactly one member."""
 
     cel: ClassVar[tuple[Cel, ...]] = (
         Cel(
-            "has(self.lora) != has(self.full)",
-            "exactly one of lora and full must be set: lora trains adapters, full every weight",
+            "[has(self.lora), has(self.full), has(self.ia3), has(self.prompt), has(self.prefix), "
+            "has(self.pTuning)].filter(x, x).size() == 1",
+            "exactly one of lora, full, ia3, prompt, prefix, pTuning must be set: full trains "
+            "every weight, the others what stands beside them",
         ),
     )
 
     lora: Lora | None = Field(default=None, description="Train LoRA adapters.")
     full: Full | None = Field(default=None, description="Train every weight.")
+    ia3: Ia3 | None = Field(default=None, description="Train factors of activations (IA3).")
+    prompt: Prompt | None = Field(
+        default=None, description="Train embeddings before every document (prompt tuning)."
+    )
+    prefix: Prefix | None = Field(
+        default=None, description="Train keys and values before every document (prefix tuning)."
+    )
+    p_tuning: PTuning | None = Field(
+        default=None,
+        description="Train a network that makes embeddings before every document (P-tuning).",
+    )
+
+
+_PROMPTS = "has(self.method.prompt) || has(self.method.prefix) || has(self.method.pTuning)"
+
+# Of the whole spec.
+RULES = (
+    Cel(
+        "!has(self.upload) || !has(self.upload.artifacts) || !has(self.method.full) || "
+        "!self.upload.artifacts.exists(x, x == 'Adapter')",
+        "upload.artifacts has Adapter, but method.full makes no adapter: remove Adapter, or "
+        "use method.lora",
+        field_path=".upload.artifacts",
+        forbidden=True,
+    ),
+    Cel(
+        "!has(self.merge) || !has(self.method.full)",
+        "merge is for adapters, but method.full makes a whole model: remove merge, or use "
+        "method.lora",
+        field_path=".merge",
+        forbidden=True,
+    ),
+    Cel(
+        f"!({_PROMPTS}) || !has(self.merge)",
+        "merge changes weights by an adapter, but method.prompt, prefix and pTuning change "
+        "none: remove merge",
+        field_path=".merge",
+        forbidden=True,
+    ),
+    Cel(
+        f"!({_PROMPTS}) || "
+        "!has(self.upload) || !has(self.upload.artifacts) || "
+        "!self.upload.artifacts.exists(x, x == 'Merged')",
+        "upload.artifacts has Merged, but method.prompt, prefix and pTuning change no weight "
+        "that could be merged: set it to [Adapter], or remove it",
+        field_path=".upload.artifacts",
+        forbidden=True,
+    ),
+    Cel(
+        "!has(self.method.prefix) || !self.training.gradientCheckpointing",
+        "training.gradientCheckpointing drops the keys and values that method.prefix trains: "
+        "remove it, or use method.prompt",
+        field_path=".training.gradientCheckpointing",
+    ),
+    Cel(
+        "!has(self.merge) || self.merge.base != 'Dequantized' || "
+        "(has(self.method.lora) && has(self.method.lora.quantization))",
+        "merge.base Dequantized is for a base that was quantized: set "
+        "method.lora.quantization, or remove merge.base",
+        field_path=".merge.base",
+    ),
+    Cel(
+        "self.task != 'Preference' || has(self.method.lora) || has(self.method.full)",
+        "task Preference is for method.lora and method.full: use one of them",
+        field_path=".method",
+    ),
+    Cel(
+        "self.task != 'Preference' || !has(self.method.lora) || "
+        "!(self.method.lora.initialization in ['PiSSA', 'OLoRA'])",
+        "task Preference compares with the base, a part of which method.lora.initialization takes "
+        "out: set initialization to Default",
+        field_path=".method.lora.initialization",
+    ),
+)

@@ -62,7 +62,8 @@ class Upload(ApiModel):
         min_length=1,
         max_length=2,
         description="What to publish: Merged (the whole model, at the root) and Adapter (in the "
-        "folder adapter, or at the root when alone). Default: both for lora, Merged for full.",
+        "folder adapter, or at the root when alone). Default: both for lora and ia3, Merged for "
+        "full, Adapter for the others.",
     )
     token_secret_ref: SecretKeyRef = Field(
         description="Secret with a Hub token that may write to the repository."

@@ -27,6 +27,7 @@ from finetune_operator.api.data import (
     Validation,
     WeightedDataset,
 )
+from finetune_operator.api.method import RULES as METHOD_RULES
 from finetune_operator.api.method import Full, Lora, Method
 from finetune_operator.api.output import Artifact, Merge, Upload
 from finetune_operator.api.parallelism import Fsdp, Parallelism, Strategy
@@ -111,28 +112,7 @@ class Spec(ApiModel):
             "datasets for several that are mixed",
             forbidden=True,
         ),
-        Cel(
-            "!has(self.upload) || !has(self.upload.artifacts) || has(self.method.lora) || "
-            "!self.upload.artifacts.exists(x, x == 'Adapter')",
-            "upload.artifacts has Adapter, but method.full makes no adapter: remove Adapter, or "
-            "use method.lora",
-            field_path=".upload.artifacts",
-            forbidden=True,
-        ),
-        Cel(
-            "!has(self.merge) || has(self.method.lora)",
-            "merge is for adapters, but method.full makes a whole model: remove merge, or use "
-            "method.lora",
-            field_path=".merge",
-            forbidden=True,
-        ),
-        Cel(
-            "!has(self.merge) || self.merge.base != 'Dequantized' || "
-            "(has(self.method.lora) && has(self.method.lora.quantization))",
-            "merge.base Dequantized is for a base that was quantized: set "
-            "method.lora.quantization, or remove merge.base",
-            field_path=".merge.base",
-        ),
+        *METHOD_RULES,
         Cel(
             "!has(self.training.evaluateEverySteps) || "
             "(has(self.dataset) && has(self.dataset.validation)) || "
@@ -211,7 +191,7 @@ class Spec(ApiModel):
         "in it, and what a data set has beyond its share, drawn by training.seed, is left out of "
         "all epochs. Held-out rows do not count; those of all data sets are measured together.",
     )
-    method: Method = Field(description="What is trained: lora or full.")
+    method: Method = Field(description="What is trained: exactly one member.")
     training: Training = Field(default=Training(), description="How long and with which settings.")
     resources: Resources = Field(default=Resources(), description="What the training pods ask for.")
     parallelism: Parallelism = Field(

@@ -29,11 +29,17 @@ from finetune_operator.core.model import Plan, Settings
 from finetune_operator.vocabulary import CONTRACT_VERSION, Stage
 
 HASH_LENGTH = 12
-# Common practice: adapters start from zero and bear a ten times higher rate than weights in use.
-LEARNING_RATE_LORA = "2e-4"
-LEARNING_RATE_FULL = "2e-5"
+# Common practice, PEFT's examples: the fewer the trained values, the higher the rate.
+LEARNING_RATES = {
+    "full": "2e-5",
+    "lora": "2e-4",
+    "pTuning": "1e-3",
+    "ia3": "3e-3",
+    "prefix": "1e-2",
+    "prompt": "3e-2",
+}
 # Preferences move a model that can answer already: Zephyr's rates, of DPO with LoRA and in full.
-LEARNING_RATES_PREFERENCE = ("5e-6", "5e-7")
+LEARNING_RATES_PREFERENCE = {"lora": "5e-6", "full": "5e-7"}
 # The papers' own.
 BETAS = {PreferenceLoss.DPO: "0.1", PreferenceLoss.ORPO: "0.1", PreferenceLoss.SIMPO: "2"}
 GAMMA = "0.5"
@@ -124,20 +130,15 @@ def _revision(source: Model | Dataset) -> dict[str, str]:
 
 def _method(method: Method) -> dict[str, Any]:
     if method.lora is None:
-        return {"full": {}}
+        return _json(method)
     lora = method.lora
     return {
         "lora": {
-            "rank": lora.rank,
+            **_json(lora),
             "alpha": lora.alpha or 2 * lora.rank,
-            "dropout": lora.dropout,
-            "rslora": lora.rslora,
-            "dora": lora.dora,
-            "initialization": str(lora.initialization),
             "loraPlusRatio": lora.lora_plus_ratio or "1",
             "targetModules": lora.target_modules or [ALL_LINEAR],
             "modulesToSave": lora.modules_to_save or [],
-            **({"quantization": str(lora.quantization)} if lora.quantization else {}),
         }
     }
 
@@ -155,10 +156,8 @@ def _training(spec: Spec) -> dict[str, Any]:
 
 
 def _learning_rate(spec: Spec) -> str:
-    rates = (LEARNING_RATE_LORA, LEARNING_RATE_FULL)
-    if spec.task is Task.PREFERENCE:
-        rates = LEARNING_RATES_PREFERENCE
-    return rates[0] if spec.method.lora else rates[1]
+    rates = LEARNING_RATES_PREFERENCE if spec.task is Task.PREFERENCE else LEARNING_RATES
+    return rates[next(iter(_json(spec.method)))]
 
 
 def _preference(spec: Spec) -> dict[str, Any]:
@@ -176,11 +175,15 @@ def _artifacts(spec: Spec) -> list[Artifact]:
         return []
     if spec.upload.artifacts:
         return spec.upload.artifacts
-    return [Artifact.MERGED, Artifact.ADAPTER] if spec.method.lora else [Artifact.MERGED]
+    if spec.method.full:
+        return [Artifact.MERGED]
+    if spec.method.lora or spec.method.ia3:
+        return [Artifact.MERGED, Artifact.ADAPTER]
+    return [Artifact.ADAPTER]
 
 
 def _merge(spec: Spec) -> Merge | None:
-    if spec.method.lora is None:
+    if spec.method.full:
         return None
     if spec.merge is None and Artifact.MERGED in _artifacts(spec):
         return Merge()

@@ -18,6 +18,7 @@ from transformers.utils import logging
 
 from finetune_trainer.data.examples import Examples
 from finetune_trainer.layout import write_companions
+from finetune_trainer.merge import ia3
 from finetune_trainer.merge.files import write_config
 from finetune_trainer.merge.lora import Base, plan, require_mergeable
 from finetune_trainer.merge.shards import write_merged
@@ -53,7 +54,8 @@ def stage(run: Run, workspace: Workspace) -> tuple[str, dict[str, Any]]:
     size_threads(local_world_size=1)
     logging.disable_progress_bar()
     config = json.loads((workspace.adapter / "adapter_config.json").read_bytes())
-    require_mergeable(config)
+    scaled = config.get("peft_type") == "IA3"
+    (ia3.require_mergeable if scaled else require_mergeable)(config)
     weights = workspace.adapter / _ADAPTER_WEIGHTS
     try:
         checkpoint, adapter = read_checkpoint(workspace.model), read_header(weights)
@@ -68,7 +70,7 @@ def stage(run: Run, workspace: Workspace) -> tuple[str, dict[str, Any]]:
         base = replace(base, **_as_trained(run.method.lora, workspace))
         quantization = nf4(workspace.model, run.method.lora.modules_to_save, base.dtype)
     shapes = {name: stored.shape for name, stored in adapter.items()}
-    todo = plan(config, shapes, base)
+    todo = ia3.plan(shapes, base) if scaled else plan(config, shapes, base)
     precision = _DTYPES[run.merge.precision if run.merge else Precision.AUTO]
     with atomic_directory(workspace.merged) as target:
         write_companions(workspace.model, target)

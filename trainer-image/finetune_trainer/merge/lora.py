@@ -68,13 +68,15 @@ class Change:
     The four are keys of the adapter file; None where there is no such part. With `transposed` the
     base stores the weight as [in, out] (Conv1D, embeddings), and the product is transposed first.
     With `norms` the weights of every output are then scaled to its norm (DoRA). With `rounded_from`
-    the base's weights are those that training computed with: in NF4, from that format.
+    the base's weights are those that training computed with: in NF4, from that format. `factors`
+    are multiplied with the tensor as PEFT has it, [out, 1] or [1, in] (IA3).
     """
 
     replacement: str | None = None
     down: str | None = None
     up: str | None = None
     norms: str | None = None
+    factors: str | None = None
     scale: float = 1.0
     transposed: bool = False
     rounded_from: torch.dtype | None = None
@@ -142,7 +144,7 @@ def plan(config: Mapping[str, Any], adapter: Mapping[str, Shape], base: Base) ->
     changes: dict[str, Change] = {}
     for key in sorted(adapter):
         name, part, embedding = _parse(key)
-        target, _ = _locate(name, base)
+        target, _ = locate(name, base)
         change = changes.get(target, Change())
         if part == "replacement":
             changes[target] = replace(change, replacement=key)
@@ -156,7 +158,7 @@ def plan(config: Mapping[str, Any], adapter: Mapping[str, Shape], base: Base) ->
         )
     for module in base.quantized:
         # Also those without an adapter: training computed with them as they were.
-        target, _ = _locate(f"{module}.weight", base)
+        target, _ = locate(f"{module}.weight", base)
         changes[target] = replace(
             changes.get(target, Change()),
             rounded_from=base.dtype,
@@ -165,7 +167,7 @@ def plan(config: Mapping[str, Any], adapter: Mapping[str, Shape], base: Base) ->
     # As soon as one end of a tie was trained, the other keeps its own value: both are written.
     untied: dict[str, str] = {}
     for shared, owner in base.tied.items():
-        target, source = _locate(shared, base)[0], _locate(owner, base)[0]
+        target, source = locate(shared, base)[0], locate(owner, base)[0]
         if target in changes or source in changes:
             untied[target] = source
     for target, change in changes.items():
@@ -205,13 +207,13 @@ def _parse(key: str) -> tuple[str, str, bool]:
     return name.replace(".base_layer.", ".").replace(".original_module.", "."), "replacement", False
 
 
-def _locate(name: str, base: Base) -> tuple[str, str]:
+def locate(name: str, base: Base) -> tuple[str, str]:
     """The checkpoint's name of a run-time tensor, and the checkpoint tensor with its values."""
     for candidate in (name, name.removeprefix(f"{base.prefix}.")):
         if candidate in base.shapes:
             return candidate, candidate
     if name in base.tied:
-        return name, _locate(base.tied[name], base)[1]
+        return name, locate(base.tied[name], base)[1]
     raise DefectError(f"The adapter changes {name}, which the base model's files do not hold.")
 
 

@@ -101,7 +101,7 @@ def write_merged(
                     ):
                         same += int((before == block).sum()) if change else 0
                         out.write(_raw(block))
-                    if change is not None and (change.replacement or change.down):
+                    if change is not None and (change.replacement or change.down or change.factors):
                         written.changed += same < _elements(stored.shape)
                         written.elements += _elements(stored.shape)
                         written.unchanged_elements += same
@@ -145,7 +145,7 @@ def _blocks(
     for start, stop in spans:
         value = changed.rows(start, stop)
         if factors is not None:
-            value = value * (factors if change.transposed else factors[start:stop])
+            value = value * (factors[start:stop] if len(factors) > 1 else factors)
         yield rows[start:stop].to(dtype), value.to(dtype)
 
 
@@ -159,6 +159,7 @@ class _Changed:
         if change.down is not None and change.up is not None:
             self._pair = adapter.get_tensor(change.down), adapter.get_tensor(change.up)
         self._norms = adapter.get_tensor(change.norms).float() if change.norms else None
+        self._factors = adapter.get_tensor(change.factors).float() if change.factors else None
 
     def rows(self, start: int, stop: int) -> torch.Tensor:
         value: torch.Tensor = self._rows[start:stop].float()
@@ -167,9 +168,14 @@ class _Changed:
         return value
 
     def factors(self, spans: list[tuple[int, int]]) -> torch.Tensor | None:
-        """What the weights of every output are multiplied with, to be of the norm that was trained:
-        [outputs, 1], or [1, outputs] of a transposed tensor; None where norms are not trained.
+        """What the tensor is multiplied with, [rows, 1] or [1, columns], or [rows] of a vector: the
+        trained factors, or what gives the weights of every output the norm that was trained. None
+        where neither is trained.
         """
+        if self._factors is not None:
+            if self.rows(0, 1).ndim == 1:
+                return self._factors.flatten()
+            return self._factors.T if self._change.transposed else self._factors
         if self._norms is None:
             return None
         blocks = (self.rows(start, stop).square() for start, stop in spans)

@@ -6,15 +6,17 @@ An estimate to refuse or warn by, not a measurement; `train` reports what it rea
 from __future__ import annotations
 
 from dataclasses import astuple, dataclass
+from pathlib import Path
 
 import torch
+from peft.tuners.ia3 import IA3Layer
 from peft.tuners.lora import Linear as LoraLinear
 from torch import nn
 from transformers import AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from finetune_trainer.run import Precision, Run
-from finetune_trainer.train.methods.lora import add_lora
+from finetune_trainer.train.methods.adapter import add_adapter
 from finetune_trainer.train.methods.quantization import BYTES_PER_WEIGHT, quantized_linears
 from finetune_trainer.train.speed.loss import CHUNK_ROWS
 
@@ -28,8 +30,9 @@ RUNTIME_BYTES = 2**30
 @dataclass(frozen=True, slots=True)
 class Sizes:
     """Counts of parameters, tied weights once; and `inputs`, the values that the trained linear
-    layers read of one token, each layer by itself; `outputs` those that they write. Of the frozen
-    parameters `quantized` are kept in NF4. `widest` is the largest single weight.
+    layers read of one token, each layer by itself; `outputs` those that they write, or that are
+    scaled. Of the frozen parameters `quantized` are kept in NF4. `widest` is the largest single
+    weight.
     """
 
     parameters: int
@@ -57,32 +60,34 @@ class Memory:
         return sum(astuple(self))
 
 
-def count_parameters(config: PretrainedConfig, run: Run) -> Sizes:
+def count_parameters(config: PretrainedConfig, run: Run, directory: Path | None = None) -> Sizes:
     """Build the model with its adapters on torch's meta device, where tensors have no storage.
+    `directory` holds its tokenizer.
 
     Raises:
-        UserError: `spec.method.lora` names modules that the model does not have or that cannot be
-            trained so, or its rank is larger than a layer.
+        UserError: model and `spec.method` do not fit together.
     """
     with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(config)
         model.tie_weights()
         base = sum(parameter.numel() for parameter in model.parameters())
-        if run.method.lora is None:
+        if run.method.full:
             return Sizes(parameters=base, trainable=base, inputs=_linear_inputs(model))
         lora = run.method.lora
-        names = quantized_linears(model, lora.modules_to_save) if lora.quantization else []
+        names = quantized_linears(model, lora.modules_to_save) if lora and lora.quantization else []
         quantized = sum(model.get_parameter(f"{name}.weight").numel() for name in names)
-        adapted = add_lora(model, lora)
+        add_adapter(model, run.method, directory)
     trainable = sum(
-        parameter.numel() for parameter in adapted.parameters() if parameter.requires_grad
+        parameter.numel() for parameter in model.parameters() if parameter.requires_grad
     )
-    layers = [module for module in adapted.modules() if isinstance(module, LoraLinear)]
+    layers = [module for module in model.modules() if isinstance(module, LoraLinear)]
+    factors = [module for module in model.modules() if isinstance(module, IA3Layer)]
     return Sizes(
         parameters=base,
         trainable=trainable,
         inputs=sum(layer.in_features for layer in layers),
-        outputs=sum(layer.out_features for layer in layers),
+        outputs=sum(layer.out_features for layer in layers)
+        + sum(factor.ia3_l["default"].numel() for factor in factors),
         quantized=quantized,
         widest=max((layer.in_features * layer.out_features for layer in layers), default=0),
     )
@@ -111,14 +116,14 @@ def estimate_memory(config: PretrainedConfig, sizes: Sizes, run: Run) -> Memory:
     """
     text = config.get_text_config()
     compute = _compute_bytes(run)
-    full = run.method.lora is None
+    full = run.method.full is not None
     hidden, layers = int(text.hidden_size), int(text.num_hidden_layers)
     # Between layers the values are float32 where the weights are.
     border = hidden * (FLOAT32 if full else compute)
     inside = _layer_bytes(config, sizes, run)
     checkpointing = run.training.gradient_checkpointing
     per_token = inside + layers * border if checkpointing else layers * inside
-    tokens = run.training.sequence_length
+    tokens = run.training.sequence_length + run.method.virtual_tokens
     copies = 2 * FLOAT32 + (compute if compute < FLOAT32 else 0)
     return Memory(
         weights=(0 if full else sizes.parameters - sizes.quantized) * compute
@@ -156,10 +161,12 @@ def _layer_bytes(config: PretrainedConfig, sizes: Sizes, run: Run) -> int:
     wide = int(getattr(text, "intermediate_size", None) or 4 * hidden)
     inputs = sizes.inputs // layers
     read = min(inputs, 2 * hidden + query + wide) if compute == FLOAT32 else inputs
-    norms = (2 if lora else 4) * hidden * FLOAT32
+    norms = (4 if run.method.full else 2) * hidden * FLOAT32
     products = (2 * query + 2 * keys + 3 * wide) * compute
-    if lora is None:
+    if run.method.full:
         return norms + products + read * compute
+    if lora is None:
+        return norms + products + sizes.outputs // layers * FLOAT32
     if lora.dora:
         # Its scales' gradients need what base and adapter wrote.
         norms += 2 * (sizes.outputs // layers) * FLOAT32

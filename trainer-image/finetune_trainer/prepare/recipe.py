@@ -47,8 +47,8 @@ def prepare(run: Run, workspace: Workspace) -> tuple[str, dict[str, Any]]:
     model.delivery.bring(name for name in model.files if not is_weights(name))
     weights = choose_weights(workspace.model, model.files, model.title)
     config = read_config(workspace.model, model.title)
-    check_sequence_length(config, run.training.sequence_length)
-    sizes = count_parameters(config, run)
+    check_sequence_length(config, run.training.sequence_length, run.method.virtual_tokens)
+    sizes = count_parameters(config, run, workspace.model)
     if run.model.chat_template is not None:
         model.delivery.override(chat_template_files(workspace.model, run.model.chat_template))
     tokenizer = _load_tokenizer(workspace)

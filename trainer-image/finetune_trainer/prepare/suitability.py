@@ -38,13 +38,22 @@ def read_config(directory: Path, origin: str) -> PretrainedConfig:
     return config
 
 
-def check_sequence_length(config: PretrainedConfig, sequence_length: int) -> None:
+def check_sequence_length(
+    config: PretrainedConfig, sequence_length: int, virtual_tokens: int = 0
+) -> None:
     """Refuse sequences longer than the positions that the model was made for.
 
     Raises:
-        UserError: `sequence_length` (tokens) is larger than `max_position_embeddings`.
+        UserError: `sequence_length` (tokens) is larger than `max_position_embeddings`, or leaves
+            no room for the `virtual_tokens` before each.
     """
     limit = getattr(config.get_text_config(), "max_position_embeddings", None)
+    if isinstance(limit, int) and limit >= sequence_length > limit - virtual_tokens:
+        raise UserError(
+            f"spec.training.sequenceLength is {sequence_length} and spec.method adds "
+            f"{virtual_tokens} virtualTokens, but the model has positions for {limit} tokens: set "
+            f"sequenceLength to {limit - virtual_tokens} or less."
+        )
     if isinstance(limit, int) and 0 < limit < sequence_length:
         raise UserError(
             f"spec.training.sequenceLength is {sequence_length}, but the model has positions for "

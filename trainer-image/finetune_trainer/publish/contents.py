@@ -33,7 +33,7 @@ def contents(run: Run, upload: Upload, workspace: Workspace) -> dict[str, Conten
             out of the workspace.
         DefectError: an artefact is asked for that an earlier stage should have left.
     """
-    if "Adapter" in upload.artifacts and run.method.lora is None:
+    if "Adapter" in upload.artifacts and not run.method.makes_adapter:
         raise UserError(
             "spec.upload.artifacts asks for Adapter, which full fine-tuning does not make: "
             "leave Adapter out."

@@ -7,30 +7,52 @@ from finetune_trainer.run import Initialization, Lora, Method
 
 Row = tuple[str, str | None]
 
+_TITLES = {
+    "full": "full fine-tuning",
+    "ia3": "IA3",
+    "prompt": "prompt tuning",
+    "prefix": "prefix tuning",
+    "pTuning": "P-tuning",
+}
+_TAGS = {
+    "full": "full-fine-tuning",
+    "lora": "lora",
+    "ia3": "ia3",
+    "prompt": "prompt-tuning",
+    "prefix": "prefix-tuning",
+    "pTuning": "p-tuning",
+}
+
 
 def method_title(method: Method) -> str:
     """In the middle of a sentence: `full fine-tuning`, `LoRA`, or `DoRA, rank-stabilized (rsLoRA),
     begun by PiSSA`.
     """
-    return _lora(method.lora) if method.lora else "full fine-tuning"
+    return _lora(method.lora) if method.lora else _TITLES[method.name]
 
 
 def method_tag(method: Method) -> str:
     """As the Hub has tags."""
-    return "lora" if method.lora else "full-fine-tuning"
+    return _TAGS[method.name]
 
 
 def method_rows(method: Method) -> list[Row]:
     """Settings and their values; a value of None or "" is not shown."""
-    if method.lora is None:
-        return [("Method", "Full fine-tuning")]
-    lora = method.lora
-    return [
-        ("Method", _lora(lora)),
-        ("Rank, alpha, dropout", f"{lora.rank}, {lora.alpha}, {lora.dropout:g}"),
-        ("Adapted modules", _codes(lora.target_modules)),
-        ("Modules trained whole", _codes(lora.modules_to_save)),
-    ]
+    title = method_title(method)
+    rows: list[Row] = [("Method", title[0].upper() + title[1:])]
+    if lora := method.lora:
+        rows += [
+            ("Rank, alpha, dropout", f"{lora.rank}, {lora.alpha}, {lora.dropout:g}"),
+            ("Adapted modules", _codes(lora.target_modules)),
+            ("Modules trained whole", _codes(lora.modules_to_save)),
+        ]
+    if ia3 := method.ia3:
+        rows.append(("Scaled modules", _codes(ia3.target_modules or [])))
+    if method.virtual_tokens:
+        rows.append(("Virtual tokens", f"{method.virtual_tokens}"))
+    if method.prompt and method.prompt.text:
+        rows.append(("Begun as", code(method.prompt.text)))
+    return rows
 
 
 def rate_remark(method: Method) -> str:

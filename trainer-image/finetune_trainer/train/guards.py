@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 
 from finetune_trainer.outcome import NonFiniteLossError, UserError
-from finetune_trainer.run import Run
+from finetune_trainer.run import Method, Run
 from finetune_trainer.train.engines.engine import Engine
 
 # LoRA's A has no gradient until B is no longer zero, which takes the first step.
@@ -30,7 +30,7 @@ def require_work_for_all(run: Run, processes: int) -> None:
         )
 
 
-def require_all_reached(engine: Engine, *, adapter: bool) -> None:
+def require_all_reached(engine: Engine, method: Method) -> None:
     """Every trained tensor has had a gradient in the steps so far.
 
     Raises:
@@ -39,8 +39,8 @@ def require_all_reached(engine: Engine, *, adapter: bool) -> None:
     names = engine.unreached()
     if names:
         remedy = (
-            "leave these modules out of spec.method.lora.targetModules"
-            if adapter
+            f"leave these modules out of spec.method.{method.name}.targetModules"
+            if method.makes_adapter
             else "set spec.method.lora and name modules that it uses as targetModules"
         )
         raise UserError(

@@ -98,7 +98,7 @@ def stage(run: Run, workspace: Workspace) -> tuple[str, dict[str, Any]]:
 
 def finished_result(run: Run, workspace: Workspace) -> dict[str, Any] | None:
     """The result of an earlier attempt that trained this very plan to its end, else None."""
-    output = workspace.adapter if run.method.lora else workspace.merged
+    output = workspace.adapter if run.method.makes_adapter else workspace.merged
     if not output.is_dir() or not workspace.plan_hash.exists():
         return None
     if workspace.plan_hash.read_text().strip() != run.plan_hash:

@@ -6,6 +6,7 @@ Read this file for the algorithm. Every idea it uses has a file of its own besid
 from __future__ import annotations
 
 import time
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,6 +27,7 @@ from finetune_trainer.train.guards import (
     require_finite_validation,
     require_work_for_all,
 )
+from finetune_trainer.train.methods import virtual_tokens
 from finetune_trainer.train.outlets import open_journal
 from finetune_trainer.train.pace import Pace
 from finetune_trainer.train.parallel import Ranks, process_group, seed_step
@@ -140,7 +142,7 @@ class _Training:
                 position.metrics.setdefault("first_loss", done.loss)
                 window.append((done.loss, done.targets))
             if position.step - position.skips.total == REACHED_IN_STEPS and not done.skipped:
-                require_all_reached(self.trained.engine, adapter=self.trained.adapter is not None)
+                require_all_reached(self.trained.engine, self.plan.method)
             if (
                 position.step == self.data.total_steps
                 or position.step % self.training.log_every_steps == 0
@@ -224,14 +226,15 @@ class _Training:
         """Measure the model on the held-out data, unless that has been done after this step."""
         if self.data.validation is None or position.evaluations.latest_step == position.step:
             return
-        found = evaluate(
-            self.trained,
-            self.data.validation,
-            self.group,
-            between=lambda: self._stop_if_asked(position),
-        )
+        # Before the first step this is the base, but for virtual tokens.
+        with nullcontext() if position.step else virtual_tokens.left_out(self.trained.model):
+            found = evaluate(
+                self.trained,
+                self.data.validation,
+                self.group,
+                between=lambda: self._stop_if_asked(position),
+            )
         require_finite_validation(found["loss"], step=position.step, run=self.plan)
-        # With LoRA's B at zero, and before the first step of full training, this is the base.
         base = "" if position.step else "base_"
         position.metrics |= {f"{base}validation_{name}": each for name, each in found.items()}
         early = self.training.early_stopping

@@ -23,8 +23,8 @@ from finetune_trainer.train.device import compute_dtype
 from finetune_trainer.train.engines.choice import Choice, choose, make_engine
 from finetune_trainer.train.engines.engine import Engine
 from finetune_trainer.train.journal import Journal
+from finetune_trainer.train.methods.adapter import add_adapter
 from finetune_trainer.train.methods.initialization import starts_from_base, take_out_of_base
-from finetune_trainer.train.methods.lora import add_lora
 from finetune_trainer.train.methods.quantization import nf4
 from finetune_trainer.train.model import load_base
 from finetune_trainer.train.objectives.generation import Generation
@@ -124,7 +124,7 @@ def load_model(context: Context) -> Trained:
     lora = run.method.lora
     dtype = compute_dtype(training.precision, context.device)
     # What is trained stays in float32; a full model is then computed with under autocast.
-    autocast = dtype if lora is None and dtype is not torch.float32 else None
+    autocast = dtype if run.method.full and dtype is not torch.float32 else None
     frozen = torch.float32 if autocast else dtype
     choice = choose(run, context.group, context.workspace, dtype)
     model = load_base(
@@ -138,7 +138,7 @@ def load_model(context: Context) -> Trained:
         ),
     )
     torch.manual_seed(training.seed)
-    adapter = add_lora(model, lora) if lora else None
+    adapter = add_adapter(model, run.method, context.workspace.model)
     if adapter and lora and starts_from_base(lora.initialization):
         take_out_of_base(adapter, lora.initialization, context.workspace.initial, context.group)
     if training.gradient_checkpointing:
@@ -153,9 +153,8 @@ def load_model(context: Context) -> Trained:
     # and after it has been placed: what a rank cannot hold it cannot try alone.
     abilities = engine.evaluate(probe, model, training.sequence_length, context.device)
     if not abilities.shared_rows:
-        journal.say(
-            "This architecture cannot keep documents apart in one row: they are padded, one a row."
-        )
+        what = "This method" if run.method.virtual_tokens else "This architecture"
+        journal.say(f"{what} cannot keep documents apart in one row: they are padded, one a row.")
     if lora:
         round_once(model)
     objective = _objective(context, model, adapter, abilities, autocast)
@@ -183,7 +182,14 @@ def _objective(
     capacity = run.training.sequence_length
     match run.task:
         case Task.GENERATION:
-            return Generation(model, abilities, capacity=capacity, autocast=autocast, device=device)
+            return Generation(
+                model,
+                abilities,
+                capacity=capacity,
+                autocast=autocast,
+                device=device,
+                virtual_tokens=run.method.virtual_tokens,
+            )
         case Task.PREFERENCE:
             again = adapter is None or (run.training.epochs or 1) > 1
             return Preference(

@@ -22,7 +22,10 @@ _SIZE = "must be a size greater than 0 with a unit, for example 64Gi"
 _CPU = 'must be a number of CPUs greater than 0, for example 8 or "500m"'
 _RATE = 'learningRate must be greater than 0 and less than 1, for example "2e-4"'
 _FRACTION = 'fraction must be greater than 0 and less than 1, for example "0.05"'
-_METHOD = "exactly one of lora and full must be set: lora trains adapters, full every weight"
+_METHOD = (
+    "exactly one of lora, full, ia3, prompt, prefix, pTuning must be set: full trains every "
+    "weight, the others what stands beside them"
+)
 _HELD_OUT = "exactly one of fraction and split must be set: fraction holds out rows"
 _CLAIM = "claimName uses a claim as it is: remove size, storageClassName and accessMode"
 _UPLOAD: Json = {"repository": "acme/result", "tokenSecretRef": {"name": "hf-write"}}
@@ -250,6 +253,41 @@ BAD = (
         {"spec.merge": {"base": "Dequantized"}},
         "merge.base Dequantized is for a base that was quantized: set method.lora.quantization, or "
         "remove merge.base",
+    ),
+    Case(
+        "preferences by a prompt",
+        {**_PREFERENCE, "spec.method": {"prompt": {}}},
+        "task Preference is for method.lora and method.full: use one of them",
+    ),
+    Case(
+        "preferences against a base without its principal part",
+        {**_PREFERENCE, "spec.method.lora.initialization": "PiSSA"},
+        "task Preference compares with the base, a part of which method.lora.initialization takes "
+        "out: set initialization to Default",
+    ),
+    Case(
+        "feed-forward modules without targets",
+        {"spec.method": {"ia3": {"feedforwardModules": ["fc2"]}}},
+        "feedforwardModules are some of targetModules: set targetModules to all names, theirs "
+        "included",
+    ),
+    Case(
+        "a merge of a prompt",
+        {"spec.method": {"prompt": {}}, "spec.merge": {}},
+        "merge changes weights by an adapter, but method.prompt, prefix and pTuning change none: "
+        "remove merge",
+    ),
+    Case(
+        "a merged model of a prefix",
+        {"spec.method": {"prefix": {}}, "spec.upload": {**_UPLOAD, "artifacts": ["Merged"]}},
+        "upload.artifacts has Merged, but method.prompt, prefix and pTuning change no weight that "
+        "could be merged: set it to [Adapter], or remove it",
+    ),
+    Case(
+        "a prefix that checkpointing would drop",
+        {"spec.method": {"prefix": {}}, "spec.training.gradientCheckpointing": True},
+        "training.gradientCheckpointing drops the keys and values that method.prefix trains: "
+        "remove it, or use method.prompt",
     ),
     Case("a negative dropout", {"spec.method.lora.dropout": "-0.1"}, _DECIMAL),
     Case("epochs and steps", {"spec.training": {"epochs": 1, "maxSteps": 9}}, "remove one"),

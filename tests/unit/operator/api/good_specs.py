@@ -191,6 +191,31 @@ GOOD = (
             "spec.merge": {"base": "Dequantized"},
         },
     ),
+    Case("IA3 where PEFT puts it", {"spec.method": {"ia3": {}}}),
+    Case(
+        "IA3 on chosen modules, merged",
+        {
+            "spec.method": {
+                "ia3": {"targetModules": ["k_proj", "fc2"], "feedforwardModules": ["fc2"]}
+            },
+            "spec.merge": {},
+        },
+    ),
+    Case(
+        "a prompt that begins as a sentence",
+        {"spec.method": {"prompt": {"virtualTokens": 4096, "text": "Answer in German: "}}},
+    ),
+    Case(
+        "a prefix and its upload",
+        {
+            "spec.method": {"prefix": {"virtualTokens": 1}},
+            "spec.upload": {**_UPLOAD, "artifacts": ["Adapter"]},
+        },
+    ),
+    Case(
+        "P-tuning with a narrow encoder",
+        {"spec.method": {"pTuning": {"encoderHiddenSize": 1}}, "spec.upload": _UPLOAD},
+    ),
     Case("three nodes", {"spec.resources.nodes": 3}),
     Case(
         "two nodes on a shared volume",

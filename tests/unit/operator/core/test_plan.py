@@ -71,7 +71,18 @@ def test_the_trainer_reads_what_the_operator_plans(changes: dict[str, Any]) -> N
     assert run.plan_hash == plan(**changes).hash
 
 
-@pytest.mark.parametrize("changes", [{}, EXAMPLE, MIXTURE, {"method": {"lora": None, "full": {}}}])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        EXAMPLE,
+        MIXTURE,
+        {"method": {"lora": None, "full": {}}},
+        {"method": {"lora": None, "ia3": {"targetModules": ["a"], "feedforwardModules": ["a"]}}},
+        {"method": {"lora": None, "prompt": {"text": "a"}}},
+        {"method": {"lora": None, "pTuning": {"encoderHiddenSize": 8}}},
+    ],
+)
 def test_no_word_of_the_plan_is_unknown_to_the_contracts_schema(changes: dict[str, Any]) -> None:
     schema = json.loads((DOCS / "run.schema.json").read_text())
     assert set(schema["required"]) <= set(plan(**changes).run)
@@ -122,6 +133,16 @@ def unknown(value: Any, schema: dict[str, Any], types: dict[str, Any]) -> Iterat
         ({"method": {"lora": None, "full": {}}}, "method.full", {}),
         ({}, "training.learningRate", "2e-4"),
         ({"method": {"lora": None, "full": {}}}, "training.learningRate", "2e-5"),
+        ({"method": {"lora": None, "ia3": {}}}, "training.learningRate", "3e-3"),
+        ({"method": {"lora": None, "prompt": {}}}, "training.learningRate", "3e-2"),
+        ({"method": {"lora": None, "prefix": {}}}, "training.learningRate", "1e-2"),
+        ({"method": {"lora": None, "pTuning": {}}}, "training.learningRate", "1e-3"),
+        ({"method": {"lora": None, "ia3": {}}}, "method", {"ia3": {}}),
+        ({"method": {"lora": None, "prompt": {"text": "a"}}}, "method",
+         {"prompt": {"virtualTokens": 20, "text": "a"}}),
+        ({"method": {"lora": None, "ia3": {}}}, "upload.artifacts", ["Merged", "Adapter"]),
+        ({"method": {"lora": None, "prefix": {}}}, "upload.artifacts", ["Adapter"]),
+        ({"method": {"lora": None, "prefix": {}}}, "merge", None),
         ({"training": {"learningRate": "1e-3"}}, "training.learningRate", "1e-3"),
         ({}, "training.epochs", 1),
         ({"training": {"epochs": 3}}, "training.epochs", 3),
@@ -173,6 +194,8 @@ def test_what_is_left_out_is_derived(changes: dict[str, Any], path: str, value: 
         ({"upload": {"artifacts": ["Adapter"]}}, "prepare train upload"),
         ({"upload": {"artifacts": ["Adapter"]}, "merge": {}}, "prepare train merge upload"),
         ({"method": {"lora": None, "full": {}}}, "prepare train upload"),
+        ({"method": {"lora": None, "ia3": {}}}, "prepare train merge upload"),
+        ({"method": {"lora": None, "pTuning": {}}}, "prepare train upload"),
         ({"method": {"lora": None, "full": {}}, "upload": None}, "prepare train"),
     ],
 )

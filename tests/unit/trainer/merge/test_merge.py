@@ -6,14 +6,15 @@ from typing import Any
 
 import pytest
 import torch
-from peft import PeftModel
+from peft import IA3Config, PeftModel, get_peft_model
 from safetensors.torch import load_file, save_file
-from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel
+from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel, Qwen2Config
 
 from finetune_trainer.merge import stage
 from finetune_trainer.outcome import DefectError, UserError, run_stage
 from finetune_trainer.workspace import Workspace
 from unit.trainer.artifacts import save_adapter, save_base, tiny_run
+from unit.trainer.tiny import SMALL
 
 IDS = torch.tensor([[5, 80, 17, 95, 3, 60, 41, 8]])
 
@@ -168,6 +169,31 @@ def test_a_checkpoint_without_the_models_prefix_is_merged_too(workspace: Workspa
         torch.testing.assert_close(logits(workspace.merged), tuned(IDS).logits, atol=1e-5, rtol=0)
 
 
+@pytest.mark.parametrize("kind", ["gpt2", "qwen2"])
+def test_factors_scale_rows_with_their_bias_or_columns(workspace: Workspace, kind: str) -> None:
+    torch.manual_seed(0)
+    # Conv1D has its axes the other way round; Qwen 2's keys and values have a bias.
+    if kind == "gpt2":
+        base = GPT2LMHeadModel(GPT2Config(n_embd=32, n_layer=2, n_head=2, vocab_size=259)).eval()
+    else:
+        base = AutoModelForCausalLM.from_config(Qwen2Config(**SMALL)).eval()
+    for name, parameter in base.named_parameters():
+        if name.endswith("bias"):
+            torch.nn.init.normal_(parameter)
+    base.save_pretrained(workspace.model)
+    tuned = get_peft_model(base, IA3Config(task_type="CAUSAL_LM"))
+    with torch.no_grad():
+        for name, parameter in tuned.named_parameters():
+            if "ia3_l" in name:
+                parameter.normal_(1, 0.3)
+    tuned.save_pretrained(workspace.adapter)
+    expected = by_peft(workspace)
+    _, result = stage(tiny_run(), workspace)
+    assert result["relativeLogitDifference"] < 1e-5
+    for name, value in merged_weights(workspace).items():
+        torch.testing.assert_close(value, expected[name], atol=1e-6, rtol=0)
+
+
 def test_an_adapter_key_without_a_counterpart_is_an_error(workspace: Workspace) -> None:
     prepare(workspace)
     file = workspace.adapter / "adapter_model.safetensors"
@@ -215,7 +241,7 @@ def test_an_adapter_that_changes_nothing_is_an_error(workspace: Workspace) -> No
     [
         ({"lora_bias": True}, "uses lora_bias"),
         ({"init_lora_weights": "pissa"}, "pissa"),
-        ({"peft_type": "IA3"}, "type IA3"),
+        ({"peft_type": "VERA"}, "type VERA"),
         ({"a_setting_of_the_future": {"x": 1}}, "a_setting_of_the_future"),
     ],
 )

@@ -10,12 +10,14 @@ from finetune_trainer.data.examples import Example
 from finetune_trainer.prepare.memory import count_parameters, estimate_memory
 from finetune_trainer.run import Lora, Precision, Run
 from finetune_trainer.train.batches import collate
+from finetune_trainer.train.methods.adapter import add_adapter
 from finetune_trainer.train.methods.lora import add_lora
 from finetune_trainer.train.probe import probe
 from finetune_trainer.train.speed.loss import SummedLoss
 from finetune_trainer.train.speed.rounding import round_once
 from unit.trainer.prepare.plans import plan
 from unit.trainer.tiny import tiny_model
+from unit.trainer.train.methods.made import IA3, VIRTUAL_TOKENS
 
 WIDER = {"hidden_size": 64, "intermediate_size": 176, "num_hidden_layers": 4}
 
@@ -37,6 +39,17 @@ def test_parameters_are_counted_as_on_the_real_model(modules: list[str], tied: b
     adapted = add_lora(model, Lora(rank=4, target_modules=modules))
     trained = [weight.numel() for weight in adapted.parameters() if weight.requires_grad]
     assert sizes.trainable == sum(trained)
+
+
+@pytest.mark.parametrize("method", [*IA3.values(), *VIRTUAL_TOKENS.values()])
+def test_what_other_methods_train_is_counted_as_on_the_real_model(method: dict[str, Any]) -> None:
+    model = tiny_model()
+    run = plan(method={"lora": None, **method})
+    sizes = count_parameters(model.config, run)
+    assert sizes.parameters == sum(weight.numel() for weight in model.parameters())
+    adapted = add_adapter(model, run.method, None)
+    assert adapted is not None
+    assert sizes.trainable == adapted.get_nb_trainable_parameters()[0]
 
 
 def test_counting_leaves_no_default_device_behind() -> None:

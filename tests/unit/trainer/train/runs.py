@@ -33,7 +33,7 @@ def stock_loss(model: Any, workspace: Workspace) -> float:
             example = validation[index]
             tokens = torch.from_numpy(example.tokens.astype("int64"))
             labels = torch.where(torch.from_numpy(example.supervised[1:].copy()), tokens[1:], -100)
-            logits = model(input_ids=tokens[None]).logits[0, :-1]
+            logits = model(input_ids=tokens[None]).logits[0, -len(tokens) : -1]
             total += float(cross_entropy(logits, labels, reduction="sum"))
             count += int((labels != -100).sum())
     return total / count

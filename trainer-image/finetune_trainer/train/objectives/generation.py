@@ -21,7 +21,8 @@ class Generation:
     """Cross-entropy of every supervised token given those before it in its document.
 
     `capacity` is the most token positions of a forward pass; `autocast` the format of matrix
-    products where it is not the parameters' own.
+    products where it is not the parameters' own. `virtual_tokens` stand before every document,
+    which is then alone in its row.
     """
 
     counts = 0
@@ -34,9 +35,11 @@ class Generation:
         capacity: int,
         autocast: torch.dtype | None,
         device: torch.device,
+        virtual_tokens: int = 0,
     ) -> None:
         self.module = SummedLoss(model, separable_head=abilities.separable_head, autocast=autocast)
-        self._capacity = capacity
+        self._capacity = capacity + virtual_tokens
+        self._virtual_tokens = virtual_tokens
         self._padded = not abilities.shared_rows
         self._device = device
 
@@ -63,7 +66,12 @@ class Generation:
 
     def batches(self, examples: Examples, packs: list[list[int]]) -> list[list[int]]:
         """See `micro_batches`."""
-        return micro_batches(packs, examples.lengths, capacity=self._capacity, padded=self._padded)
+        return micro_batches(
+            packs,
+            examples.lengths + self._virtual_tokens,
+            capacity=self._capacity,
+            padded=self._padded,
+        )
 
     def collate(
         self, examples: Examples, documents: list[int], *, supervised: bool = True

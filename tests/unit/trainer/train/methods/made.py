@@ -22,3 +22,15 @@ LORA: dict[str, dict[str, Any]] = {
         "lora": {**RANK, "quantization": "NF4", "dora": True, "modulesToSave": ["down_proj"]}
     },
 }
+
+IA3: dict[str, dict[str, Any]] = {
+    "ia3": {"ia3": {}},
+    "ia3 of chosen modules": {"ia3": {"targetModules": ["q_proj", "up_proj"]}},
+}
+
+VIRTUAL_TOKENS: dict[str, dict[str, Any]] = {
+    "prompt": {"prompt": {"virtualTokens": 8}},
+    "prompt from a text": {"prompt": {"virtualTokens": 8, "text": "Count:"}},
+    "prefix": {"prefix": {"virtualTokens": 4}},
+    "p-tuning": {"pTuning": {"virtualTokens": 8, "encoderHiddenSize": 24}},
+}
