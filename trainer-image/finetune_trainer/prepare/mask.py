@@ -18,6 +18,9 @@ from finetune_trainer.prepare.template import ChatTemplate
 
 Offsets = Sequence[tuple[int, int]]
 
+# No text begins like it: the character is of Unicode's private use.
+PROBE = "\ue000"
+
 UNCLEAR = (
     "The chat template rewrites earlier turns or begins answers unlike its generation prompt, so "
     "where an assistant's turn begins cannot be found: set spec.model.chatTemplate to one that "
@@ -37,7 +40,9 @@ def turn_starts(
     `messages`, in characters.
 
     A template may write into the generation prompt what it leaves out of finished turns (an open
-    `<think>`): then the turn begins where the two part, if they share the prompt's beginning.
+    `<think>`): then the turn begins where the two part, if they share the prompt's beginning. It
+    may also write earlier turns anew when others follow (the system's words before the last
+    question): then the turn begins where its words do.
 
     Raises:
         UserError: a turn's beginning cannot be found.
@@ -53,12 +58,31 @@ def turn_starts(
         if text.startswith(prefix):
             starts.append(len(prefix))
             continue
-        shared = _shared(prefix, text)
-        without = template.render(messages[:index])
-        if not text[_shared(prefix, without) : shared].strip():
+        shared, without = _shared(prefix, text), template.render(messages[:index])
+        prompt = _shared(prefix, without)
+        words = _start_of_words(template, messages, index, text)
+        if text[prompt:shared].strip():
+            # The words may begin like what was left out: <b> like <think>.
+            starts.append(shared if words is None else min(shared, words))
+        elif words is not None and text[:words].endswith(prefix[prompt:]):
+            starts.append(words)
+        else:
             raise UserError(UNCLEAR)
-        starts.append(shared)
     return starts
+
+
+def _start_of_words(
+    template: ChatTemplate, messages: Sequence[Message], index: int, text: str
+) -> int | None:
+    """Where what turn `index` says begins in `text`, behind its question: where the text changes
+    when it says something else. None if that is not found.
+    """
+    other = [*messages]
+    other[index] = {**messages[index], "content": PROBE}
+    changed = template.render(other)
+    start = _shared(text, changed)
+    is_behind = messages[index - 1]["content"].strip() in text[:start]
+    return start if is_behind and changed.startswith(PROBE, start) else None
 
 
 def supervise_turns(

@@ -22,7 +22,7 @@ from finetune_trainer.run import Run
 from finetune_trainer.workspace import Workspace, write_json
 
 # Another number when the same rows, settings and tokenizer would become other examples.
-FORMATTER = 1
+FORMATTER = 2
 LIBRARIES = ("datasets", "tokenizers", "transformers")
 META = "meta.json"
 

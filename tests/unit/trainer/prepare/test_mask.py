@@ -184,10 +184,11 @@ def test_a_template_that_never_stops_is_refused(tokenizer: PreTrainedTokenizerFa
         supervised(tokenizer, endless, ONE)
 
 
-def test_a_template_that_rewrites_history_is_refused(tokenizer: PreTrainedTokenizerFast) -> None:
+def test_a_template_that_writes_history_anew_is_read_by_its_words(
+    tokenizer: PreTrainedTokenizerFast,
+) -> None:
     counting = "{{ messages | length }}" + CHATML
-    with pytest.raises(UserError, match="rewrites earlier turns"):
-        supervised(tokenizer, counting, TWO)
+    assert supervised(tokenizer, counting, TWO) == ["Hi, you<|im_end|>", "(more) words<|im_end|>"]
 
 
 def test_a_generation_prompt_unlike_the_answers_beginning_is_refused(
