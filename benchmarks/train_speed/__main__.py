@@ -55,7 +55,7 @@ def parsed() -> argparse.Namespace:
 def chosen(arguments: argparse.Namespace) -> list[tuple[Workload, str]]:
     """The races to run: workload and format."""
     workloads = [WORKLOADS[name] for name in arguments.workloads]
-    tokens = QUICK_TOKENS if arguments.quick else arguments.tokens
+    tokens = arguments.tokens or (QUICK_TOKENS if arguments.quick else None)
     if tokens:
         workloads = [each.with_step_of(tokens) for each in workloads]
     native = "bfloat16" if has_native_bfloat16() else "float32"
@@ -108,14 +108,16 @@ def main() -> int:
     )
     install([contestant for field in fields for contestant in field], python)
     done: list[Race] = []
+    unprepared = 0
     for workload, dtype in races:
         print(f"==> {workload.title}, {dtype}", flush=True)
         with tempfile.TemporaryDirectory(prefix="bench-") as directory:
             try:
                 made = make(workload, Path(directory))
             except PreparationError as error:
+                unprepared += 1
                 print(f"  our own prepare stage failed: {error}", flush=True)
-                return 1
+                continue
             for field in fields:
                 done.append(run(workload, dtype, made, field, settings))
                 print("\n".join(["", *report.table(done[-1]), ""]), flush=True)
@@ -125,7 +127,7 @@ def main() -> int:
         return 0
     for race in done:
         print("\n".join([*report.table(race), ""]))
-    print("\n".join(report.summary(done)))
+    print("\n".join(report.summary(done, unprepared)))
     return 0
 
 

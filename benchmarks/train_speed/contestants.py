@@ -31,19 +31,13 @@ class Contestant:
         return self.environment == OURS
 
 
-def trains(kind: str) -> bool:
-    """Whether our trainer has a task of this kind."""
-    tasks = getattr(import_module("finetune_trainer.run"), "Task", ())
-    return kind == GENERATION or kind.title() in {str(task) for task in tasks}
-
-
 _UNSLOTH = {"UNSLOTH_FORCE_CPU": "1", "UNSLOTH_DISABLE_STATISTICS": "1"}
 _BOTH = frozenset({GENERATION, PREFERENCE})
 
 CONTESTANTS = {
     contestant.name: contestant
     for contestant in (
-        Contestant(OURS, OURS, "run_ours.py", frozenset(filter(trains, _BOTH)), warm_up=2),
+        Contestant(OURS, OURS, "run_ours.py", _BOTH, warm_up=2),
         Contestant("transformers", "huggingface", "run_transformers.py", frozenset({GENERATION})),
         Contestant("trl", "huggingface", "run_trl.py", _BOTH),
         Contestant("unsloth", "unsloth", "run_unsloth.py", _BOTH, variables=_UNSLOTH),
@@ -62,10 +56,10 @@ CONTESTANTS = {
 def techniques() -> tuple[str, ...]:
     """What our trainer can leave out, by the names that FINETUNE_SPEED_WITHOUT takes."""
     try:
-        speed = import_module("finetune_trainer.train.speed")
+        found = import_module("finetune_trainer.train.speed.techniques")
     except ModuleNotFoundError:
         return ()
-    return tuple(getattr(speed, "TECHNIQUES", ()))
+    return tuple(found.TECHNIQUES)
 
 
 def ablations() -> list[list[Contestant]]:

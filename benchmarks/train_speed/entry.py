@@ -81,7 +81,6 @@ def start_ours(
     contestant: Contestant, python: str, made: Made, dtype: str, directory: Path, threads: int
 ) -> Session:
     """The process of our own trainer's `train` stage, on a workspace with what was prepared."""
-    assert made.workspace is not None
     workspace = directory / "workspace"
     workspace.mkdir()
     for prepared in made.workspace.iterdir():

@@ -19,7 +19,7 @@ from typing import Any
 from train_speed.contestants import CONTESTANTS
 from train_speed.entry import peer_task, start_peer
 from train_speed.environments import PINNED, python_of
-from train_speed.session import Session
+from train_speed.session import ContestantError, Session
 from train_speed.steps import Made
 from train_speed.workloads import Workload, cached_folder
 
@@ -67,6 +67,8 @@ def _run(session: Session) -> list[float]:
         session.go(STEPS + 1)
     finally:
         session.close()
+    if len(session.losses) < STEPS:
+        raise ContestantError(f"the reference told {len(session.losses)} of {STEPS} losses")
     return [session.losses[step] for step in range(1, STEPS + 1)]
 
 

@@ -134,8 +134,9 @@ def run(
         with _all_started(race, able, directory, start) as sessions:
             for number in range(1, settings.rounds + 1):
                 rates.append(gemm_rate(race.shape, DTYPES[dtype], workload.sequence_length))
-                order = race.entries[number % 2 :] + race.entries[: number % 2]
-                for entry in [entry for entry in order if entry.name in sessions]:
+                running = [entry for entry in race.entries if entry.name in sessions]
+                first = number % max(1, len(running))
+                for entry in running[first:] + running[:first]:
                     _turn(entry, sessions, settings.steps)
                 _report_round(race, number, settings.rounds)
                 if not settings.keep_slow:

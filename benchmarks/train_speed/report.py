@@ -109,9 +109,10 @@ def ablation(races: Sequence[Race]) -> list[str]:
     return lines
 
 
-def summary(races: Sequence[Race]) -> list[str]:
-    """The last two lines."""
-    ratios = [found for race in races if (found := ratio(race)) is not None]
+def summary(races: Sequence[Race], unprepared: int = 0) -> list[str]:
+    """The last two lines; workloads that our `prepare` failed on, `unprepared`, count as 0."""
+    ratios = [0.0] * unprepared
+    ratios += [found for race in races if (found := ratio(race)) is not None]
     if not ratios:
         return ["ratio_vs_best_peer=n/a", "geomean_vs_best_peer=n/a"]
     geomean = 0.0 if min(ratios) == 0 else math.exp(sum(map(math.log, ratios)) / len(ratios))

@@ -68,7 +68,11 @@ class Session:
             )
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
-        self._await_waiting()
+        try:
+            self._await_waiting()
+        except BaseException:
+            self.close()
+            raise
 
     def go(self, steps: int) -> list[Step]:
         """Let it take `steps` steps, or what is left of its training.

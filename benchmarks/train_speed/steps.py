@@ -10,13 +10,12 @@ import json
 import os
 import subprocess
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from train_speed.contestants import trains
 from train_speed.workloads import Row, Workload
 
 LEARNING_RATE = 2e-4
@@ -34,8 +33,8 @@ class Made:
     """A workload's data: rows as the peers take them, and what each step takes of them.
 
     `tokens` and `supervised` are per step, over the data set's tokens: a pair counts its prompt
-    twice. `lengths` are those of every sequence of every step. `workspace` is ours, prepared;
-    None where our trainer cannot train this workload.
+    twice. `lengths` are those of every sequence of every step. `workspace` is ours, prepared by
+    the plan `run`.
     """
 
     model: Path
@@ -44,8 +43,8 @@ class Made:
     tokens: list[int]
     supervised: list[int]
     lengths: list[list[int]]
-    workspace: Path | None = None
-    run: dict[str, Any] = field(default_factory=dict)
+    workspace: Path
+    run: dict[str, Any]
 
 
 def make(workload: Workload, directory: Path) -> Made:
@@ -192,15 +191,8 @@ def _pairs(workload: Workload, model: Path, rows: list[Row], directory: Path) ->
     run = run_json(workload, model)
     run["task"] = "Preference"
     run["training"] |= {"packing": False, "sequencesPerStep": count}
-    workspace = prepare(run, rows, model, directory) if trains(workload.kind) else None
-    steps = (
-        _steps(run, workspace, len(rows))
-        if workspace is not None
-        else [
-            [(start + place) % len(rows) for place in range(count)]
-            for start in range(0, STEPS * count, count)
-        ]
-    )
+    workspace = prepare(run, rows, model, directory)
+    steps = _steps(run, workspace, len(rows))
     return Made(
         model=model,
         rows=texts,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -37,6 +38,19 @@ def task_of(lengths: list[int], micro_batches: int, kind: str = "generation") ->
     )
 
 
+def made_of(**parts: Any) -> Made:
+    """Data of which only these parts matter."""
+    absent: dict[str, Any] = {
+        "rows": [],
+        "steps": [],
+        "tokens": [],
+        "supervised": [],
+        "lengths": [],
+        "run": {},
+    }
+    return Made(model=Path(), workspace=Path(), **{**absent, **parts})
+
+
 def race_of(**seconds: list[list[float]]) -> Race:
     """A race with steps of 100 tokens; `seconds` of each round, by contestant."""
     entries = []
@@ -44,9 +58,7 @@ def race_of(**seconds: list[list[float]]) -> Race:
         numbers = iter(range(1, 100))
         taken = [[Step(next(numbers), each) for each in times] for times in rounds]
         entries.append(Entry(name, is_ours=name == "ours", directory=Path(), rounds=taken))
-    made = Made(
-        model=Path(), rows=[], steps=[], tokens=[100] * 99, supervised=[50] * 99, lengths=[]
-    )
+    made = made_of(tokens=[100] * 99, supervised=[50] * 99)
     return Race(WORKLOADS["short"], "float32", made, SHAPE, entries)
 
 
@@ -118,14 +130,8 @@ def test_an_ablation_tells_how_much_slower_training_is_without_a_technique() -> 
 
 
 def test_a_task_names_the_rows_of_its_steps_and_no_others() -> None:
-    made = Made(
-        model=Path(),
-        rows=[{"input_ids": [token], "labels": [token]} for token in range(6)],
-        steps=[[4, 1], [5, 1], [0]],
-        tokens=[],
-        supervised=[],
-        lengths=[],
-    )
+    rows = [{"input_ids": [token], "labels": [token]} for token in range(6)]
+    made = made_of(rows=rows, steps=[[4, 1], [5, 1], [0]])
     task = peer_task(WORKLOADS["short"], made, "float32", Path("adapter"), threads=1, steps=2)
     taken = [[task["rows"][index]["input_ids"][0] for index in step] for step in task["steps"]]
     assert taken == [[4, 1], [5, 1]]
