@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 import tempfile
 import time
@@ -84,6 +85,8 @@ def install(contestants: list[Contestant], python: dict[str, str]) -> None:
 def main() -> int:
     """Race, and print."""
     arguments = parsed()
+    # As for Ctrl-C: contestants are ended and their files removed.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     started = time.monotonic()
     python = dict(entry.split("=", 1) for entry in arguments.python)
     settings = Settings(
