@@ -154,7 +154,9 @@ class Lora(_Model):
 
 
 class Full(_Model):
-    pass
+    """Without `trainable` every parameter is trained."""
+
+    trainable: list[str] | None = None
 
 
 class Ia3(_Model):

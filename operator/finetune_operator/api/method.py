@@ -12,7 +12,16 @@ from finetune_operator.api.values import Decimal
 
 
 class Full(ApiModel):
-    """Every weight is trained."""
+    """The weights themselves are trained."""
+
+    trainable: list[Annotated[str, Field(min_length=1, max_length=256)]] | None = Field(
+        default=None,
+        min_length=1,
+        max_length=64,
+        description="Patterns, as a shell has them, for the parameters or modules that are "
+        "trained, for example model.layers.2[0-9].* or lm_head; the others stay as they are, and "
+        "no gradient passes below the first that is trained. Default: all.",
+    )
 
 
 class Initialization(StrEnum):

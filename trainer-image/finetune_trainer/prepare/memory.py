@@ -5,6 +5,7 @@ An estimate to refuse or warn by, not a measurement; `train` reports what it rea
 
 from __future__ import annotations
 
+import re
 from dataclasses import astuple, dataclass
 from pathlib import Path
 
@@ -15,8 +16,9 @@ from torch import nn
 from transformers import AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
-from finetune_trainer.run import Precision, Run
+from finetune_trainer.run import Full, Precision, Run
 from finetune_trainer.train.methods.adapter import add_adapter
+from finetune_trainer.train.methods.partial import freeze_others
 from finetune_trainer.train.methods.quantization import BYTES_PER_WEIGHT, quantized_linears
 from finetune_trainer.train.speed.loss import CHUNK_ROWS
 
@@ -32,7 +34,7 @@ class Sizes:
     """Counts of parameters, tied weights once; and `inputs`, the values that the trained linear
     layers read of one token, each layer by itself; `outputs` those that they write, or that are
     scaled. Of the frozen parameters `quantized` are kept in NF4. `widest` is the largest single
-    weight.
+    weight. Gradients pass the last `reached` layers; None: all.
     """
 
     parameters: int
@@ -41,6 +43,7 @@ class Sizes:
     outputs: int = 0
     quantized: int = 0
     widest: int = 0
+    reached: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +75,7 @@ def count_parameters(config: PretrainedConfig, run: Run, directory: Path | None 
         model.tie_weights()
         base = sum(parameter.numel() for parameter in model.parameters())
         if run.method.full:
-            return Sizes(parameters=base, trainable=base, inputs=_linear_inputs(model))
+            return _full(model, run.method.full, base)
         lora = run.method.lora
         names = quantized_linears(model, lora.modules_to_save) if lora and lora.quantization else []
         quantized = sum(model.get_parameter(f"{name}.weight").numel() for name in names)
@@ -90,6 +93,21 @@ def count_parameters(config: PretrainedConfig, run: Run, directory: Path | None 
         + sum(factor.ia3_l["default"].numel() for factor in factors),
         quantized=quantized,
         widest=max((layer.in_features * layer.out_features for layer in layers), default=0),
+    )
+
+
+def _full(model: PreTrainedModel, full: Full, parameters: int) -> Sizes:
+    if full.trainable is not None:
+        freeze_others(model, full.trainable)
+    named = list(model.named_parameters())
+    first = next(index for index, (_, value) in enumerate(named) if value.requires_grad)
+    # Autograd goes back to the first trained parameter; the first number in a name is its layer's.
+    numbers = (re.search(r"\.(\d+)\.", name) for name, _ in named[first:])
+    return Sizes(
+        parameters=parameters,
+        trainable=sum(value.numel() for _, value in named if value.requires_grad),
+        inputs=_linear_inputs(model),
+        reached=len({number[1] for number in numbers if number}),
     )
 
 
@@ -121,16 +139,17 @@ def estimate_memory(config: PretrainedConfig, sizes: Sizes, run: Run) -> Memory:
     # Between layers the values are float32 where the weights are.
     border = hidden * (FLOAT32 if full else compute)
     inside = _layer_bytes(config, sizes, run)
+    passed = layers if sizes.reached is None else sizes.reached
     checkpointing = run.training.gradient_checkpointing
-    per_token = inside + layers * border if checkpointing else layers * inside
+    per_token = inside + passed * border if checkpointing else passed * inside
     tokens = run.training.sequence_length + run.method.virtual_tokens
     copies = 2 * FLOAT32 + (compute if compute < FLOAT32 else 0)
     return Memory(
-        weights=(0 if full else sizes.parameters - sizes.quantized) * compute
+        weights=(sizes.parameters - sizes.quantized - (sizes.trainable if full else 0)) * compute
         + int(sizes.quantized * BYTES_PER_WEIGHT)
         + sizes.widest * _whole_bytes(run)
         + sizes.trainable * FLOAT32
-        + (sizes.parameters * compute if full and compute < FLOAT32 else 0),
+        + (sizes.trainable * compute if full and compute < FLOAT32 else 0),
         gradients=sizes.trainable * FLOAT32,
         optimizer=2 * sizes.trainable * FLOAT32,
         # The last norm and the head read the hidden values once more.

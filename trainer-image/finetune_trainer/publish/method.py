@@ -28,6 +28,8 @@ def method_title(method: Method) -> str:
     """In the middle of a sentence: `full fine-tuning`, `LoRA`, or `DoRA, rank-stabilized (rsLoRA),
     begun by PiSSA`.
     """
+    if method.full and method.full.trainable:
+        return "fine-tuning of chosen weights"
     return _lora(method.lora) if method.lora else _TITLES[method.name]
 
 
@@ -46,6 +48,8 @@ def method_rows(method: Method) -> list[Row]:
             ("Adapted modules", _codes(lora.target_modules)),
             ("Modules trained whole", _codes(lora.modules_to_save)),
         ]
+    if method.full and method.full.trainable:
+        rows.append(("Trained parameters' names", _codes(method.full.trainable)))
     if ia3 := method.ia3:
         rows.append(("Scaled modules", _codes(ia3.target_modules or [])))
     if method.virtual_tokens:

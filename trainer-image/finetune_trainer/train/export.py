@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import torch
 from peft import PeftModel
 from torch import Tensor
-from transformers import AutoConfig, PreTrainedModel
+from transformers import PreTrainedModel
 
 from finetune_trainer.layout import write_companions
 from finetune_trainer.run import ModelSource
 from finetune_trainer.train.methods.initialization import for_the_whole_base
+from finetune_trainer.train.model import stored_dtype
 from finetune_trainer.train.setup import Context, Trained
 from finetune_trainer.workspace import Workspace, atomic_directory
 
@@ -66,8 +66,7 @@ def save_adapter(
 
 def save_model(model: PreTrainedModel, weights: dict[str, Tensor], workspace: Workspace) -> Path:
     """Write `workspace.merged` in the base's own number format, with the base's companions."""
-    stored = AutoConfig.from_pretrained(workspace.model, local_files_only=True).dtype
-    dtype = stored if isinstance(stored, torch.dtype) else torch.float32
+    dtype = stored_dtype(workspace.model)
     for name in weights:
         if weights[name].is_floating_point():
             weights[name] = weights[name].to(dtype)

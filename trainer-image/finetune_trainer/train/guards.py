@@ -38,8 +38,11 @@ def require_all_reached(engine: Engine, method: Method) -> None:
     """
     names = engine.unreached()
     if names:
+        part = bool(method.full and method.full.trainable)
         remedy = (
-            f"leave these modules out of spec.method.{method.name}.targetModules"
+            "leave them out of spec.method.full.trainable"
+            if part
+            else f"leave these modules out of spec.method.{method.name}.targetModules"
             if method.makes_adapter
             else "set spec.method.lora and name modules that it uses as targetModules"
         )

@@ -7,7 +7,7 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoModelForCausalLM, BitsAndBytesConfig, PreTrainedModel
+from transformers import AutoConfig, AutoModelForCausalLM, BitsAndBytesConfig, PreTrainedModel
 
 from finetune_trainer.outcome import UserError
 from finetune_trainer.train.methods.quantization import keep_trainable
@@ -56,6 +56,12 @@ def load_base(
         keep_trainable(model)
         return model.eval()
     return model.to(device).eval()
+
+
+def stored_dtype(path: Path) -> torch.dtype:
+    """The number format of the model in the directory `path`; float32 if it does not say."""
+    dtype = AutoConfig.from_pretrained(path, local_files_only=True).dtype
+    return dtype if isinstance(dtype, torch.dtype) else torch.float32
 
 
 def require_same_shapes(weights: dict[str, Tensor], parameters: dict[str, nn.Parameter]) -> None:

@@ -49,7 +49,10 @@ def probe(model: PreTrainedModel, longest_document: int, device: torch.device = 
 
 
 def _probe(model: PreTrainedModel, longest_document: int, device: torch.device) -> Abilities:
-    tolerance = TOLERANCE.get(model.dtype, TOLERANCE[torch.bfloat16])
+    dtype = model.dtype
+    if torch.is_autocast_enabled(device.type):
+        dtype = torch.get_autocast_dtype(device.type)
+    tolerance = TOLERANCE.get(dtype, TOLERANCE[torch.bfloat16])
     stock = model.config._attn_implementation
     vocabulary = model.get_input_embeddings().num_embeddings
     random = np.random.default_rng(0)

@@ -25,8 +25,9 @@ from finetune_trainer.train.engines.engine import Engine
 from finetune_trainer.train.journal import Journal
 from finetune_trainer.train.methods.adapter import add_adapter
 from finetune_trainer.train.methods.initialization import starts_from_base, take_out_of_base
+from finetune_trainer.train.methods.partial import freeze_others
 from finetune_trainer.train.methods.quantization import nf4
-from finetune_trainer.train.model import load_base
+from finetune_trainer.train.model import load_base, stored_dtype
 from finetune_trainer.train.objectives.generation import Generation
 from finetune_trainer.train.objectives.objective import Objective
 from finetune_trainer.train.objectives.preference import Preference
@@ -123,9 +124,13 @@ def load_model(context: Context) -> Trained:
     run, training, journal = context.run, context.run.training, context.journal
     lora = run.method.lora
     dtype = compute_dtype(training.precision, context.device)
-    # What is trained stays in float32; a full model is then computed with under autocast.
+    # What is trained stays in float32; a full model is then computed with under autocast. What of
+    # it is frozen is published as it was, so it is never rounded.
     autocast = dtype if run.method.full and dtype is not torch.float32 else None
+    chosen = run.method.full.trainable if run.method.full else None
     frozen = torch.float32 if autocast else dtype
+    if chosen and stored_dtype(context.workspace.model) is dtype:
+        frozen = dtype
     choice = choose(run, context.group, context.workspace, dtype)
     model = load_base(
         context.workspace.model,
@@ -139,6 +144,8 @@ def load_model(context: Context) -> Trained:
     )
     torch.manual_seed(training.seed)
     adapter = add_adapter(model, run.method, context.workspace.model)
+    if chosen:
+        freeze_others(model, chosen)
     if adapter and lora and starts_from_base(lora.initialization):
         take_out_of_base(adapter, lora.initialization, context.workspace.initial, context.group)
     if training.gradient_checkpointing:
@@ -151,7 +158,9 @@ def load_model(context: Context) -> Trained:
     engine = make_engine(choice, run, model, optimizer, context.group, frozen, autocast)
     # What it can do is found out by comparing with its stock form, so before anything replaces that
     # and after it has been placed: what a rank cannot hold it cannot try alone.
-    abilities = engine.evaluate(probe, model, training.sequence_length, context.device)
+    mixed = autocast is not None and frozen is not torch.float32
+    with torch.autocast(context.device.type, dtype=autocast, enabled=mixed):
+        abilities = engine.evaluate(probe, model, training.sequence_length, context.device)
     if not abilities.shared_rows:
         what = "This method" if run.method.virtual_tokens else "This architecture"
         journal.say(f"{what} cannot keep documents apart in one row: they are padded, one a row.")

@@ -191,6 +191,10 @@ GOOD = (
             "spec.merge": {"base": "Dequantized"},
         },
     ),
+    Case(
+        "the last layers and the head alone",
+        {"spec.method": {"full": {"trainable": ["model.layers.2[0-9].*", "lm_head", "a-b_?[!c]"]}}},
+    ),
     Case("IA3 where PEFT puts it", {"spec.method": {"ia3": {}}}),
     Case(
         "IA3 on chosen modules, merged",

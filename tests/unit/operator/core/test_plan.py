@@ -138,6 +138,8 @@ def unknown(value: Any, schema: dict[str, Any], types: dict[str, Any]) -> Iterat
         ({"method": {"lora": None, "prefix": {}}}, "training.learningRate", "1e-2"),
         ({"method": {"lora": None, "pTuning": {}}}, "training.learningRate", "1e-3"),
         ({"method": {"lora": None, "ia3": {}}}, "method", {"ia3": {}}),
+        ({"method": {"lora": None, "full": {"trainable": ["a.*"]}}}, "method",
+         {"full": {"trainable": ["a.*"]}}),
         ({"method": {"lora": None, "prompt": {"text": "a"}}}, "method",
          {"prompt": {"virtualTokens": 20, "text": "a"}}),
         ({"method": {"lora": None, "ia3": {}}}, "upload.artifacts", ["Merged", "Adapter"]),

@@ -34,3 +34,8 @@ VIRTUAL_TOKENS: dict[str, dict[str, Any]] = {
     "prefix": {"prefix": {"virtualTokens": 4}},
     "p-tuning": {"pTuning": {"virtualTokens": 8, "encoderHiddenSize": 24}},
 }
+
+FULL: dict[str, dict[str, Any]] = {
+    "full": {"full": {}},
+    "last layer and norm": {"full": {"trainable": ["model.layers.1.*", "model.norm"]}},
+}
