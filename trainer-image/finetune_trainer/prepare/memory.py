@@ -166,9 +166,10 @@ def _layer_bytes(config: PretrainedConfig, sizes: Sizes, run: Run) -> int:
 
     * two norms: 2h in float32 whatever the format, and 2h more where their weights are trained;
     * attention, which keeps no matrix, and the gated product: 2q + 2k + 3f in the compute format;
-    * what the trained linear layers read. In float32 those side by side share it (2h + q + f); in
-      bfloat16 each has a copy of its own: in float32 for an adapter, and cast down for a weight;
-    * adapters with dropout: each its own copy in any format, and a mask.
+    * what the trained linear layers read. Those side by side share it (2h + q + f), but for weights
+      in bfloat16, which each have a copy that is cast down, and adapters that are not plain, which
+      have one in float32;
+    * adapters with dropout: each its own copy besides, and a mask.
     """
     text = config.get_text_config()
     lora, compute = run.method.lora, _compute_bytes(run)
@@ -179,7 +180,9 @@ def _layer_bytes(config: PretrainedConfig, sizes: Sizes, run: Run) -> int:
     keys = int(getattr(text, "num_key_value_heads", None) or heads) * head
     wide = int(getattr(text, "intermediate_size", None) or 4 * hidden)
     inputs = sizes.inputs // layers
-    read = min(inputs, 2 * hidden + query + wide) if compute == FLOAT32 else inputs
+    plain = lora is not None and not lora.dora and not lora.quantization
+    shares = plain or compute == FLOAT32
+    read = min(inputs, 2 * hidden + query + wide) if shares else inputs
     norms = (4 if run.method.full else 2) * hidden * FLOAT32
     products = (2 * query + 2 * keys + 3 * wide) * compute
     if run.method.full:
@@ -192,8 +195,11 @@ def _layer_bytes(config: PretrainedConfig, sizes: Sizes, run: Run) -> int:
     if lora.dropout:
         # A bit is kept as a byte on an accelerator and as a float on a CPU.
         mask = 1 if run.resources.gpus_per_node else FLOAT32
+        if plain:
+            mask = min(mask, compute)
+            return norms + products + read * compute + inputs * (compute + mask)
         return norms + products + inputs * (FLOAT32 + mask)
-    return norms + products + read * FLOAT32
+    return norms + products + read * (compute if plain else FLOAT32)
 
 
 def _whole_bytes(run: Run) -> int:

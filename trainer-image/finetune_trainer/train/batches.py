@@ -15,9 +15,17 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from finetune_trainer.data.examples import Example, Examples
+from finetune_trainer.data.examples import Example, Examples, Tokens
 from finetune_trainer.data.packing import best_fit, plan_epoch, steps_per_epoch
 from finetune_trainer.run import Training
+from finetune_trainer.train.speed.layout import Layout, plan_layout
+from finetune_trainer.train.speed.prefixes import (
+    common_lengths,
+    lexicographic,
+    new_tokens,
+    separate,
+    share,
+)
 
 IGNORED_POSITION = 0
 
@@ -94,20 +102,46 @@ def _of_like_length(
     return batches
 
 
+def sharing_batches(units: list[list[Tokens]], *, capacity: int) -> list[list[int]]:
+    """The same for rows that hold common beginnings once: indexes of `units`, which are lists of
+    documents that stay together.
+
+    Units that begin alike are put together, and counted as what they add to the row; passes are
+    about equally large.
+    """
+    firsts = [unit[0] for unit in units]
+    order = lexicographic(firsts)
+    common = common_lengths(firsts, order)
+    sizes = [
+        new_tokens(units[index], int(known)) for index, known in zip(order, common, strict=True)
+    ]
+    passes = -(-sum(sizes) // capacity)
+    batches: list[list[int]] = []
+    size = capacity
+    for index, added in zip(order, sizes, strict=True):
+        if size + added > capacity or size >= sum(sizes) / passes:
+            batches.append([])
+            size, added = 0, new_tokens(units[index], 0)
+        batches[-1].append(index)
+        size += added
+    return batches
+
+
 @dataclass(frozen=True, slots=True)
 class Batch:
     """What one forward pass is given.
 
     `input_ids` and `position_ids` are [rows, T]; `attention_mask` has the same shape, or is None
-    when all documents lie in one row and `document_lengths` tells them apart. `positions` [n] index
-    the flattened [rows * T] hidden states whose predictions are trained, `targets` [n] are the
-    tokens to predict. `tokens` counts real tokens.
+    when all documents lie in one row and `layout` tells which token sees which. `positions` [n]
+    index the flattened [rows * T] hidden states whose predictions are trained, `targets` [n] are
+    the tokens to predict. `tokens` counts the documents' tokens, one that several documents share
+    for each of them.
     """
 
     input_ids: Tensor
     position_ids: Tensor
     attention_mask: Tensor | None
-    document_lengths: tuple[int, ...] | None
+    layout: Layout | None
     positions: Tensor
     targets: Tensor
     tokens: int
@@ -127,33 +161,42 @@ def count_targets(examples: Examples, documents: list[int]) -> int:
 
 
 def collate(
-    documents: list[Example], *, padded: bool, device: torch.device, supervised: bool = True
+    documents: list[Example],
+    *,
+    padded: bool,
+    device: torch.device,
+    shared: bool = False,
+    supervised: bool = True,
 ) -> Batch:
     """Tensors for `documents`: in one row, or `padded` in one row each.
 
-    Without `supervised` no prediction is trained: a pass that only takes part in a collective
-    operation.
+    With `shared`, what documents have in common at their beginning is in the row once. Without
+    `supervised` no prediction is trained: a pass that only takes part in a collective operation.
     """
-    lengths = [len(document.tokens) for document in documents]
-    longest = max(lengths)
+    forest = None
     if padded:
+        longest = max(len(document.tokens) for document in documents)
         shape = (len(documents), longest)
-        starts = [row * longest for row in range(len(documents))]
+        rows = [
+            row * longest + np.arange(len(document.tokens))
+            for row, document in enumerate(documents)
+        ]
     else:
-        shape = (1, sum(lengths))
-        starts = [0, *np.cumsum(lengths)[:-1].tolist()]
+        tokens = [document.tokens for document in documents]
+        forest = share(tokens) if shared else separate(tokens)
+        shape = (1, len(forest.tokens))
+        rows = list(forest.rows)
     input_ids = np.zeros(shape[0] * shape[1], dtype=np.int64)
     position_ids = np.full_like(input_ids, IGNORED_POSITION)
     mask = np.zeros_like(input_ids)
-    positions = []
-    targets = []
-    for document, start, length in zip(documents, starts, lengths, strict=True):
-        input_ids[start : start + length] = document.tokens
-        position_ids[start : start + length] = np.arange(length)
-        mask[start : start + length] = 1
+    positions, targets = [], []
+    for document, places in zip(documents, rows, strict=True):
+        input_ids[places] = document.tokens
+        position_ids[places] = np.arange(len(places))
+        mask[places] = 1
         if supervised:
             indexes = supervised_targets(document)
-            positions.append(start + indexes - 1)
+            positions.append(places[indexes - 1])
             targets.append(np.asarray(document.tokens[indexes], dtype=np.int64))
 
     def tensor(array: NDArray[np.int64]) -> Tensor:
@@ -164,8 +207,8 @@ def collate(
         input_ids=tensor(input_ids.reshape(shape)),
         position_ids=tensor(position_ids.reshape(shape)),
         attention_mask=tensor(mask.reshape(shape)) if padded else None,
-        document_lengths=None if padded else tuple(lengths),
+        layout=plan_layout(forest, device) if forest is not None else None,
         positions=tensor(np.concatenate([empty, *positions])),
         targets=tensor(np.concatenate([empty, *targets])),
-        tokens=sum(lengths),
+        tokens=sum(len(document.tokens) for document in documents),
     )

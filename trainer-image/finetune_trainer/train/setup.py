@@ -34,7 +34,8 @@ from finetune_trainer.train.objectives.preference import Preference
 from finetune_trainer.train.optimizer import adamw
 from finetune_trainer.train.parallel import Group
 from finetune_trainer.train.probe import Abilities, probe
-from finetune_trainer.train.speed.rounding import round_once
+from finetune_trainer.train.speed.lora import use_fused_lora
+from finetune_trainer.train.speed.techniques import enabled
 from finetune_trainer.workspace import Workspace
 
 
@@ -164,8 +165,8 @@ def load_model(context: Context) -> Trained:
     if not abilities.shared_rows:
         what = "This method" if run.method.virtual_tokens else "This architecture"
         journal.say(f"{what} cannot keep documents apart in one row: they are padded, one a row.")
-    if lora:
-        round_once(model)
+    if lora and enabled("lora"):
+        use_fused_lora(model)
     objective = _objective(context, model, adapter, abilities, autocast)
     trained = Trained(
         model=model,

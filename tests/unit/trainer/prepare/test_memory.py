@@ -13,8 +13,8 @@ from finetune_trainer.train.batches import collate
 from finetune_trainer.train.methods.adapter import add_adapter
 from finetune_trainer.train.methods.lora import add_lora
 from finetune_trainer.train.probe import probe
+from finetune_trainer.train.speed.lora import use_fused_lora
 from finetune_trainer.train.speed.loss import SummedLoss
-from finetune_trainer.train.speed.rounding import round_once
 from unit.trainer.prepare.plans import plan
 from unit.trainer.tiny import tiny_model
 from unit.trainer.train.methods.made import IA3, VIRTUAL_TOKENS
@@ -86,7 +86,7 @@ def saved_for_backward(run: Run, tokens: int) -> int:
     abilities = probe(model.eval(), tokens)
     if lora:
         add_lora(model, lora)
-        round_once(model)
+        use_fused_lora(model)
     loss = SummedLoss(
         model.train(),
         separable_head=abilities.separable_head,

@@ -53,7 +53,8 @@ def test_a_shared_row_restarts_positions_and_remembers_lengths() -> None:
     batch = collate(documents, padded=False, device=torch.device("cpu"))
     lengths = [len(document.tokens) for document in documents]
     assert batch.input_ids.shape == (1, sum(lengths))
-    assert batch.document_lengths == tuple(lengths)
+    assert batch.layout is not None
+    assert batch.layout.documents == tuple(lengths)
     assert batch.attention_mask is None
     assert batch.position_ids[0].tolist() == [i for length in lengths for i in range(length)]
 

@@ -109,7 +109,9 @@ def test_padded_rows_learn_the_same_as_shared_rows(
     shared = prepared_workspace(tmp_path / "shared")
     train(plan(LORA, epochs=2), shared, Stop())
     monkeypatch.setattr(
-        setup, "probe", lambda *_: Abilities(shared_rows=False, separable_head=False)
+        setup,
+        "probe",
+        lambda *_: Abilities(shared_rows=False, shared_prefixes=False, separable_head=False),
     )
     padded = prepared_workspace(tmp_path / "padded")
     train(plan(LORA, epochs=2), padded, Stop())

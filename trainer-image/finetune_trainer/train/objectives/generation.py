@@ -10,7 +10,13 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from finetune_trainer.data.examples import Examples
-from finetune_trainer.train.batches import Batch, collate, count_targets, micro_batches
+from finetune_trainer.train.batches import (
+    Batch,
+    collate,
+    count_targets,
+    micro_batches,
+    sharing_batches,
+)
 from finetune_trainer.train.engines.engine import Engine
 from finetune_trainer.train.parallel import Group
 from finetune_trainer.train.probe import Abilities
@@ -41,6 +47,7 @@ class Generation:
         self._capacity = capacity + virtual_tokens
         self._virtual_tokens = virtual_tokens
         self._padded = not abilities.shared_rows
+        self._shared = abilities.shared_prefixes
         self._device = device
 
     def targets(self, examples: Examples, documents: list[int]) -> int:
@@ -65,13 +72,18 @@ class Generation:
         return {}
 
     def batches(self, examples: Examples, packs: list[list[int]]) -> list[list[int]]:
-        """See `micro_batches`."""
-        return micro_batches(
-            packs,
-            examples.lengths + self._virtual_tokens,
-            capacity=self._capacity,
-            padded=self._padded,
-        )
+        """See `micro_batches` and `sharing_batches`."""
+        if not self._shared:
+            return micro_batches(
+                packs,
+                examples.lengths + self._virtual_tokens,
+                capacity=self._capacity,
+                padded=self._padded,
+            )
+        documents = [index for pack in packs for index in pack]
+        units = [[examples[index].tokens] for index in documents]
+        batches = sharing_batches(units, capacity=self._capacity)
+        return [[documents[place] for place in batch] for batch in batches]
 
     def collate(
         self, examples: Examples, documents: list[int], *, supervised: bool = True
@@ -81,5 +93,6 @@ class Generation:
             [examples[index] for index in documents],
             padded=self._padded,
             device=self._device,
+            shared=self._shared,
             supervised=supervised,
         )

@@ -20,7 +20,13 @@ from transformers import PreTrainedModel
 
 from finetune_trainer.data.examples import Example, Examples
 from finetune_trainer.run import Preference as Settings
-from finetune_trainer.train.batches import Batch, collate, micro_batches, supervised_targets
+from finetune_trainer.train.batches import (
+    Batch,
+    collate,
+    micro_batches,
+    sharing_batches,
+    supervised_targets,
+)
 from finetune_trainer.train.engines.engine import Engine
 from finetune_trainer.train.objectives.preference_losses import Judged, Pair, dpo, orpo, simpo
 from finetune_trainer.train.objectives.reference import Reference
@@ -132,6 +138,7 @@ class Preference:
         self._remember = remember if needs_reference(settings) else frozenset()
         self._capacity = capacity
         self._padded = not abilities.shared_rows
+        self._shared = abilities.shared_prefixes
         self._device = device
         self._references: dict[Examples, Reference] = {}
 
@@ -173,7 +180,12 @@ class Preference:
         return len(documents)
 
     def batches(self, examples: Examples, packs: list[list[int]]) -> list[list[int]]:
-        """See `micro_batches`; a pair is never torn."""
+        """See `micro_batches` and `sharing_batches`; a pair is never torn."""
+        if self._shared:
+            pairs = [index for pack in packs for index in pack]
+            units = [[answer.tokens for answer in answers_of(examples[index])] for index in pairs]
+            batches = sharing_batches(units, capacity=self._capacity)
+            return [[pairs[place] for place in batch] for batch in batches]
         lengths = examples.lengths
         if self._padded:
             chosen = examples.first_labels
@@ -185,7 +197,13 @@ class Preference:
     ) -> PairBatch:
         """See `batches.collate`."""
         answers = [answer for index in documents for answer in answers_of(examples[index])]
-        batch = collate(answers, padded=self._padded, device=self._device, supervised=supervised)
+        batch = collate(
+            answers,
+            padded=self._padded,
+            device=self._device,
+            shared=self._shared,
+            supervised=supervised,
+        )
         counts = [len(supervised_targets(answer)) for answer in answers] if supervised else []
         known = self._references.get(examples)
         reference = None

@@ -1,8 +1,8 @@
 """Attention per document: several documents in one row, each of which sees only itself.
 
-The cost is the sum of the squared document lengths, and no mask is built. It is plugged into
+The cost is what the tokens see, and no mask of the row's square is built. It is plugged into
 transformers through its attention registry; whether an architecture computes the same with it is
-proven in `probe.py`, not assumed.
+proven in `probe.py`, not assumed. Which token sees which is planned in `layout.py`.
 """
 
 from __future__ import annotations
@@ -13,6 +13,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface, AttentionMaskInterface
+
+from finetune_trainer.train.speed.blocks import block_attention
+from finetune_trainer.train.speed.layout import Bucket, Layout, layout_of
 
 NAME = "per_document"
 
@@ -38,7 +41,7 @@ def per_document_attention(
     value: Tensor,
     attention_mask: Tensor | None,
     *,
-    document_lengths: tuple[int, ...] | None = None,
+    layout: Tensor | None = None,
     longest_document: int | None = None,
     scaling: float | None = None,
     dropout: float = 0.0,
@@ -48,7 +51,7 @@ def per_document_attention(
     s_aux: Tensor | None = None,
     **kwargs: Any,
 ) -> tuple[Tensor, None]:
-    """Causal attention inside each of `document_lengths`, which sum to the row's length T.
+    """Causal attention inside each document of the row that `layout` is the handle of.
 
     Shapes: query [1, Hq, T, D], key and value [1, Hkv, T, D] with Hq a multiple of Hkv; the result
     is [1, T, Hq, D]. `sliding_window` counts the keys a query sees, itself included. Documents of
@@ -59,44 +62,31 @@ def per_document_attention(
     """
     if attention_mask is not None or s_aux is not None or softcap is not None:
         raise UnsupportedAttentionError("a mask, attention sinks or a score cap")
-    if document_lengths is None or is_causal is False or not getattr(module, "is_causal", True):
+    if layout is None or is_causal is False or not getattr(module, "is_causal", True):
         raise UnsupportedAttentionError("attention that is not causal within documents")
-    longest = max(document_lengths)
-    if sliding_window is None and _has_window_below(longest_document or longest, module):
-        raise UnsupportedAttentionError("a sliding window that only the mask knows")
+    if longest_document is not None and sliding_window is None:
+        _require_no_hidden_window(longest_document, module)
     if torch.is_autocast_enabled(query.device.type):
         # Rotary positions left query and key in float32. The stock kernel casts by itself, but the
         # one that knows documents is chosen by format here.
         dtype = torch.get_autocast_dtype(query.device.type)
         query, key, value = query.to(dtype), key.to(dtype), value.to(dtype)
-    if sliding_window is not None and longest <= sliding_window:
+    scale = query.shape[-1] ** -0.5 if scaling is None else scaling
+    if query.device.type == "cpu" and not dropout:
+        output: Tensor = block_attention(query, key, value, layout, scale, sliding_window or 0)
+        return output, None
+    plan = layout_of(layout)
+    if sliding_window is not None and plan.longest <= sliding_window:
         sliding_window = None
-    if query.is_cuda and query.dtype in (torch.float16, torch.bfloat16) and not dropout:
-        return _varlen(query, key, value, document_lengths, scaling, sliding_window), None
-    outputs = []
-    for q, k, v in zip(
-        *(tensor.split(document_lengths, dim=2) for tensor in (query, key, value)), strict=True
-    ):
-        mask = _window_mask(q.shape[2], sliding_window, q.device) if sliding_window else None
-        outputs.append(
-            scaled_dot_product_attention(
-                q,
-                k,
-                v,
-                attn_mask=mask,
-                dropout_p=dropout,
-                is_causal=mask is None,
-                scale=scaling,
-                enable_gqa=q.shape[1] != k.shape[1],
-            )
-        )
-    return torch.cat(outputs, dim=2).transpose(1, 2).contiguous(), None
+    low = query.dtype in (torch.float16, torch.bfloat16)
+    if query.is_cuda and low and not dropout and plan.documents is not None:
+        return _varlen(query, key, value, plan.documents, scale, sliding_window), None
+    return _bucket_by_bucket(query, key, value, plan, scale, sliding_window, dropout), None
 
 
-def _has_window_below(longest: int, module: nn.Module) -> bool:
-    """Whether the configuration gives this layer a window that a document can be longer than.
-
-    One that does not say which layers have the window may mean any of them.
+def _require_no_hidden_window(longest: int, module: nn.Module) -> None:
+    """A layer whose configuration gives it a window that a document can be longer than, but that
+    does not ask for one, leaves it to the mask.
     """
     config = getattr(module, "config", None)
     window = getattr(config, "sliding_window", None)
@@ -104,14 +94,43 @@ def _has_window_below(longest: int, module: nn.Module) -> bool:
     if types is not None and layer is not None:
         sliding = types[layer] == "sliding_attention"
     else:
+        # One that does not say which layers have the window may mean any of them.
         sliding = window is not None and getattr(config, "use_sliding_window", True)
-    return bool(sliding) and longest > (window or 0)
+    if sliding and longest > (window or 0):
+        raise UnsupportedAttentionError("a sliding window that only the mask knows")
 
 
-def _window_mask(length: int, window: int, device: torch.device) -> Tensor:
-    distance = torch.arange(length, device=device)
-    distance = distance[:, None] - distance[None, :]
-    return (distance >= 0) & (distance < window)
+def _bucket_by_bucket(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    layout: Layout,
+    scale: float,
+    window: int | None,
+    dropout: float,
+) -> Tensor:
+    """The stock kernel on every bucket, masked: for accelerators, and for dropout."""
+    outputs = [
+        scaled_dot_product_attention(
+            _take(query, bucket.queries, bucket, 1),
+            _take(key, bucket.keys, bucket, 2),
+            _take(value, bucket.keys, bucket, 2),
+            attn_mask=bucket.bias(query.dtype, window)[:, None],
+            dropout_p=dropout,
+            scale=scale,
+            enable_gqa=query.shape[1] != key.shape[1],
+        )
+        .transpose(1, 2)
+        .flatten(0, 1)
+        for bucket in layout.buckets
+    ]
+    return torch.cat(outputs).index_select(0, layout.gather)[None]
+
+
+def _take(tensor: Tensor, places: Tensor, bucket: Bucket, length: int) -> Tensor:
+    """[1, H, T, D] → [n, H, L or K, D]."""
+    taken = tensor[0].index_select(1, places)
+    return taken.unflatten(1, (bucket.shape[0], bucket.shape[length])).transpose(0, 1)
 
 
 def _varlen(
@@ -119,7 +138,7 @@ def _varlen(
     key: Tensor,
     value: Tensor,
     document_lengths: tuple[int, ...],
-    scaling: float | None,
+    scale: float,
     sliding_window: int | None,
 ) -> Tensor:
     from torch.nn.attention.varlen import varlen_attn  # not in the CPU build
@@ -133,7 +152,7 @@ def _varlen(
         starts,
         longest,
         longest,
-        scale=scaling,
+        scale=scale,
         window_size=(-1 if sliding_window is None else sliding_window - 1, 0),
         enable_gqa=query.shape[1] != key.shape[1],
     )

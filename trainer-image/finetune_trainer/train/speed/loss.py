@@ -1,23 +1,33 @@
 """The summed cross-entropy of the supervised positions, and of no others.
 
 Hidden states are selected before the output head and go through it in chunks, so that the [tokens,
-vocabulary] logits never exist as a whole, whatever the model does to them. How sums over
-micro-batches and ranks become a mean is the recipe's business.
+vocabulary] logits never exist as a whole, whatever the model does to them. Each chunk's gradient is
+formed at once, so that the head's product is not computed a second time in the backward pass. How
+sums over micro-batches and ranks become a mean is the recipe's business.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from typing import Any
+
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
+from torch.autograd import Function
+from torch.distributed.tensor import DTensor
+from torch.nn.functional import log_softmax
 from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
 from transformers.utils import ModelOutput
 
 from finetune_trainer.train.batches import Batch
 
-# Rows of logits that exist at a time: 1024 rows of a 152k vocabulary are 0.6 GB in float32.
-CHUNK_ROWS = 1024
+# Rows of logits that exist at a time: 256 rows of a 152k vocabulary are 0.16 GB in float32. Fewer
+# would read the head's weights too often, more would not stay in a cache.
+CHUNK_ROWS = 256
+
+# From rows [n, hidden] and targets [n] to their summed loss.
+RowsLoss = Callable[[Tensor, Tensor], Tensor]
 
 
 class SummedLoss(nn.Module):  # type: ignore[misc]  # torch is not type-checked
@@ -48,16 +58,18 @@ class SummedLoss(nn.Module):  # type: ignore[misc]  # torch is not type-checked
             return _cross_entropy_sum(logits.index_select(0, batch.positions), batch.targets)
         output = decode(self.model, batch)
         rows = output.last_hidden_state.flatten(0, 1).index_select(0, batch.positions)
-        # An empty selection is one empty chunk: the sum is 0 and every gradient exists and is 0, as
-        # ranks that reduce the same tensors need.
-        total = rows.new_zeros((), dtype=torch.float32)
-        for chunk, targets in zip(
-            rows.split(CHUNK_ROWS), batch.targets.split(CHUNK_ROWS), strict=True
-        ):
-            total = total + checkpoint(
-                _head_loss, self.model, type(output), chunk, targets, use_reentrant=False
-            )
-        return total
+        kind = type(output)
+
+        def loss(chunk: Tensor, targets: Tensor) -> Tensor:
+            return _cross_entropy_sum(head_logits(self.model, kind, chunk), targets)
+
+        return chunked_sum(loss, rows, batch.targets, list(self.head_parameters()))
+
+    def head_parameters(self) -> Iterator[nn.Parameter]:
+        """What is trained of the model outside its decoder, and of what both use."""
+        head = self.model.get_output_embeddings()
+        if head is not None:
+            yield from (parameter for parameter in head.parameters() if parameter.requires_grad)
 
 
 def decode(model: PreTrainedModel, batch: Batch) -> ModelOutput:
@@ -91,15 +103,93 @@ def model_inputs(batch: Batch) -> dict[str, object]:
     if batch.attention_mask is not None:
         inputs["attention_mask"] = batch.attention_mask
     else:
-        inputs["document_lengths"] = batch.document_lengths
+        assert batch.layout is not None
+        inputs["layout"] = batch.layout.handle()
     return inputs
 
 
-def _head_loss(
-    model: PreTrainedModel, kind: type[ModelOutput], rows: Tensor, targets: Tensor
+def chunked_sum(
+    loss: RowsLoss, rows: Tensor, targets: Tensor, parameters: list[nn.Parameter]
 ) -> Tensor:
-    return _cross_entropy_sum(head_logits(model, kind, rows), targets)
+    """The sum of `loss` over chunks of `rows` [n, hidden] and `targets` [n], a float32 scalar.
+
+    `parameters` are all that `loss` trains. Parts that other ranks hold (FSDP) are gathered by
+    hooks that a backward pass needs too: with them each chunk is computed again in it.
+    """
+    if not torch.is_grad_enabled() or not (rows.requires_grad or parameters):
+        return _sum_of_chunks(loss, rows, targets)
+    if any(isinstance(parameter, DTensor) for parameter in parameters) or not rows.requires_grad:
+        return _sum_of_chunks(
+            lambda *chunk: checkpoint(loss, *chunk, use_reentrant=False), rows, targets
+        )
+    total: Tensor = _GradientInForward.apply(loss, rows, targets, *parameters)
+    return total
+
+
+def _sum_of_chunks(loss: RowsLoss, rows: Tensor, targets: Tensor) -> Tensor:
+    # An empty selection is one empty chunk: the sum is 0 and every gradient exists and is 0, as
+    # ranks that reduce the same tensors need.
+    total = rows.new_zeros((), dtype=torch.float32)
+    for chunk in zip(rows.split(CHUNK_ROWS), targets.split(CHUNK_ROWS), strict=True):
+        total = total + loss(*chunk)
+    return total
+
+
+class _GradientInForward(Function):  # type: ignore[misc]  # torch is not type-checked
+    """The sum of a loss over chunks, whose gradient is formed while a chunk's logits exist.
+
+    Hsu et al., "Liger Kernel" (arXiv:2410.10989), section 3.2; gradients of parameters are added up
+    in their own format, those of rows are each chunk's own.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, loss: RowsLoss, rows: Tensor, targets: Tensor, *parameters: nn.Parameter
+    ) -> Tensor:
+        total = rows.new_zeros((), dtype=torch.float32)
+        d_rows = torch.empty_like(rows)
+        sums = [torch.zeros_like(parameter) for parameter in parameters]
+        for chunk, wanted, d_chunk in zip(
+            *(each.split(CHUNK_ROWS) for each in (rows, targets, d_rows)), strict=True
+        ):
+            with torch.enable_grad():
+                leaf = chunk.detach().requires_grad_()
+                value = loss(leaf, wanted)
+            gradients = torch.autograd.grad(value, [leaf, *parameters], materialize_grads=True)
+            total += value.detach()
+            d_chunk.copy_(gradients[0])
+            for each, gradient in zip(sums, gradients[1:], strict=True):
+                each += gradient
+        ctx.save_for_backward(d_rows, *sums)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        d_rows, *sums = ctx.saved_tensors
+        return None, d_rows * gradient, None, *(each * gradient for each in sums)
 
 
 def _cross_entropy_sum(logits: Tensor, targets: Tensor) -> Tensor:
-    return cross_entropy(logits.float(), targets, reduction="sum")
+    total: Tensor = _CrossEntropySum.apply(logits, targets)
+    return total
+
+
+class _CrossEntropySum(Function):  # type: ignore[misc]  # torch is not type-checked
+    """Σ -log softmax(logits)[target] in float32; logits [n, vocabulary], targets [n].
+
+    Its gradient, softmax(logits) minus one at the target, overwrites the only float32 copy.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, logits: Tensor, targets: Tensor) -> Tensor:
+        logs = log_softmax(logits, -1, dtype=torch.float32)
+        ctx.save_for_backward(logs, targets)
+        ctx.dtype = logits.dtype
+        return -logs.gather(1, targets[:, None]).sum()
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        logs, targets = ctx.saved_tensors
+        given = logs.exp_()
+        given.scatter_add_(1, targets[:, None], given.new_full((len(targets), 1), -1.0))
+        return given.to(ctx.dtype) * gradient.to(ctx.dtype), None

@@ -93,7 +93,9 @@ def test_padded_rows_learn_the_same_as_shared_rows(
     shared = case.workspace(tmp_path / "shared")
     train(case.plan(LORA, epochs=1), shared, Stop())
     monkeypatch.setattr(
-        setup, "probe", lambda *_: Abilities(shared_rows=False, separable_head=False)
+        setup,
+        "probe",
+        lambda *_: Abilities(shared_rows=False, shared_prefixes=False, separable_head=False),
     )
     padded = case.workspace(tmp_path / "padded")
     train(case.plan(LORA, epochs=1), padded, Stop())

@@ -5,12 +5,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch.nn.functional import cross_entropy, scaled_dot_product_attention
+from torch.nn.functional import cross_entropy
 from transformers import LlamaForCausalLM, MistralConfig, MistralForCausalLM, PreTrainedModel
 
 from finetune_trainer.data.examples import Example
 from finetune_trainer.train.batches import collate
 from finetune_trainer.train.speed import attention
+from finetune_trainer.train.speed.blocks import block_attention
 from finetune_trainer.train.speed.loss import model_inputs
 from unit.trainer.tiny import SMALL, tiny_model
 from unit.trainer.train.made import random_examples
@@ -96,11 +97,11 @@ def test_under_autocast_the_kernel_is_given_one_format(
     exact = torch.cat(token_losses_together(model, documents))
     seen: set[tuple[torch.dtype, ...]] = set()
 
-    def watched(*tensors: torch.Tensor, **settings: Any) -> torch.Tensor:
-        seen.add(tuple(tensor.dtype for tensor in tensors))
-        return scaled_dot_product_attention(*tensors, **settings)
+    def watched(*arguments: Any) -> torch.Tensor:
+        seen.add(tuple(tensor.dtype for tensor in arguments[:3]))
+        return block_attention(*arguments)
 
-    monkeypatch.setattr(attention, "scaled_dot_product_attention", watched)
+    monkeypatch.setattr(attention, "block_attention", watched)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         rounded = torch.cat(token_losses_together(model, documents))
     assert seen == {(torch.bfloat16, torch.bfloat16, torch.bfloat16)}
@@ -111,7 +112,7 @@ def test_what_it_does_not_compute_it_refuses(model: LlamaForCausalLM) -> None:
     query = torch.zeros(1, 1, 4, 8)
     with pytest.raises(attention.UnsupportedAttentionError):
         attention.per_document_attention(
-            model, query, query, query, None, document_lengths=(4,), softcap=50.0
+            model, query, query, query, None, layout=torch.tensor(0), softcap=50.0
         )
     with pytest.raises(attention.UnsupportedAttentionError):
         attention.per_document_attention(model, query, query, query, None)
