@@ -80,6 +80,16 @@ class PreferencePair(_Model):
     rejected: str = "rejected"
 
 
+class LabelledText(_Model):
+    text: str = "text"
+    label: str = "label"
+
+
+class TaggedTokens(_Model):
+    tokens: str = "tokens"
+    tags: str = "tags"
+
+
 class Format(_Model):
     """Exactly one member is set."""
 
@@ -91,6 +101,8 @@ class Format(_Model):
     template: Template | None = None
     text: Text | None = None
     preference: PreferencePair | None = None
+    classification: LabelledText | None = None
+    token_classification: TaggedTokens | None = None
 
 
 class Task(StrEnum):
@@ -98,6 +110,8 @@ class Task(StrEnum):
 
     GENERATION = "Generation"
     PREFERENCE = "Preference"
+    CLASSIFICATION = "Classification"
+    TOKEN_CLASSIFICATION = "TokenClassification"
 
 
 class LossOn(StrEnum):
@@ -113,6 +127,7 @@ class Validation(_Model):
 
     fraction: Decimal | None = None
     split: str | None = None
+    stratified: bool = False
 
 
 class DatasetSource(_Model):

@@ -131,6 +131,22 @@ class PreferencePair(ApiModel):
     rejected: Column = Field(default="rejected", description="Column with the rejected answer.")
 
 
+class LabelledText(ApiModel):
+    """A text and its class."""
+
+    text: Column = Field(default="text", description="Column with the text.")
+    label: Column = Field(
+        default="label", description="Column with the class, as a text, a number or a class label."
+    )
+
+
+class TaggedTokens(ApiModel):
+    """Words and a tag for each, such as B-PER, I-PER and O."""
+
+    tokens: Column = Field(default="tokens", description="Column with the list of words.")
+    tags: Column = Field(default="tags", description="Column with the list of their tags.")
+
+
 class DataFormat(ApiModel):
     """How a row becomes an example: exactly one member."""
 
@@ -138,9 +154,11 @@ class DataFormat(ApiModel):
         Cel(
             "[has(self.questionAnswer), has(self.messages), has(self.sharegpt), "
             "has(self.promptCompletion), has(self.alpaca), has(self.template), has(self.text), "
-            "has(self.preference)].filter(x, x).size() == 1",
+            "has(self.preference), has(self.classification), has(self.tokenClassification)]"
+            ".filter(x, x).size() == 1",
             "exactly one of questionAnswer, messages, sharegpt, promptCompletion, alpaca, "
-            "template, text, preference must be set: keep the one that matches the data",
+            "template, text, preference, classification, tokenClassification must be set: keep "
+            "the one that matches the data",
         ),
     )
 
@@ -166,6 +184,12 @@ class DataFormat(ApiModel):
     preference: PreferencePair | None = Field(
         default=None, description="Columns with a preferred and a rejected answer."
     )
+    classification: LabelledText | None = Field(
+        default=None, description="Columns with a text and its class."
+    )
+    token_classification: TaggedTokens | None = Field(
+        default=None, description="Columns with words and a tag for each."
+    )
 
 
 class LossOn(StrEnum):
@@ -184,6 +208,12 @@ class Validation(ApiModel):
             "has(self.fraction) != has(self.split)",
             "exactly one of fraction and split must be set: fraction holds out rows of the "
             "training split, split names one of its own",
+        ),
+        Cel(
+            "!has(self.stratified) || !self.stratified || has(self.fraction)",
+            "stratified is for a fraction: remove stratified, or set fraction",
+            field_path=".stratified",
+            forbidden=True,
         ),
     )
 
@@ -205,6 +235,11 @@ class Validation(ApiModel):
         max_length=128,
         description='Split to use, for example "validation" or "test[:500]".',
     )
+    stratified: bool | None = Field(
+        default=None,
+        description="Hold out the same fraction of every class of format.classification. "
+        "Default: false.",
+    )
 
 
 class Dataset(ApiModel):
@@ -223,6 +258,20 @@ class Dataset(ApiModel):
         Cel(
             "!has(self.format.preference) || !has(self.loss) || self.loss == 'Completions'",
             "format.preference compares the two answers: remove loss, or set it to Completions",
+        ),
+        Cel(
+            "!has(self.loss) || !(has(self.format.classification) || "
+            "has(self.format.tokenClassification))",
+            "loss chooses among the tokens of a text, but this format trains labels: remove loss",
+            field_path=".loss",
+            forbidden=True,
+        ),
+        Cel(
+            "!has(self.validation) || !has(self.validation.stratified) || "
+            "!self.validation.stratified || has(self.format.classification)",
+            "validation.stratified needs classes: use format.classification, or remove stratified",
+            field_path=".validation",
+            forbidden=True,
         ),
     )
 

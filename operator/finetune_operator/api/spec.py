@@ -15,6 +15,7 @@ from finetune_operator.api.data import (
     Alpaca,
     DataFormat,
     Dataset,
+    LabelledText,
     LossOn,
     Messages,
     Model,
@@ -22,6 +23,7 @@ from finetune_operator.api.data import (
     PromptCompletion,
     QuestionAnswer,
     ShareGpt,
+    TaggedTokens,
     Template,
     Text,
     Validation,
@@ -64,6 +66,7 @@ __all__ = [
     "Dataset",
     "Fsdp",
     "Full",
+    "LabelledText",
     "LocalRef",
     "Lora",
     "LossOn",
@@ -89,6 +92,7 @@ __all__ = [
     "Spec",
     "Storage",
     "Strategy",
+    "TaggedTokens",
     "Task",
     "Template",
     "Text",
@@ -165,8 +169,9 @@ class Spec(ApiModel):
     )
     task: Task = Field(
         default=Task.GENERATION,
-        description="What the model learns: Generation (text, from examples of it) or Preference "
-        "(which of two answers is better).",
+        description="What the model learns: Generation (text, from examples of it), Preference "
+        "(which of two answers is better), Classification (the class of a text) or "
+        "TokenClassification (a tag for every word). The last two add a new output layer.",
     )
     model: Model = Field(description="The base model.")
     dataset: Dataset | None = Field(

@@ -19,6 +19,8 @@ class Task(StrEnum):
 
     GENERATION = "Generation"
     PREFERENCE = "Preference"
+    CLASSIFICATION = "Classification"
+    TOKEN_CLASSIFICATION = "TokenClassification"
 
 
 class PreferenceLoss(StrEnum):
@@ -95,6 +97,36 @@ def _belong_together(task: Task, member: str, what: str) -> tuple[Cel, Cel]:
 # Of the whole spec.
 RULES = (
     *_belong_together(Task.PREFERENCE, "preference", "both answers"),
+    *_belong_together(Task.CLASSIFICATION, "classification", "text and label"),
+    *_belong_together(Task.TOKEN_CLASSIFICATION, "tokenClassification", "words and tags"),
+    Cel(
+        "!(self.task in ['Classification', 'TokenClassification']) || "
+        "!has(self.training.packing) || !self.training.packing",
+        "training.packing is for tasks Generation and Preference, others have one document in a "
+        "row: remove packing",
+        field_path=".training.packing",
+        forbidden=True,
+    ),
+    Cel(
+        "!(self.task in ['Classification', 'TokenClassification']) || !has(self.method.lora) || "
+        "!has(self.method.lora.quantization)",
+        "method.lora.quantization is for tasks Generation and Preference: remove quantization",
+        field_path=".method.lora.quantization",
+        forbidden=True,
+    ),
+    Cel(
+        "self.task == 'Generation' || "
+        "!(has(self.method.prompt) || has(self.method.prefix) || has(self.method.pTuning))",
+        "method.prompt, prefix and pTuning are for task Generation: use method.lora or method.full",
+        field_path=".method",
+        forbidden=True,
+    ),
+    Cel(
+        "!(self.task in ['Classification', 'TokenClassification']) || !has(self.method.ia3)",
+        "method.ia3 is for tasks Generation and Preference: use method.lora or method.full",
+        field_path=".method",
+        forbidden=True,
+    ),
     Cel(
         "self.task == 'Preference' || !has(self.training.preference)",
         "training.preference is for task Preference: set task, or remove training.preference",

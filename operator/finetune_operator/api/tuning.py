@@ -96,9 +96,10 @@ class Training(ApiModel):
     sequence_length: int = Field(
         default=1024, ge=16, le=1_048_576, description="Most tokens in a sequence."
     )
-    packing: bool = Field(
-        default=True,
-        description="Put several short examples into one sequence; attention stays inside each.",
+    packing: bool | None = Field(
+        default=None,
+        description="Put several short examples into one sequence; attention stays inside each. "
+        "Default: true; false in tasks Classification and TokenClassification.",
     )
     learning_rate: (
         Annotated[

@@ -149,10 +149,15 @@ def _training(spec: Spec) -> dict[str, Any]:
     return {
         **_json(training),
         **length,
+        "packing": _packs(spec) if training.packing is None else training.packing,
         "learningRate": training.learning_rate or _learning_rate(spec),
         "evaluateEverySteps": training.evaluate_every_steps or 0,
         **_preference(spec),
     }
+
+
+def _packs(spec: Spec) -> bool:
+    return spec.task in (Task.GENERATION, Task.PREFERENCE)
 
 
 def _learning_rate(spec: Spec) -> str:

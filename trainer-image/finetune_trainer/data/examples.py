@@ -114,6 +114,11 @@ class Examples:
         return self._labels[int(self._label_offsets[index]) : int(self._label_offsets[index + 1])]
 
     @property
+    def distinct_labels(self) -> set[int]:
+        """Every label that any example has."""
+        return set(np.unique(self._labels).tolist())
+
+    @property
     def first_labels(self) -> Labels:
         """The first label of every example, where each has one, shape [len(self)]."""
         assert self._label_offsets is not None, "examples of a task without labels"

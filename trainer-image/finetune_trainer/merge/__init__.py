@@ -16,6 +16,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from transformers.pytorch_utils import Conv1D
 from transformers.utils import logging
 
+from finetune_trainer.architecture import auto_class, has_classes, head_modules
 from finetune_trainer.data.examples import Examples
 from finetune_trainer.layout import write_companions
 from finetune_trainer.merge import ia3
@@ -24,7 +25,7 @@ from finetune_trainer.merge.lora import Base, plan, require_mergeable
 from finetune_trainer.merge.shards import write_merged
 from finetune_trainer.merge.verify import TOLERANCE, Difference, compare, fixed_sequences
 from finetune_trainer.outcome import DefectError, UserError
-from finetune_trainer.run import Lora, Precision, Run
+from finetune_trainer.run import Lora, Precision, Run, Task
 from finetune_trainer.train.device import size_threads
 from finetune_trainer.train.methods.quantization import nf4, quantized_linears
 from finetune_trainer.weights import BrokenWeightsError, Stored, read_checkpoint, read_header
@@ -64,7 +65,8 @@ def stage(run: Run, workspace: Workspace) -> tuple[str, dict[str, Any]]:
             f"The workspace was damaged since training, because {error}: set spec.rerunToken to a "
             "new value to start again."
         ) from error
-    base = describe_base(workspace.model, checkpoint)
+    base = describe_base(workspace.model, checkpoint, run.task)
+    checkpoint = {name: checkpoint[name] for name in base.shapes}
     quantization = None
     if run.merge and run.merge.base == "Dequantized" and run.method.lora:
         base = replace(base, **_as_trained(run.method.lora, workspace))
@@ -88,6 +90,7 @@ def stage(run: Run, workspace: Workspace) -> tuple[str, dict[str, Any]]:
             target,
             _sequences(workspace, target),
             quantization=quantization,
+            task=run.task,
         )
         formats = {written.dtype, base.dtype if base.quantized else written.dtype}
         _require_equal(
@@ -108,8 +111,12 @@ def stage(run: Run, workspace: Workspace) -> tuple[str, dict[str, Any]]:
     return _message(result), result
 
 
-def describe_base(directory: Path, checkpoint: dict[str, Stored]) -> Base:
+def describe_base(
+    directory: Path, checkpoint: dict[str, Stored], task: Task = Task.GENERATION
+) -> Base:
     """Names, ties and layouts of the base model, from its config and headers; no weight is read.
+
+    Of a model that gets a head for labels, the heads that it had belong no longer to it.
 
     Raises:
         UserError: the base is quantized.
@@ -122,10 +129,15 @@ def describe_base(directory: Path, checkpoint: dict[str, Stored]) -> Base:
             "spec.upload.artifacts to [Adapter]."
         )
     with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(config)
+        model = auto_class(task).from_config(config)
     transposed = {name for name, module in model.named_modules() if isinstance(module, Conv1D)}
+    prefix = f"{model.base_model_prefix}."
+    names = set(checkpoint)
+    if has_classes(task) and any(name.startswith(prefix) for name in names):
+        names = {name for name in names if name.startswith(prefix)}
     return Base(
-        shapes={name: stored.shape for name, stored in checkpoint.items()},
+        shapes={name: stored.shape for name, stored in checkpoint.items() if name in names},
+        heads=frozenset(head_modules(model, task)),
         prefix=model.base_model_prefix,
         tied=model.all_tied_weights_keys,
         transposed=transposed.__contains__,

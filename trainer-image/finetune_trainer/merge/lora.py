@@ -67,9 +67,10 @@ class Change:
 
     The four are keys of the adapter file; None where there is no such part. With `transposed` the
     base stores the weight as [in, out] (Conv1D, embeddings), and the product is transposed first.
-    With `norms` the weights of every output are then scaled to its norm (DoRA). With `rounded_from`
-    the base's weights are those that training computed with: in NF4, from that format. `factors`
-    are multiplied with the tensor as PEFT has it, [out, 1] or [1, in] (IA3).
+    Of a `new` tensor the base has none. With `norms` the weights of every output are then scaled to
+    its norm (DoRA). With `rounded_from` the base's weights are those that training computed with:
+    in NF4, from that format. `factors` are multiplied with the tensor as PEFT has it, [out, 1] or
+    [1, in] (IA3).
     """
 
     replacement: str | None = None
@@ -79,6 +80,7 @@ class Change:
     factors: str | None = None
     scale: float = 1.0
     transposed: bool = False
+    new: bool = False
     rounded_from: torch.dtype | None = None
 
 
@@ -89,7 +91,8 @@ class Base:
     `shapes` are the checkpoint's tensors; `prefix` is the model's `base_model_prefix`, which some
     checkpoints leave out; `tied` maps a tensor that shares another's storage to that one;
     `transposed` says whether the module of that name stores its weight as [in, out]; `quantized`
-    are the modules that the merge is to take as they were in training, quantized from `dtype`.
+    are the modules that the merge is to take as they were in training, quantized from `dtype`;
+    `heads` those that training began anew.
     """
 
     shapes: Mapping[str, Shape]
@@ -97,6 +100,7 @@ class Base:
     tied: Mapping[str, str]
     transposed: Callable[[str], bool]
     quantized: frozenset[str] = frozenset()
+    heads: frozenset[str] = frozenset()
     dtype: torch.dtype = torch.float32
 
 
@@ -144,6 +148,9 @@ def plan(config: Mapping[str, Any], adapter: Mapping[str, Shape], base: Base) ->
     changes: dict[str, Change] = {}
     for key in sorted(adapter):
         name, part, embedding = _parse(key)
+        if part == "replacement" and name.partition(".")[0] in base.heads:
+            changes[name] = Change(replacement=key, new=True)
+            continue
         target, _ = locate(name, base)
         change = changes.get(target, Change())
         if part == "replacement":
@@ -153,6 +160,7 @@ def plan(config: Mapping[str, Any], adapter: Mapping[str, Shape], base: Base) ->
         changes[target] = replace(
             change,
             **{part: key},
+            new=change.new,
             scale=scale_of(module, config),
             transposed=change.transposed or embedding or base.transposed(module),
         )
@@ -173,7 +181,8 @@ def plan(config: Mapping[str, Any], adapter: Mapping[str, Shape], base: Base) ->
     for target, change in changes.items():
         if config.get("use_dora") and change.down is not None and change.norms is None:
             raise DefectError(f"The adapter is DoRA's, and holds no norms for {target}.")
-        _check(target, change, adapter, base.shapes[untied.get(target, target)])
+        if not change.new:
+            _check(target, change, adapter, base.shapes[untied.get(target, target)])
     return Plan(changes, untied)
 
 

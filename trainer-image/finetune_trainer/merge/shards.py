@@ -8,6 +8,7 @@ its rows; the reading of headers (`weights`).
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +20,7 @@ from safetensors import safe_open
 from finetune_trainer.merge.lora import Change, Plan, delta_rows
 from finetune_trainer.outcome import DefectError, UserError
 from finetune_trainer.train.methods.quantization import rounded_to_nf4
-from finetune_trainer.weights import INDEX, SINGLE, Shape, Stored
+from finetune_trainer.weights import INDEX, SINGLE, Shape, Stored, read_header
 from finetune_trainer.workspace import write_json
 
 _FLOATS = {
@@ -63,6 +64,7 @@ def write_merged(
         UserError: a tensor to change is stored quantized.
     """
     written = Written()
+    base = {**base, **_new(base, plan, adapter_file)}
     # A tensor that was shared is written beside the one it was shared with.
     origin = {name: name for name in base} | dict(plan.untied)
     files: dict[Path, list[str]] = {}
@@ -128,7 +130,8 @@ def _blocks(
         after = adapter.get_tensor(change.replacement) if change and change.replacement else before
         yield before.to(dtype), after.to(dtype)
         return
-    rows = weights.get_slice(name)
+    source, key = (adapter, change.replacement) if change and change.new else (weights, name)
+    rows = source.get_slice(key)
     if change is not None and change.rounded_from is not None:
         rows = _in_nf4(weights.get_tensor(name), change, change.rounded_from)
     step = max(1, _BLOCK_ELEMENTS * stored.shape[0] // max(1, _elements(stored.shape)))
@@ -190,6 +193,21 @@ def _in_nf4(weight: torch.Tensor, change: Change, dtype: torch.dtype) -> torch.T
     """All of it at once: the scales of NF4's blocks are quantized together."""
     weight = weight.to(dtype)
     return rounded_to_nf4(weight.T).T if change.transposed else rounded_to_nf4(weight)
+
+
+def _new(base: Mapping[str, Stored], plan: Plan, adapter_file: Path) -> dict[str, Stored]:
+    """The tensors that the base does not have, to stand in its first file and most used format."""
+    names = {name: change.replacement for name, change in plan.changes.items() if change.new}
+    if not names:
+        return {}
+    formats = Counter(stored.dtype for stored in base.values() if stored.dtype in _FLOATS)
+    first = min(stored.file for stored in base.values())
+    adapter = read_header(adapter_file)
+    return {
+        name: Stored(first, formats.most_common(1)[0][0], adapter[key].shape, 0, 0)
+        for name, key in names.items()
+        if key is not None
+    }
 
 
 def _header(

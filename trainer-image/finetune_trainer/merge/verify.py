@@ -1,6 +1,6 @@
 """Proof that a merged model is what was trained: its logits, from disk, against base + adapter.
 
-Works on any causal model that PEFT can wrap. Belongs here: loading both, comparing, and how much
+Works on any model that PEFT can wrap. Belongs here: loading both, comparing, and how much
 rounding may change. Does not: how the merged files came about.
 """
 
@@ -14,8 +14,10 @@ from typing import Any
 import torch
 from bitsandbytes.nn.modules import Linear4bit
 from peft import PeftModel
-from transformers import AutoModelForCausalLM, BitsAndBytesConfig
+from transformers import BitsAndBytesConfig
 
+from finetune_trainer.architecture import auto_class, has_classes
+from finetune_trainer.run import Task
 from finetune_trainer.train.methods.quantization import keep_trainable
 
 # How much the logits may differ, as a share of their size. The arithmetic is float32 on both sides,
@@ -46,6 +48,7 @@ def compare(
     merged: Path,
     sequences: Sequence[Sequence[int]],
     quantization: BitsAndBytesConfig | None = None,
+    task: Task = Task.GENERATION,
 ) -> Difference:
     """Run the token sequences through base + adapter, the base alone, and the merged model; the
     base quantized by `quantization`, if the adapter was merged into that.
@@ -53,12 +56,12 @@ def compare(
     One model is in memory at a time, as its files have it; a module's weights are float32 while it
     computes.
     """
-    tuned = PeftModel.from_pretrained(_load(base, quantization), str(adapter)).eval()
+    tuned = PeftModel.from_pretrained(_load(base, task, quantization), str(adapter)).eval()
     expected = torch.cat([_logits(tuned, ids) for ids in sequences])
     with tuned.disable_adapter():
         untuned = torch.cat([_logits(tuned, ids) for ids in sequences])
     del tuned
-    model = _load(merged)
+    model = _load(merged, task)
     found = torch.cat([_logits(model, ids) for ids in sequences])
     return Difference(error=_distance(found, expected), effect=_distance(untuned, expected))
 
@@ -70,12 +73,20 @@ def fixed_sequences(vocabulary: int, count: int = 4, length: int = 32) -> list[l
     return [[int(token) for token in row] for row in ids]
 
 
-def _load(directory: Path, quantization: BitsAndBytesConfig | None = None) -> Any:
+def _load(directory: Path, task: Task, quantization: BitsAndBytesConfig | None = None) -> Any:
     if quantization is None:
-        return AutoModelForCausalLM.from_pretrained(directory, dtype="auto").eval()
-    model = AutoModelForCausalLM.from_pretrained(
-        directory, dtype=quantization.bnb_4bit_compute_dtype, quantization_config=quantization
-    ).eval()
+        # The base may have a head for other labels; the adapter brings the one that was trained.
+        model = auto_class(task).from_pretrained(
+            directory, dtype="auto", ignore_mismatched_sizes=has_classes(task)
+        )
+        return model.eval()
+    model = (
+        auto_class(task)
+        .from_pretrained(
+            directory, dtype=quantization.bnb_4bit_compute_dtype, quantization_config=quantization
+        )
+        .eval()
+    )
     keep_trainable(model)
     for module in model.modules():
         if isinstance(module, Linear4bit):

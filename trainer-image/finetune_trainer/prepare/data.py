@@ -7,7 +7,7 @@ row means, how it is tokenized and how the numbers are shown belongs to other mo
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -17,20 +17,30 @@ from datasets import Value
 from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerBase
 
+from finetune_trainer.architecture import has_classes
 from finetune_trainer.data.examples import Block, Examples, write_examples
 from finetune_trainer.outcome import UserError
 from finetune_trainer.prepare.encode import Encoder
-from finetune_trainer.prepare.format import RowReader, row_reader
+from finetune_trainer.prepare.format import RowReader, require_column, row_reader
+from finetune_trainer.prepare.labelled import LabelledEncoder, label_column, labelled_reader
+from finetune_trainer.prepare.labels import (
+    LabelColumn,
+    codes,
+    occurring,
+    ordered,
+    require_trained,
+    write_labels,
+)
 from finetune_trainer.prepare.loader import RowSource
 from finetune_trainer.prepare.mixing import draw, shares
 from finetune_trainer.prepare.pipeline import Encodes, Pipeline
 from finetune_trainer.prepare.preference import PairEncoder, preference_reader
 from finetune_trainer.prepare.rows import Rows
 from finetune_trainer.prepare.source import Commit, HubSource, Source, parse_source
-from finetune_trainer.prepare.split import validation_rows
+from finetune_trainer.prepare.split import stratified_rows, validation_rows
 from finetune_trainer.prepare.tally import Tally
 from finetune_trainer.prepare.template import ChatTemplate
-from finetune_trainer.run import DatasetSource, Format, Run, Task
+from finetune_trainer.run import DatasetSource, Run, Task, Validation
 
 Chosen = NDArray[np.bool_]
 TEXTS = (Value("string"), Value("large_string"))
@@ -85,8 +95,9 @@ class Written:
 class _Encoders:
     """The run's encoders: one chat template, probed once, whichever data sets need it."""
 
-    def __init__(self, run: Run, tokenizer: PreTrainedTokenizerBase) -> None:
+    def __init__(self, run: Run, tokenizer: PreTrainedTokenizerBase, labels: Sequence[str]) -> None:
         self._run = run
+        self._labels = labels
         self._tokenizer = tokenizer
         self.stops: frozenset[int] = frozenset()
 
@@ -95,9 +106,11 @@ class _Encoders:
         return ChatTemplate(self._tokenizer)
 
     def encoder(self, spec: DatasetSource, *, is_chat: bool) -> Encodes:
+        capacity = self._run.training.sequence_length
+        if has_classes(self._run.task):
+            return LabelledEncoder(self._tokenizer, self._labels, capacity=capacity)
         template = self._template if is_chat else None
         self.stops |= template.stops if template else {self._tokenizer.eos_token_id}
-        capacity = self._run.training.sequence_length
         if self._run.task is Task.PREFERENCE:
             encoder = Encoder(self._tokenizer, template, loss=spec.loss, capacity=sys.maxsize)
             return PairEncoder(encoder, capacity=capacity)
@@ -118,10 +131,27 @@ class _DataSet:
             other = self._other_split(loader, validation.split)
             self.held_out = other, np.ones(len(other), dtype=np.bool_)
         elif validation is not None and validation.fraction is not None:
-            chosen = validation_rows(len(self.rows), validation.fraction, seed, origin.field)
+            chosen = self._drawn(validation, validation.fraction, seed)
             self.held_out = self.rows, chosen
             self.training = ~chosen
             self.available -= int(chosen.sum())
+
+    def _drawn(self, validation: Validation, fraction: float, seed: int) -> Chosen:
+        field = self.origin.field
+        if not validation.stratified:
+            return validation_rows(len(self.rows), fraction, seed, field)
+        column = self.label_column(self.rows)
+        assert column is not None, "only classes are stratified"
+        names = sorted(occurring(column, self.rows, field))
+        return stratified_rows(codes(column, self.rows, names), fraction, seed, field)
+
+    def label_column(self, rows: Rows) -> LabelColumn | None:
+        """Of a format that has one."""
+        spec, field = self.origin.spec, self.origin.field
+        if (name := label_column(spec.format)) is None:
+            return None
+        require_column(f"spec.{field}.format", name, rows.column_names)
+        return LabelColumn.of(rows, name)
 
     def _other_split(self, loader: RowSource, split: str) -> Rows:
         field, own = f"spec.{self.origin.field}", self.origin.spec.split
@@ -136,17 +166,29 @@ class _DataSet:
 
     def pipeline(self, rows: Rows, encoders: _Encoders, vocabulary: int) -> Pipeline:
         """How `rows` of this data set become examples."""
-        spec, field = self.origin.spec, self.origin.field
-        reader = _reader(spec.format, rows, field)
+        spec = self.origin.spec
+        reader = self._reader(rows)
         return Pipeline(reader, encoders.encoder(spec, is_chat=reader.is_chat), vocabulary)
 
-
-def _reader(format: Format, rows: Rows, field: str) -> RowReader:
-    if format.preference is not None:
-        texts = [name for name, kind in rows.features.items() if kind in TEXTS]
+    def _reader(self, rows: Rows) -> RowReader:
+        format, field = self.origin.spec.format, self.origin.field
         where = f"spec.{field}.format"
-        return preference_reader(format.preference, rows.column_names, texts, where)
-    return row_reader(format, rows.column_names, field)
+        if format.preference is not None:
+            texts = [name for name, kind in rows.features.items() if kind in TEXTS]
+            return preference_reader(format.preference, rows.column_names, texts, where)
+        if (labels := self.label_column(rows)) is not None:
+            return labelled_reader(format, rows.column_names, labels, where)
+        return row_reader(format, rows.column_names, field)
+
+
+def _labels(sets: Iterable[_DataSet]) -> tuple[str, ...]:
+    """The labels of all data sets together, by their numbers; none of formats without labels."""
+    columns, found = [], set[str]()
+    for part in sets:
+        if (column := part.label_column(part.rows)) is not None:
+            columns.append(column)
+            found |= occurring(column, part.rows, part.origin.field)
+    return ordered(columns, found) if columns else ()
 
 
 def write_data(
@@ -167,13 +209,13 @@ def write_data(
         UserError: data and spec do not fit together, or nothing is left to train on.
         RetryableError: the Hub failed.
     """
-    encoders = _Encoders(run, tokenizer)
-    sets, pipelines = [], []
+    sets = []
     for origin in origins:
         loader = RowSource(origin.spec, origin.source, origin.commit, scratch)
-        part = _DataSet(origin, loader, run.training.seed)
-        sets.append(part)
-        pipelines.append(part.pipeline(part.rows, encoders, vocabulary))
+        sets.append(_DataSet(origin, loader, run.training.seed))
+    labels = _labels(sets)
+    encoders = _Encoders(run, tokenizer, labels)
+    pipelines = [part.pipeline(part.rows, encoders, vocabulary) for part in sets]
     wanted = _share_out(sets, run.training.seed)
 
     tallies, validation_tallies = [[Tally() for _ in sets] for _ in range(2)]
@@ -195,6 +237,9 @@ def write_data(
         _write(directory / "validation", validation, labelled=labelled)
     _write(directory / "train", training, labelled=labelled)
     _require_supervised(directory / "train", origins)
+    if labels:
+        write_labels(directory, labels)
+        require_trained(directory, labels)
     counts = {
         part.origin.field: Counts(
             train=tallies[index],

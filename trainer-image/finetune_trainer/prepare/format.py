@@ -76,7 +76,15 @@ class Pair:
     rejected: Conversation | Continuation | Passage
 
 
-Document = Conversation | Continuation | Passage | Pair
+@dataclass(frozen=True, slots=True)
+class Labelled:
+    """A text and its one label, or words and one label each."""
+
+    text: str | tuple[str, ...]
+    labels: tuple[str, ...]
+
+
+Document = Conversation | Continuation | Passage | Pair | Labelled
 
 
 class Dropped(Exception):

@@ -13,9 +13,10 @@ import torch
 from peft.tuners.ia3 import IA3Layer
 from peft.tuners.lora import Linear as LoraLinear
 from torch import nn
-from transformers import AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
+from transformers import PretrainedConfig, PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
+from finetune_trainer.architecture import auto_class
 from finetune_trainer.run import Full, Precision, Run
 from finetune_trainer.train.methods.adapter import add_adapter
 from finetune_trainer.train.methods.partial import freeze_others
@@ -71,7 +72,7 @@ def count_parameters(config: PretrainedConfig, run: Run, directory: Path | None 
         UserError: model and `spec.method` do not fit together.
     """
     with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(config)
+        model = auto_class(run.task).from_config(config)
         model.tie_weights()
         base = sum(parameter.numel() for parameter in model.parameters())
         if run.method.full:
@@ -79,7 +80,7 @@ def count_parameters(config: PretrainedConfig, run: Run, directory: Path | None 
         lora = run.method.lora
         names = quantized_linears(model, lora.modules_to_save) if lora and lora.quantization else []
         quantized = sum(model.get_parameter(f"{name}.weight").numel() for name in names)
-        add_adapter(model, run.method, directory)
+        add_adapter(model, run.method, directory, run.task)
     trainable = sum(
         parameter.numel() for parameter in model.parameters() if parameter.requires_grad
     )

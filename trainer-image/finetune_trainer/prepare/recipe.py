@@ -17,6 +17,7 @@ from finetune_trainer.layout import chat_template_files
 from finetune_trainer.outcome import UserError
 from finetune_trainer.prepare.data import Origin, Written, find_data, write_data
 from finetune_trainer.prepare.generation import stopping_at
+from finetune_trainer.prepare.labels import configured, read_labels
 from finetune_trainer.prepare.memory import count_parameters, estimate_memory
 from finetune_trainer.prepare.model import (
     Delivery,
@@ -46,7 +47,7 @@ def prepare(run: Run, workspace: Workspace) -> tuple[str, dict[str, Any]]:
     # The weights come last: whatever else is wrong is told before they are downloaded.
     model.delivery.bring(name for name in model.files if not is_weights(name))
     weights = choose_weights(workspace.model, model.files, model.title)
-    config = read_config(workspace.model, model.title)
+    config = read_config(workspace.model, model.title, run.task)
     check_sequence_length(config, run.training.sequence_length, run.method.virtual_tokens)
     sizes = count_parameters(config, run, workspace.model)
     if run.model.chat_template is not None:
@@ -55,9 +56,11 @@ def prepare(run: Run, workspace: Workspace) -> tuple[str, dict[str, Any]]:
     origins = find_data(run)
     written = _tokenized(run, origins, tokenizer, config, workspace)
     model.delivery.override(stopping_at(workspace.model, config, written.stops))
+    names = read_labels(workspace.data)
+    model.delivery.override(configured(workspace.model, names, config, tokenizer, run.task))
     model.delivery.bring(weights)
     model.delivery.finish()
-    require_whole(workspace.model, model.title)
+    require_whole(workspace.model, model.title, run.task)
     shutil.rmtree(scratch(workspace), ignore_errors=True)
     validation = workspace.data / "validation"
     prepared = Prepared(

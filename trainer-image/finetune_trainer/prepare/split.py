@@ -32,3 +32,25 @@ def validation_rows(rows: int, fraction: float, seed: int, field: str) -> NDArra
     chosen = np.zeros(rows, dtype=np.bool_)
     chosen[np.random.default_rng((seed, STREAM)).permutation(rows)[:count]] = True
     return chosen
+
+
+def stratified_rows(
+    codes: NDArray[np.int64], fraction: float, seed: int, field: str
+) -> NDArray[np.bool_]:
+    """The same fraction of the rows of every class, `codes` being the rows' classes, shape [rows],
+    and negative for none: at least one, where a class has two.
+
+    Raises:
+        UserError: no class has two rows.
+    """
+    chosen = np.zeros(len(codes), dtype=np.bool_)
+    order = np.random.default_rng((seed, STREAM)).permutation(len(codes))
+    for code in np.unique(codes[codes >= 0]):
+        rows = order[codes[order] == code]
+        chosen[rows[: min(max(round(len(rows) * fraction), 1), len(rows) - 1)]] = True
+    if not chosen.any():
+        raise UserError(
+            f"spec.{field}.validation.stratified cannot split classes of one row each: name more "
+            "rows, or leave validation out."
+        )
+    return chosen

@@ -8,17 +8,18 @@ from __future__ import annotations
 from pathlib import Path
 
 from transformers import AutoConfig, PretrainedConfig
-from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
+from finetune_trainer.architecture import class_names, has_classes
 from finetune_trainer.outcome import UserError
+from finetune_trainer.run import Task
 
 
-def read_config(directory: Path, origin: str) -> PretrainedConfig:
-    """The configuration of a causal language model.
+def read_config(directory: Path, origin: str, task: Task = Task.GENERATION) -> PretrainedConfig:
+    """The configuration of a model that can be trained for `task`.
 
     Raises:
         UserError: transformers cannot build the model without code from the repository, the model
-            is not a causal language model, or its weights are quantized.
+            is none for the task, or its weights are quantized.
     """
     try:
         config = AutoConfig.from_pretrained(directory, local_files_only=True)
@@ -28,7 +29,10 @@ def read_config(directory: Path, origin: str) -> PretrainedConfig:
             f"{origin} cannot be read by transformers without code of its own; set "
             f"spec.model.source to a model that can ({words})"
         ) from error
-    _require_causal(config, origin)
+    if has_classes(task):
+        _require_kind(config, origin, task)
+    else:
+        _require_causal(config, origin)
     if method := getattr(config, "quantization_config", None):
         name = method.get("quant_method", "") if isinstance(method, dict) else ""
         raise UserError(
@@ -62,17 +66,22 @@ def check_sequence_length(
 
 
 def _require_causal(config: PretrainedConfig, origin: str) -> None:
-    causal = {
-        name
-        for entry in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.values()
-        for name in ([entry] if isinstance(entry, str) else entry)
-    }
+    causal = class_names(Task.GENERATION)
+    names = {name for each in causal.values() for name in each}
     architectures = config.architectures or []
-    if config.model_type in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES and (
-        not architectures or any(name in causal for name in architectures)
+    if config.model_type in causal and (
+        not architectures or any(name in names for name in architectures)
     ):
         return
     what = ", ".join(architectures) or config.model_type
     raise UserError(
         f"{origin} is not a causal language model ({what}): set spec.model.source to one that is."
     )
+
+
+def _require_kind(config: PretrainedConfig, origin: str, task: Task) -> None:
+    if config.model_type not in class_names(task):
+        raise UserError(
+            f"{origin} is of type {config.model_type}, which transformers has no model of for task "
+            f"{task}: set spec.model.source to another."
+        )

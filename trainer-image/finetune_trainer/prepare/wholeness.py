@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from transformers import AutoModelForCausalLM
-
+from finetune_trainer.architecture import auto_class, is_of_head
 from finetune_trainer.outcome import UserError
+from finetune_trainer.run import Task
 from finetune_trainer.weights import BrokenWeightsError, read_checkpoint
 
 
-def require_whole(directory: Path, origin: str) -> None:
+def require_whole(directory: Path, origin: str, task: Task = Task.GENERATION) -> None:
     """Compare the files of the model in `directory` with each other and with its architecture.
 
     Raises:
@@ -22,7 +22,7 @@ def require_whole(directory: Path, origin: str) -> None:
     """
     try:
         read_checkpoint(directory)
-        if problem := _mismatch(directory):
+        if problem := _mismatch(directory, task):
             raise BrokenWeightsError(problem)
     except BrokenWeightsError as error:
         raise UserError(
@@ -31,11 +31,11 @@ def require_whole(directory: Path, origin: str) -> None:
         ) from error
 
 
-def _mismatch(directory: Path) -> str | None:
+def _mismatch(directory: Path, task: Task) -> str | None:
     """What transformers would not find in the files, tied weights and its own renamings aside."""
     try:
         # On torch's meta device tensors have a shape and no storage.
-        _, info = AutoModelForCausalLM.from_pretrained(
+        model, info = auto_class(task).from_pretrained(
             directory,
             device_map="meta",
             local_files_only=True,
@@ -45,11 +45,14 @@ def _mismatch(directory: Path) -> str | None:
     except (RuntimeError, ValueError) as error:
         words = " ".join(str(error).split()).rstrip(".")[:200]
         return f"transformers cannot load its weights ({words})"
-    if missing := sorted(info["missing_keys"]):
+    # The head that tells labels is made by the training.
+    if missing := sorted(key for key in info["missing_keys"] if not is_of_head(key, model, task)):
         more = f" and {len(missing) - 1} more tensors" if len(missing) > 1 else ""
         return f"its weights lack {missing[0]}{more}"
     for name, found, expected in sorted(info["mismatched_keys"]):
-        return (
-            f"its weights hold {name} as {list(found)} where config.json asks for {list(expected)}"
-        )
+        if not is_of_head(name, model, task):
+            return (
+                f"its weights hold {name} as {list(found)} where config.json asks for "
+                f"{list(expected)}"
+            )
     return None

@@ -7,9 +7,11 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModelForCausalLM, BitsAndBytesConfig, PreTrainedModel
+from transformers import AutoConfig, BitsAndBytesConfig, PreTrainedModel
 
+from finetune_trainer.architecture import auto_class, has_classes, is_of_head
 from finetune_trainer.outcome import UserError
+from finetune_trainer.run import Task
 from finetune_trainer.train.methods.quantization import keep_trainable
 
 
@@ -19,35 +21,39 @@ def load_base(
     dtype: torch.dtype | Literal["auto"],
     device: torch.device,
     quantization: BitsAndBytesConfig | None = None,
+    task: Task = Task.GENERATION,
 ) -> PreTrainedModel:
-    """The causal model in the directory `path`, in evaluation mode, its parameters in `dtype` but
-    those that `quantization` names.
+    """The model for `task` in the directory `path`, in evaluation mode, its parameters in `dtype`
+    but those that `quantization` names. The head that tells labels, if the task has any and the
+    files have none for them, is drawn from torch's generator.
 
     In the files' own format ("auto") and in CPU memory they are mapped, not read: each costs no
     memory of this process, and the disk only what is looked at.
 
     Raises:
-        UserError: transformers has no causal model of this architecture, or the files lack some of
+        UserError: transformers has no such model of this architecture, or the files lack some of
             its weights.
     """
     model: PreTrainedModel
     try:
-        model, info = AutoModelForCausalLM.from_pretrained(
+        model, info = auto_class(task).from_pretrained(
             path,
             dtype=dtype,
             local_files_only=True,
             low_cpu_mem_usage=True,
             output_loading_info=True,
+            # A head for other labels.
+            ignore_mismatched_sizes=has_classes(task),
             # What is quantized is so on its device, one weight at a time.
             quantization_config=quantization,
             device_map={"": device} if quantization else None,
         )
     except ValueError as error:
         raise UserError(
-            f"spec.model.source is not a causal language model that can be trained: {error}"
+            f"spec.model.source is not a model that can be trained for task {task}: {error}"
         ) from error
     # transformers fills them with random values and goes on.
-    if missing := sorted(info["missing_keys"]):
+    if missing := sorted(key for key in info["missing_keys"] if not is_of_head(key, model, task)):
         raise UserError(
             f"The model's weights lack {missing[0]} ({len(missing)} tensors in all): set "
             "spec.model.source to a model that is whole."

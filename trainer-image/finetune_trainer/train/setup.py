@@ -14,6 +14,7 @@ import torch
 from peft import PeftModel
 from transformers import PreTrainedModel
 
+from finetune_trainer.architecture import has_classes, head_modules
 from finetune_trainer.data.examples import Examples
 from finetune_trainer.data.packing import total_steps
 from finetune_trainer.outcome import RetryableError, UserError
@@ -28,9 +29,11 @@ from finetune_trainer.train.methods.initialization import starts_from_base, take
 from finetune_trainer.train.methods.partial import freeze_others
 from finetune_trainer.train.methods.quantization import nf4
 from finetune_trainer.train.model import load_base, stored_dtype
+from finetune_trainer.train.objectives.classification import Classification
 from finetune_trainer.train.objectives.generation import Generation
 from finetune_trainer.train.objectives.objective import Objective
 from finetune_trainer.train.objectives.preference import Preference
+from finetune_trainer.train.objectives.token_classification import TokenClassification
 from finetune_trainer.train.optimizer import adamw
 from finetune_trainer.train.parallel import Group
 from finetune_trainer.train.probe import Abilities, probe
@@ -122,7 +125,7 @@ def load_model(context: Context) -> Trained:
     Raises:
         UserError: model and plan do not fit together.
     """
-    run, training, journal = context.run, context.run.training, context.journal
+    run, training = context.run, context.run.training
     lora = run.method.lora
     dtype = compute_dtype(training.precision, context.device)
     # What is trained stays in float32; a full model is then computed with under autocast. What of
@@ -133,6 +136,7 @@ def load_model(context: Context) -> Trained:
     if chosen and stored_dtype(context.workspace.model) is dtype:
         frozen = dtype
     choice = choose(run, context.group, context.workspace, dtype)
+    torch.manual_seed(training.seed)  # for a head that begins at random
     model = load_base(
         context.workspace.model,
         dtype="auto" if choice.in_slices else frozen,
@@ -142,11 +146,14 @@ def load_model(context: Context) -> Trained:
             if lora and lora.quantization
             else None
         ),
+        task=run.task,
     )
     torch.manual_seed(training.seed)
-    adapter = add_adapter(model, run.method, context.workspace.model)
+    adapter = add_adapter(model, run.method, context.workspace.model, run.task)
     if chosen:
         freeze_others(model, chosen)
+        for name in head_modules(model, run.task):
+            model.get_submodule(name).requires_grad_(True)
     if adapter and lora and starts_from_base(lora.initialization):
         take_out_of_base(adapter, lora.initialization, context.workspace.initial, context.group)
     if training.gradient_checkpointing:
@@ -159,12 +166,9 @@ def load_model(context: Context) -> Trained:
     engine = make_engine(choice, run, model, optimizer, context.group, frozen, autocast)
     # What it can do is found out by comparing with its stock form, so before anything replaces that
     # and after it has been placed: what a rank cannot hold it cannot try alone.
-    mixed = autocast is not None and frozen is not torch.float32
-    with torch.autocast(context.device.type, dtype=autocast, enabled=mixed):
-        abilities = engine.evaluate(probe, model, training.sequence_length, context.device)
-    if not abilities.shared_rows:
-        what = "This method" if run.method.virtual_tokens else "This architecture"
-        journal.say(f"{what} cannot keep documents apart in one row: they are padded, one a row.")
+    abilities = Abilities(shared_rows=False, separable_head=False, shared_prefixes=False)
+    if not has_classes(run.task):
+        abilities = _find_out(context, engine, model, autocast, frozen)
     if lora and enabled("lora"):
         use_fused_lora(model)
     objective = _objective(context, model, adapter, abilities, autocast)
@@ -179,6 +183,25 @@ def load_model(context: Context) -> Trained:
     )
     _say_what_runs(context, trained)
     return trained
+
+
+def _find_out(
+    context: Context,
+    engine: Engine,
+    model: PreTrainedModel,
+    autocast: torch.dtype | None,
+    frozen: torch.dtype,
+) -> Abilities:
+    run = context.run
+    mixed = autocast is not None and frozen is not torch.float32
+    with torch.autocast(context.device.type, dtype=autocast, enabled=mixed):
+        abilities = engine.evaluate(probe, model, run.training.sequence_length, context.device)
+    if not abilities.shared_rows:
+        what = "This method" if run.method.virtual_tokens else "This architecture"
+        context.journal.say(
+            f"{what} cannot keep documents apart in one row: they are padded, one a row."
+        )
+    return abilities
 
 
 def _objective(
@@ -201,7 +224,10 @@ def _objective(
                 virtual_tokens=run.method.virtual_tokens,
             )
         case Task.PREFERENCE:
-            again = adapter is None or (run.training.epochs or 1) > 1
+            lora = run.method.lora
+            # A base that the adapters' beginning was taken out of is none without them.
+            again = lora is None or starts_from_base(lora.initialization)
+            again = again or (run.training.epochs or 1) > 1
             return Preference(
                 model,
                 abilities,
@@ -212,6 +238,10 @@ def _objective(
                 adapter=adapter,
                 remember=frozenset({"train", "validation"} if again else {"validation"}),
             )
+        case Task.CLASSIFICATION:
+            return Classification(model, capacity=capacity, autocast=autocast, device=device)
+        case Task.TOKEN_CLASSIFICATION:
+            return TokenClassification(model, capacity=capacity, autocast=autocast, device=device)
 
 
 def _say_what_runs(context: Context, trained: Trained) -> None:

@@ -16,7 +16,7 @@ _ONE_OR_SEVERAL = "exactly one of dataset and datasets must be set: dataset is f
 _NAME = "metadata.name must be at most 48 characters of a-z, 0-9 and '-', starting with a letter"
 _FORMAT = (
     "exactly one of questionAnswer, messages, sharegpt, promptCompletion, alpaca, template, text, "
-    "preference must be set"
+    "preference, classification, tokenClassification must be set"
 )
 _SIZE = "must be a size greater than 0 with a unit, for example 64Gi"
 _CPU = 'must be a number of CPUs greater than 0, for example 8 or "500m"'
@@ -31,6 +31,7 @@ _CLAIM = "claimName uses a claim as it is: remove size, storageClassName and acc
 _UPLOAD: Json = {"repository": "acme/result", "tokenSecretRef": {"name": "hf-write"}}
 _FULL: Json = {"full": {}}
 _TEXT: Json = {"text": {}}
+_CLASSES: Json = {"spec.task": "Classification", "spec.dataset.format": {"classification": {}}}
 _PREFERENCE: Json = {"spec.task": "Preference", "spec.dataset.format": {"preference": {}}}
 _REQUIRED = "requiredDuringSchedulingIgnoredDuringExecution"
 _NODES: Json = {_REQUIRED: {"nodeSelectorTerms": [{}] * 1000}}
@@ -183,6 +184,61 @@ BAD = (
         "a margin beyond reason",
         {**_PREFERENCE, "spec.training.preference": {"loss": "SimPO", "gamma": "101"}},
         'gamma must be at most 100, for example "0.5"',
+    ),
+    *(
+        case
+        for task, member, what in (
+            ("Classification", "classification", "text and label"),
+            ("TokenClassification", "tokenClassification", "words and tags"),
+        )
+        for case in (
+            Case(
+                f"{task} of texts without labels",
+                {"spec.task": task},
+                f"task {task} needs dataset.format.{member}: set it to the columns with {what}",
+            ),
+            Case(
+                f"labels for no {task}",
+                {"spec.dataset.format": {member: {}}},
+                f"dataset.format.{member} is for task {task}: set task, or another format",
+            ),
+        )
+    ),
+    Case(
+        "a loss on the tokens of labelled texts",
+        {**_CLASSES, "spec.dataset.loss": "LastTurn"},
+        "loss chooses among the tokens of a text, but this format trains labels: remove loss",
+    ),
+    Case(
+        "labelled texts packed",
+        {**_CLASSES, "spec.training.packing": True},
+        "training.packing is for tasks Generation and Preference, others have one document in a "
+        "row: remove packing",
+    ),
+    Case(
+        "labels on a quantized base",
+        {**_CLASSES, "spec.method.lora.quantization": "NF4"},
+        "method.lora.quantization is for tasks Generation and Preference: remove quantization",
+    ),
+    Case(
+        "labels by factors",
+        {**_CLASSES, "spec.method": {"ia3": {}}},
+        "method.ia3 is for tasks Generation and Preference: use method.lora or method.full",
+    ),
+    Case(
+        "preferences by a prompt",
+        {**_PREFERENCE, "spec.method": {"prompt": {}}},
+        "method.prompt, prefix and pTuning are for task Generation: use method.lora or method.full",
+    ),
+    Case(
+        "a split of its own, stratified",
+        {**_CLASSES, "spec.dataset.validation": {"split": "test", "stratified": True}},
+        "stratified is for a fraction: remove stratified, or set fraction",
+    ),
+    Case(
+        "a stratified fraction without classes",
+        {"spec.dataset.validation": {"fraction": "0.1", "stratified": True}},
+        "validation.stratified needs classes: use format.classification, or remove stratified",
     ),
     Case(
         "an unknown task",

@@ -132,6 +132,50 @@ GOOD = (
             "spec.training.preference": {"loss": "SimPO", "beta": "2.5", "gamma": "0"},
         },
     ),
+    Case(
+        "classes",
+        {
+            "spec.task": "Classification",
+            "spec.dataset.format": {"classification": {"text": "review", "label": "stars"}},
+            "spec.dataset.validation": {"fraction": "0.1", "stratified": True},
+        },
+    ),
+    Case(
+        "tags",
+        {
+            "spec.task": "TokenClassification",
+            "spec.dataset.format": {"tokenClassification": {"tags": "ner_tags"}},
+            "spec.training.packing": False,
+        },
+    ),
+    Case(
+        "classes of several data sets, some held out of each",
+        {
+            "spec.task": "Classification",
+            "spec.dataset": ABSENT,
+            "spec.datasets": [
+                {
+                    **_PART,
+                    "format": {"classification": {}},
+                    "validation": {"fraction": "0.1", "stratified": True},
+                }
+            ],
+        },
+    ),
+    *(
+        Case(
+            f"{task} of several data sets",
+            {
+                "spec.task": task,
+                "spec.dataset": ABSENT,
+                "spec.datasets": [{**_PART, "format": {member: {}}}] * 2,
+            },
+        )
+        for task, member in (
+            ("Classification", "classification"),
+            ("TokenClassification", "tokenClassification"),
+        )
+    ),
     Case("the odds ratio", {**_PREFERENCE, "spec.training.preference": {"loss": "ORPO"}}),
     Case("a task, said twice", {"spec.task": "Generation"}),
     Case("a held-out split", {"spec.dataset.validation": {"split": "test"}}),

@@ -11,6 +11,14 @@ from finetune_operator.vocabulary import Stage
 from finetune_trainer.run import Run
 from unit.operator.builders import SETTINGS, plan, resource
 
+PREFERENCE: dict[str, Any] = {
+    "task": "Preference",
+    "dataset": {"format": {"questionAnswer": None, "preference": {}}},
+}
+CLASSES: dict[str, Any] = {
+    "task": "Classification",
+    "dataset": {"format": {"questionAnswer": None, "classification": {}}},
+}
 TEXT: dict[str, Any] = {"questionAnswer": None, "text": {}}
 DOCS = Path(__file__).parents[4] / "docs"
 
@@ -59,6 +67,8 @@ def test_the_documented_example_is_the_plan_of_the_spec_that_it_shows() -> None:
         {"model": {"source": "pvc://models/base"}, "resources": {"nodes": 2, "gpusPerNode": 8}},
         {"parallelism": {"strategy": "FSDP", "fsdp": {}}},
         {"training": {"maxSteps": 10, "evaluateEverySteps": 5}, "rerunToken": "again"},
+        PREFERENCE,
+        CLASSES,
         {"training": {"evaluateEverySteps": 5, "earlyStopping": {"minDelta": "1e-3"},
                       "loadBestModelAtEnd": True, "checkpoint": {"everySeconds": 600}}},
         {"dataset": {"format": {"questionAnswer": None, "template": {
@@ -131,6 +141,19 @@ def unknown(value: Any, schema: dict[str, Any], types: dict[str, Any]) -> Iterat
         ({}, "method.lora.targetModules", ["all-linear"]),
         ({"method": {"lora": {"targetModules": ["q"]}}}, "method.lora.targetModules", ["q"]),
         ({"method": {"lora": None, "full": {}}}, "method.full", {}),
+        ({}, "task", "Generation"),
+        ({}, "training.preference", None),
+        ({}, "training.packing", True),
+        (PREFERENCE, "training.preference", {"loss": "DPO", "beta": "0.1"}),
+        (
+            {**PREFERENCE, "training": {"preference": {"loss": "SimPO"}}},
+            "training.preference",
+            {"loss": "SimPO", "beta": "2", "gamma": "0.5"},
+        ),
+        (PREFERENCE, "training.learningRate", "5e-6"),
+        (PREFERENCE, "training.packing", True),
+        (CLASSES, "training.packing", False),
+        (CLASSES, "training.learningRate", "2e-4"),
         ({}, "training.learningRate", "2e-4"),
         ({"method": {"lora": None, "full": {}}}, "training.learningRate", "2e-5"),
         ({"method": {"lora": None, "ia3": {}}}, "training.learningRate", "3e-3"),

@@ -49,6 +49,13 @@ def older(path: str, **changes: Any) -> Plan:
     [
         ("training.precision", {"training": {"precision": "Bfloat16"}}),
         ("training.packing", {"training": {"packing": False}}),
+        (
+            "task",
+            {
+                "task": "Preference",
+                "dataset": {"format": {"preference": {}, "questionAnswer": None}},
+            },
+        ),
         ("training.checkpoint", {"training": {"checkpoint": {"keep": 5}}}),
         ("training.scheduler.type", {"training": {"scheduler": {"type": "Linear"}}}),
         ("training.loadBestModelAtEnd", {"training": {"loadBestModelAtEnd": True}}),

@@ -56,6 +56,43 @@ def preference_pairs(count: int, seed: int = 0, longest: int = 16) -> list[Examp
     return pairs
 
 
+LABELS = ("O", "B-UP", "I-UP", "B-DOWN", "I-DOWN")
+# What `prepare` tells the model's configuration of them.
+LABELLED_MODEL: dict[str, Any] = {
+    "classifier_dropout": 0.0,
+    "id2label": dict(enumerate(LABELS)),
+    "label2id": {name: number for number, name in enumerate(LABELS)},
+}
+
+
+def labelled_documents(count: int, seed: int = 0, longest: int = 16) -> list[Example]:
+    """Documents of low tokens or of high ones: of which kind is their label."""
+    random = np.random.default_rng(seed)
+    examples = []
+    for _ in range(count):
+        length, label = int(random.integers(3, longest + 1)), int(random.integers(2))
+        tokens = (20 + 40 * label + random.integers(10, size=length)).astype(np.int32)
+        marked = np.arange(length) == length - 1
+        examples.append(Example(tokens, marked, np.array([1 + 2 * label], dtype=np.int32)))
+    return examples
+
+
+def tagged_documents(count: int, seed: int = 0, longest: int = 16) -> list[Example]:
+    """Documents of low tokens with runs of high ones in them, which are entities; every second
+    token is the rest of a word and has no label.
+    """
+    random = np.random.default_rng(seed)
+    examples = []
+    for _ in range(count):
+        length = int(random.integers(4, longest + 1))
+        high = random.integers(2, size=length) == 1
+        tokens = np.where(high, 60, 20) + random.integers(10, size=length)
+        marked = np.arange(length) % 2 == 0
+        labels = np.where(high, np.where(np.roll(high, 2) & (np.arange(length) > 1), 2, 1), 0)
+        examples.append(Example(tokens.astype(np.int32), marked, labels[marked].astype(np.int32)))
+    return examples
+
+
 def prepared_workspace(
     root: Path,
     *,

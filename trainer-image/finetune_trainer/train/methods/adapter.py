@@ -9,13 +9,15 @@ from pathlib import Path
 from peft import PeftModel
 from transformers import PreTrainedModel
 
-from finetune_trainer.run import Method
+from finetune_trainer.run import Method, Task
 from finetune_trainer.train.methods.ia3 import add_ia3
 from finetune_trainer.train.methods.lora import add_lora
 from finetune_trainer.train.methods.virtual_tokens import add_virtual_tokens
 
 
-def add_adapter(model: PreTrainedModel, method: Method, directory: Path | None) -> PeftModel | None:
+def add_adapter(
+    model: PreTrainedModel, method: Method, directory: Path | None, task: Task = Task.GENERATION
+) -> PeftModel | None:
     """`model`, changed in place: frozen, with what `method` trains beside it in float32; None for
     full training, which leaves it as it is. `directory` holds the model's tokenizer, which a
     prompt's text needs.
@@ -24,7 +26,7 @@ def add_adapter(model: PreTrainedModel, method: Method, directory: Path | None) 
         UserError: model and method do not fit together.
     """
     if method.lora:
-        return add_lora(model, method.lora)
+        return add_lora(model, method.lora, task)
     if method.ia3:
         return add_ia3(model, method.ia3)
     if method.virtual_tokens:

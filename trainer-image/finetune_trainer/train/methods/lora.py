@@ -14,8 +14,9 @@ from peft.utils.integrations import dequantize_module_weight
 from torch import nn
 from transformers import PreTrainedModel
 
+from finetune_trainer.architecture import head_modules, peft_task
 from finetune_trainer.outcome import UserError
-from finetune_trainer.run import Initialization, Lora
+from finetune_trainer.run import Initialization, Lora, Task
 from finetune_trainer.train.methods.modules import (
     ALL_LINEAR,
     kinds_of,
@@ -27,9 +28,10 @@ from finetune_trainer.train.methods.modules import (
 ADAPTER = "default"
 
 
-def add_lora(model: PreTrainedModel, lora: Lora) -> PeftModel:
+def add_lora(model: PreTrainedModel, lora: Lora, task: Task = Task.GENERATION) -> PeftModel:
     """`model`, changed in place: frozen, with a LoRA adapter (Hu et al., arXiv:2106.09685) on every
-    target module, and copies of `modulesToSave` that are trained whole.
+    target module, and copies that are trained whole of `modulesToSave` and of the head that tells
+    `task`'s labels.
 
     The product of the adapters' B and A is zero, so the model computes what it did; what is not
     zero is drawn from torch's generator. The product is weighted alpha / rank, or alpha /
@@ -55,8 +57,8 @@ def add_lora(model: PreTrainedModel, lora: Lora) -> PeftModel:
         use_dora=lora.dora,
         init_lora_weights="gaussian" if lora.initialization is Initialization.GAUSSIAN else True,
         target_modules=ALL_LINEAR if every else list(lora.target_modules),
-        modules_to_save=list(lora.modules_to_save) or None,
-        task_type="CAUSAL_LM",
+        modules_to_save=[*lora.modules_to_save, *head_modules(model, task)] or None,
+        task_type=peft_task(task),
     )
     try:
         # Adapters in float32 over a bfloat16 base: small updates survive.

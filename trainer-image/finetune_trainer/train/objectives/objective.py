@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Protocol, TypeVar
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from finetune_trainer.data.examples import Examples
 from finetune_trainer.train.batches import Batch
@@ -28,8 +28,11 @@ class Objective(Protocol[B]):
     many sums beside the loss an evaluation makes.
     """
 
-    module: nn.Module
     counts: int
+
+    def module(self, batch: B) -> Tensor:
+        """See above."""
+        ...
 
     def begin(
         self,

@@ -21,7 +21,15 @@ from finetune_trainer.train.probe import Abilities
 from finetune_trainer.train.recipe import train
 from finetune_trainer.train.stop import Stop
 from finetune_trainer.workspace import Workspace
-from unit.trainer.train.made import plan, preference_pairs, prepared_workspace, trainer_process
+from unit.trainer.train.made import (
+    LABELLED_MODEL,
+    labelled_documents,
+    plan,
+    preference_pairs,
+    prepared_workspace,
+    tagged_documents,
+    trainer_process,
+)
 
 FULL: dict[str, Any] = {"full": {}}
 LORA: dict[str, Any] = {"lora": {"rank": 4, "alpha": 8, "dropout": "0"}}
@@ -35,9 +43,12 @@ class Case:
     task: str
     examples: Callable[[int, int], list[Example]]
     training: dict[str, Any] = field(default_factory=dict)
+    model: dict[str, Any] = field(default_factory=dict)
 
     def workspace(self, root: Path, **settings: Any) -> Workspace:
-        return prepared_workspace(root, train=13, validation=3, examples=self.examples, **settings)
+        return prepared_workspace(
+            root, train=13, validation=3, examples=self.examples, **self.model, **settings
+        )
 
     def plan(self, method: dict[str, Any], **training: Any) -> Run:
         return plan(method, task=self.task, **{"learningRate": "3e-3", **self.training, **training})
@@ -47,6 +58,8 @@ CASES = {
     "dpo": Case("Preference", preference_pairs, {"preference": {"loss": "DPO", "beta": "0.5"}}),
     "simpo": Case("Preference", preference_pairs, {"preference": {"loss": "SimPO", "beta": "2"}}),
     "orpo": Case("Preference", preference_pairs, {"preference": {"loss": "ORPO", "beta": "0.2"}}),
+    "classes": Case("Classification", labelled_documents, {"packing": False}, LABELLED_MODEL),
+    "tags": Case("TokenClassification", tagged_documents, {"packing": False}, LABELLED_MODEL),
 }
 every_task = pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())
 
