@@ -223,8 +223,31 @@ class Method(_Model):
 
 
 class Scheduler(_Model):
-    type: Literal["Cosine", "Linear", "Constant"] = "Cosine"
+    """`warmup_steps` takes the place of `warmup_ratio`."""
+
+    type: Literal[
+        "Cosine",
+        "CosineWithRestarts",
+        "Linear",
+        "Polynomial",
+        "Constant",
+        "InverseSqrt",
+        "WarmupStableDecay",
+    ] = "Cosine"
     warmup_ratio: Decimal = 0.03
+    warmup_steps: int | None = None
+    min_ratio: Decimal = 0.0
+    cycles: int = 1
+    power: Decimal = 1.0
+    decay_ratio: Decimal = 0.1
+
+
+class Optimizer(_Model):
+    type: Literal["AdamW", "Adafactor", "RMSprop", "SGD"] = "AdamW"
+    beta1: Decimal = 0.9
+    beta2: Decimal = 0.999
+    epsilon: Decimal = 1e-8
+    momentum: Decimal = 0.9
 
 
 class Checkpoint(_Model):
@@ -266,6 +289,7 @@ class Training(_Model):
     packing: bool = True
     learning_rate: Decimal = 2e-4
     scheduler: Scheduler = Scheduler()
+    optimizer: Optimizer = Optimizer()
     weight_decay: Decimal = 0.0
     max_grad_norm: Decimal = 1.0
     precision: Precision = Precision.AUTO

@@ -31,6 +31,12 @@ from finetune_operator.api.data import (
 )
 from finetune_operator.api.method import RULES as METHOD_RULES
 from finetune_operator.api.method import Full, Lora, Method
+from finetune_operator.api.optimization import (
+    Optimizer,
+    OptimizerType,
+    Scheduler,
+    SchedulerType,
+)
 from finetune_operator.api.output import Artifact, Merge, Upload
 from finetune_operator.api.parallelism import Fsdp, Parallelism, Strategy
 from finetune_operator.api.pods import (
@@ -50,8 +56,6 @@ from finetune_operator.api.tracking import Tracking
 from finetune_operator.api.tuning import (
     Checkpoint,
     Precision,
-    Scheduler,
-    SchedulerType,
     Training,
 )
 from finetune_operator.api.values import LocalRef, SecretKeyRef
@@ -74,6 +78,8 @@ __all__ = [
     "Messages",
     "Method",
     "Model",
+    "Optimizer",
+    "OptimizerType",
     "Parallelism",
     "Precision",
     "Preference",
@@ -117,6 +123,12 @@ class Spec(ApiModel):
             forbidden=True,
         ),
         *METHOD_RULES,
+        Cel(
+            "self.training.optimizer.type != 'Adafactor' || self.parallelism.strategy != 'FSDP'",
+            "training.optimizer Adafactor needs whole matrices, and parallelism.strategy FSDP has "
+            "slices of them: set strategy to DDP, or the optimizer's type to AdamW",
+            field_path=".training.optimizer",
+        ),
         Cel(
             "!has(self.training.evaluateEverySteps) || "
             "(has(self.dataset) && has(self.dataset.validation)) || "

@@ -7,28 +7,10 @@ from typing import Annotated, ClassVar
 
 from pydantic import Field
 
+from finetune_operator.api.optimization import Optimizer, Scheduler
 from finetune_operator.api.schema import ApiModel, Cel
 from finetune_operator.api.task import Preference
 from finetune_operator.api.values import Decimal
-
-
-class SchedulerType(StrEnum):
-    """Shape of the learning rate after warm-up."""
-
-    COSINE = "Cosine"
-    LINEAR = "Linear"
-    CONSTANT = "Constant"
-
-
-class Scheduler(ApiModel):
-    """The learning rate over the run."""
-
-    type: SchedulerType = Field(
-        default=SchedulerType.COSINE, description="Cosine or Linear (both fall to 0), or Constant."
-    )
-    warmup_ratio: Annotated[
-        Decimal, Cel("double(self) < 1.0", 'warmupRatio must be less than 1, for example "0.03"')
-    ] = Field(default="0.03", description="Share of the steps over which the rate rises from 0.")
 
 
 class Checkpoint(ApiModel):
@@ -117,9 +99,12 @@ class Training(ApiModel):
         "for pTuning.",
     )
     scheduler: Scheduler = Field(default=Scheduler(), description="The learning rate over the run.")
+    optimizer: Optimizer = Field(
+        default=Optimizer(), description="What turns gradients into steps."
+    )
     weight_decay: Annotated[
         Decimal, Cel("double(self) < 1.0", 'weightDecay must be less than 1, for example "0.01"')
-    ] = Field(default="0", description="AdamW's weight decay.")
+    ] = Field(default="0", description="Decay of matrices; SGD and RMSprop add it to the gradient.")
     max_grad_norm: Decimal = Field(
         default="1", description="Gradients are clipped to this norm; 0 turns clipping off."
     )

@@ -24,6 +24,8 @@ from finetune_trainer.train.methods.quantization import BYTES_PER_WEIGHT, quanti
 from finetune_trainer.train.speed.loss import CHUNK_ROWS
 
 FLOAT32, BFLOAT16 = 4, 2
+# Values that an optimizer keeps of a trained one; Adafactor's are sums over rows and columns.
+MOMENTS = {"AdamW": 2, "Adafactor": 0, "RMSprop": 1, "SGD": 1}
 
 # What a process holds before it has a model: Python, torch and transformers, or the accelerator's
 # context and libraries. Measured: 0.8 GiB on a CPU.
@@ -152,7 +154,7 @@ def estimate_memory(config: PretrainedConfig, sizes: Sizes, run: Run) -> Memory:
         + sizes.trainable * FLOAT32
         + (sizes.trainable * compute if full and compute < FLOAT32 else 0),
         gradients=sizes.trainable * FLOAT32,
-        optimizer=2 * sizes.trainable * FLOAT32,
+        optimizer=MOMENTS[run.training.optimizer.type] * sizes.trainable * FLOAT32,
         # The last norm and the head read the hidden values once more.
         activations=tokens * (per_token + 3 * border),
         logits=min(tokens, CHUNK_ROWS) * int(text.vocab_size) * copies,

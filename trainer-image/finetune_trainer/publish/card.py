@@ -19,7 +19,7 @@ from huggingface_hub.utils._validators import validate_repo_id
 
 from finetune_trainer.publish.markdown import code, code_block, plain, table
 from finetune_trainer.publish.method import method_rows, method_tag, method_title, rate_remark
-from finetune_trainer.run import DatasetSource, LossOn, Run
+from finetune_trainer.run import DatasetSource, LossOn, Run, Scheduler
 
 _HUB = "hf://"
 _LOSS_ON = {
@@ -206,8 +206,9 @@ def _settings(facts: Facts) -> list[tuple[str, str]]:
         (
             "Learning rate",
             f"{training.learning_rate:g}, {scheduler.type.lower()}, "
-            f"{scheduler.warmup_ratio:.0%} warm-up{rate_remark(run.method)}",
+            f"{_warmup(scheduler)} warm-up{rate_remark(run.method)}",
         ),
+        ("Optimizer", training.optimizer.type),
         ("Weight decay", f"{training.weight_decay:g}"),
         ("Gradient norm at most", f"{training.max_grad_norm:g}"),
         ("Precision", _text(train, "precision")),
@@ -226,6 +227,11 @@ def _chosen(train: Mapping[str, Any]) -> str | None:
         f"stopped early, {total:,.0f} steps were planned" if early else None,
     ]
     return "; ".join(filter(None, parts)) or None
+
+
+def _warmup(scheduler: Scheduler) -> str:
+    steps = scheduler.warmup_steps
+    return f"{scheduler.warmup_ratio:.0%}" if steps is None else f"{steps:,} steps of"
 
 
 def _data(facts: Facts) -> str:

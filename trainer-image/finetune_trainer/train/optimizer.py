@@ -1,4 +1,4 @@
-"""AdamW over the trainable parameters, its gradient norm, and its state as named tensors.
+"""The optimizer over the trainable parameters, its gradient norm, and its state as named tensors.
 
 Hyperparameters are the plan's; the learning rate is set by the recipe before every step
 (`schedule.py`).
@@ -6,34 +6,59 @@ Hyperparameters are the plan's; the learning rate is set by the recipe before ev
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor, nn
+from transformers import Adafactor
+
+from finetune_trainer.run import Optimizer as Settings
 
 # Of a parameter group: what the plan's learning rate is multiplied by.
 RATE_FACTOR = "rate_factor"
+# Above what Adafactor's mean of squares is where all gradients were zero.
+ADAFACTOR_NOTHING = 1e-29
+_ADAMW = Settings()
 _LORA_B = (".lora_B.", ".lora_embedding_B.")
 
 
-def adamw(
-    parameters: dict[str, nn.Parameter], *, weight_decay: float, lora_plus_ratio: float = 1.0
-) -> torch.optim.AdamW:
-    """Fused AdamW (Loshchilov & Hutter, arXiv:1711.05101); vectors (norms, biases) do not decay.
+def make_optimizer(
+    parameters: dict[str, nn.Parameter],
+    settings: Settings = _ADAMW,
+    *,
+    weight_decay: float,
+    lora_plus_ratio: float = 1.0,
+) -> torch.optim.Optimizer:
+    """The optimizer of `settings`; vectors (norms, biases) do not decay.
+
+    * AdamW (Loshchilov & Hutter, arXiv:1711.05101), torch's fused one;
+    * Adafactor (Shazeer & Stern, arXiv:1804.04235), transformers', with the plan's rate instead of
+      one of its own;
+    * RMSprop (Hinton, 2012) and SGD with momentum, torch's.
 
     The adapters' B learns `lora_plus_ratio` times as fast as A (LoRA+, Hayou et al.,
     arXiv:2402.12354).
     """
-    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    members: dict[tuple[float, float], list[nn.Parameter]] = {}
     for name, parameter in parameters.items():
         decay = weight_decay if parameter.ndim > 1 else 0.0
         factor = lora_plus_ratio if any(part in name for part in _LORA_B) else 1.0
-        groups.setdefault((decay, factor), []).append(parameter)
-    return torch.optim.AdamW(
-        [
-            {"params": members, "weight_decay": decay, RATE_FACTOR: factor}
-            for (decay, factor), members in groups.items()
-        ],
-        fused=True,
-    )
+        members.setdefault((decay, factor), []).append(parameter)
+    groups = [
+        {"params": group, "weight_decay": decay, RATE_FACTOR: factor}
+        for (decay, factor), group in members.items()
+    ]
+    # Before every step the rate is set; until then any will do.
+    match settings.type:
+        case "AdamW":
+            betas = (settings.beta1, settings.beta2)
+            return torch.optim.AdamW(groups, betas=betas, eps=settings.epsilon, fused=True)
+        case "Adafactor":
+            return Adafactor(groups, lr=1e-3, scale_parameter=False, relative_step=False)
+        case "RMSprop":
+            return torch.optim.RMSprop(groups, eps=settings.epsilon)
+        case "SGD":
+            return torch.optim.SGD(groups, momentum=settings.momentum)
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
@@ -53,15 +78,26 @@ def clip(parameters: dict[str, nn.Parameter], maximum: float) -> float:
     return float(norm)
 
 
-def unreached(optimizer: torch.optim.AdamW, parameters: dict[str, nn.Parameter]) -> list[str]:
-    """Names of the parameters that have had no gradient, or one of zeros, in every step so far.
+def arrived(state: Mapping[str, object]) -> Tensor | None:
+    """Of one parameter's `state`, what is nonzero where a gradient other than zero has arrived in
+    any step so far; None before the first.
 
-    The first moment tells it, not the weights: rounding can swallow a small update, but a gradient
-    that arrived stays seen, also in a resumed run.
+    The moments tell it, not the weights: rounding can swallow a small update, but a gradient that
+    arrived stays seen, also in a resumed run.
     """
-    moments = {
-        name: optimizer.state[parameter].get("exp_avg") for name, parameter in parameters.items()
-    }
+    for key in ("exp_avg", "momentum_buffer", "square_avg"):
+        if isinstance(moment := state.get(key), Tensor):
+            return moment
+    for key in ("exp_avg_sq", "exp_avg_sq_row"):
+        if isinstance(moment := state.get(key), Tensor):
+            # Adafactor adds 1e-30 to every square.
+            return moment > ADAFACTOR_NOTHING
+    return None
+
+
+def unreached(optimizer: torch.optim.Optimizer, parameters: dict[str, nn.Parameter]) -> list[str]:
+    """Names of the parameters that have had no gradient, or one of zeros, in every step so far."""
+    moments = {name: arrived(optimizer.state[parameter]) for name, parameter in parameters.items()}
     return [name for name, moment in moments.items() if moment is None or not moment.any()]
 
 
@@ -70,9 +106,10 @@ def state_tensors(
 ) -> dict[str, Tensor]:
     """The optimizer's state as `NAME/KEY` → tensor, by parameter name, not by order."""
     return {
-        f"{name}/{key}": value
+        f"{name}/{key}": value if isinstance(value, Tensor) else torch.tensor(value)
         for name, parameter in parameters.items()
         for key, value in optimizer.state[parameter].items()
+        if value is not None
     }
 
 
@@ -85,5 +122,7 @@ def load_state_tensors(
     for key, value in tensors.items():
         name, _, part = key.rpartition("/")
         parameter = parameters[name]
-        # AdamW keeps its step count in float32 beside the parameter when fused.
-        optimizer.state[parameter][part] = value.to(parameter.device)
+        # AdamW keeps its step count in float32 beside the parameter when fused; Adafactor as an
+        # integer of Python's.
+        counted = not value.ndim and not value.is_floating_point()
+        optimizer.state[parameter][part] = value.item() if counted else value.to(parameter.device)

@@ -34,7 +34,7 @@ from finetune_trainer.train.objectives.generation import Generation
 from finetune_trainer.train.objectives.objective import Objective
 from finetune_trainer.train.objectives.preference import Preference
 from finetune_trainer.train.objectives.token_classification import TokenClassification
-from finetune_trainer.train.optimizer import adamw
+from finetune_trainer.train.optimizer import make_optimizer
 from finetune_trainer.train.parallel import Group
 from finetune_trainer.train.probe import Abilities, probe
 from finetune_trainer.train.speed.lora import use_fused_lora
@@ -151,15 +151,14 @@ def load_model(context: Context) -> Trained:
     torch.manual_seed(training.seed)
     adapter = add_adapter(model, run.method, context.workspace.model, run.task)
     if chosen:
-        freeze_others(model, chosen)
-        for name in head_modules(model, run.task):
-            model.get_submodule(name).requires_grad_(True)
+        freeze_others(model, [*chosen, *head_modules(model, run.task)])
     if adapter and lora and starts_from_base(lora.initialization):
         take_out_of_base(adapter, lora.initialization, context.workspace.initial, context.group)
     if training.gradient_checkpointing:
         model.activation_checkpointing_enable({"use_reentrant": False})
     optimizer = partial(
-        adamw,
+        make_optimizer,
+        settings=training.optimizer,
         weight_decay=training.weight_decay,
         lora_plus_ratio=lora.lora_plus_ratio if lora else 1.0,
     )

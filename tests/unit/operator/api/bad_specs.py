@@ -5,6 +5,7 @@ Types and bounds of every single field are derived from the schema in `bounds.py
 
 from __future__ import annotations
 
+from unit.operator.api.bad_training import BAD_TRAINING
 from unit.operator.api.jobs import ABSENT, Case, Json
 
 _DECIMAL = 'must be a decimal number in quotes, for example "0.05" or "2e-4"'
@@ -20,12 +21,7 @@ _FORMAT = (
 )
 _SIZE = "must be a size greater than 0 with a unit, for example 64Gi"
 _CPU = 'must be a number of CPUs greater than 0, for example 8 or "500m"'
-_RATE = 'learningRate must be greater than 0 and less than 1, for example "2e-4"'
 _FRACTION = 'fraction must be greater than 0 and less than 1, for example "0.05"'
-_METHOD = (
-    "exactly one of lora, full, ia3, prompt, prefix, pTuning must be set: full trains every "
-    "weight, the others what stands beside them"
-)
 _HELD_OUT = "exactly one of fraction and split must be set: fraction holds out rows"
 _CLAIM = "claimName uses a claim as it is: remove size, storageClassName and accessMode"
 _UPLOAD: Json = {"repository": "acme/result", "tokenSecretRef": {"name": "hf-write"}}
@@ -269,132 +265,7 @@ BAD = (
     Case("all rows held out", {"spec.dataset.validation": {"fraction": "1"}}, _FRACTION),
     Case("no rows held out", {"spec.dataset.validation": {"fraction": "0.0"}}, _FRACTION),
     Case("a fraction in percent", {"spec.dataset.validation": {"fraction": "5%"}}, _DECIMAL),
-    # method and training
-    Case("no member of method", {"spec.method": {}}, _METHOD),
-    Case("both members of method", {"spec.method": {"lora": {}, "full": {}}}, _METHOD),
-    Case(
-        "a dropout of everything",
-        {"spec.method.lora.dropout": "1"},
-        'dropout must be less than 1, for example "0.05"',
-    ),
-    Case(
-        "an A that learns faster than B",
-        {"spec.method.lora.loraPlusRatio": "0.5"},
-        'loraPlusRatio must be from 1 to 1000, for example "16"',
-    ),
-    Case(
-        "a LoRA+ ratio beyond reason",
-        {"spec.method.lora.loraPlusRatio": "1001"},
-        'loraPlusRatio must be from 1 to 1000, for example "16"',
-    ),
-    Case(
-        "an odd rank from orthogonal matrices",
-        {"spec.method.lora": {"rank": 5, "initialization": "Orthogonal"}},
-        "initialization Orthogonal needs an even rank: make rank even, or set initialization to "
-        "Default",
-    ),
-    Case(
-        "adapters out of a quantized base",
-        {"spec.method.lora": {"quantization": "NF4", "initialization": "PiSSA"}},
-        "set initialization to Default, Gaussian or Orthogonal, or remove quantization",
-    ),
-    Case(
-        "a module trained whole that gets an adapter too",
-        {"spec.method.lora": {"targetModules": ["lm_head"], "modulesToSave": ["lm_head"]}},
-        "modulesToSave are trained whole, and targetModules get adapters: remove what both name "
-        "from one of them",
-    ),
-    Case(
-        "a merge into a base that was never quantized",
-        {"spec.merge": {"base": "Dequantized"}},
-        "merge.base Dequantized is for a base that was quantized: set method.lora.quantization, or "
-        "remove merge.base",
-    ),
-    Case(
-        "preferences by a prompt",
-        {**_PREFERENCE, "spec.method": {"prompt": {}}},
-        "task Preference is for method.lora and method.full: use one of them",
-    ),
-    Case(
-        "preferences against a base without its principal part",
-        {**_PREFERENCE, "spec.method.lora.initialization": "PiSSA"},
-        "task Preference compares with the base, a part of which method.lora.initialization takes "
-        "out: set initialization to Default",
-    ),
-    Case(
-        "feed-forward modules without targets",
-        {"spec.method": {"ia3": {"feedforwardModules": ["fc2"]}}},
-        "feedforwardModules are some of targetModules: set targetModules to all names, theirs "
-        "included",
-    ),
-    Case(
-        "a merge of a prompt",
-        {"spec.method": {"prompt": {}}, "spec.merge": {}},
-        "merge changes weights by an adapter, but method.prompt, prefix and pTuning change none: "
-        "remove merge",
-    ),
-    Case(
-        "a merged model of a prefix",
-        {"spec.method": {"prefix": {}}, "spec.upload": {**_UPLOAD, "artifacts": ["Merged"]}},
-        "upload.artifacts has Merged, but method.prompt, prefix and pTuning change no weight that "
-        "could be merged: set it to [Adapter], or remove it",
-    ),
-    Case(
-        "a prefix that checkpointing would drop",
-        {"spec.method": {"prefix": {}}, "spec.training.gradientCheckpointing": True},
-        "training.gradientCheckpointing drops the keys and values that method.prefix trains: "
-        "remove it, or use method.prompt",
-    ),
-    Case("a negative dropout", {"spec.method.lora.dropout": "-0.1"}, _DECIMAL),
-    Case("epochs and steps", {"spec.training": {"epochs": 1, "maxSteps": 9}}, "remove one"),
-    Case("a learning rate of zero", {"spec.training.learningRate": "0"}, _RATE),
-    Case("a learning rate of one", {"spec.training.learningRate": "1e0"}, _RATE),
-    Case("a learning rate in words", {"spec.training.learningRate": "small"}, _DECIMAL),
-    Case("a decimal comma", {"spec.training.learningRate": "0,0002"}, _DECIMAL),
-    Case("an exponent beyond doubles", {"spec.training.maxGradNorm": "1e999"}, _DECIMAL),
-    Case("not a number", {"spec.training.weightDecay": "NaN"}, _DECIMAL),
-    Case(
-        "a warm-up of the whole run",
-        {"spec.training.scheduler.warmupRatio": "1.0"},
-        'warmupRatio must be less than 1, for example "0.03"',
-    ),
-    Case(
-        "a weight decay of one",
-        {"spec.training.weightDecay": "1"},
-        'weightDecay must be less than 1, for example "0.01"',
-    ),
-    Case(
-        "measuring held-out data that is not there",
-        {"spec.training.evaluateEverySteps": 10},
-        "set dataset.validation, or remove evaluateEverySteps",
-    ),
-    Case(
-        "stopping early by what is not measured",
-        {"spec.training.earlyStopping": {}, "spec.dataset.validation": {"fraction": "0.1"}},
-        "set training.evaluateEverySteps and dataset.validation, or remove earlyStopping",
-    ),
-    Case(
-        "choosing the best by what is not measured",
-        {"spec.training.loadBestModelAtEnd": True},
-        "set training.evaluateEverySteps and dataset.validation, or remove loadBestModelAtEnd",
-    ),
-    Case(
-        "settings of FSDP for another strategy",
-        {"spec.parallelism": {"strategy": "DDP", "fsdp": {}}},
-        "fsdp has the settings of strategy FSDP: set strategy to FSDP, or remove fsdp",
-    ),
-    Case(
-        "settings of FSDP for a strategy that is not decided yet",
-        {"spec.parallelism": {"fsdp": {"cpuOffload": True}}},
-        "set strategy to FSDP, or remove fsdp",
-    ),
-    Case(
-        "a strategy that is unknown",
-        {"spec.parallelism.strategy": "ZeRO"},
-        "spec.parallelism.strategy: Unsupported value",
-    ),
-    Case("tracking by nothing", {"spec.tracking": {}}, "set tensorboard or wandb, or remove"),
-    Case("tracking without a project", {"spec.tracking": {"wandb": {}}}, "project: Required"),
+    *BAD_TRAINING,
     # resources, storage, scheduling
     Case("memory without a unit", {"spec.resources.memory": "64"}, _SIZE),
     Case("memory in GB", {"spec.resources.memory": "64GB"}, _SIZE),

@@ -207,6 +207,32 @@ GOOD = (
     Case("steps", {"spec.training.maxSteps": 1}),
     Case("a learning rate with exponent", {"spec.training.learningRate": "2e-4"}),
     Case("a learning rate with big E", {"spec.training.learningRate": "2.5E-5"}),
+    Case(
+        "restarts that never reach zero",
+        {
+            "spec.training.scheduler": {
+                "type": "CosineWithRestarts",
+                "cycles": 1000,
+                "minRatio": "0.1",
+                "warmupSteps": 0,
+            }
+        },
+    ),
+    Case(
+        "a parabola",
+        {"spec.training.scheduler": {"type": "Polynomial", "power": "2", "warmupRatio": "0"}},
+    ),
+    Case(
+        "a long plain and a short fall",
+        {"spec.training.scheduler": {"type": "WarmupStableDecay", "decayRatio": "1"}},
+    ),
+    Case(
+        "a shorter memory of squares",
+        {"spec.training.optimizer": {"beta1": "0", "beta2": "0.95", "epsilon": "1"}},
+    ),
+    Case("SGD", {"spec.training.optimizer": {"type": "SGD", "momentum": "0.99"}}),
+    Case("RMSprop", {"spec.training.optimizer": {"type": "RMSprop", "epsilon": "1e-6"}}),
+    Case("Adafactor", {"spec.training.optimizer": {"type": "Adafactor"}}),
     Case("no clipping", {"spec.training.maxGradNorm": "0"}),
     Case("a dropout just below one", {"spec.method.lora.dropout": "0.999"}),
     Case("rank-stabilized LoRA", {"spec.method.lora.rslora": True}),

@@ -55,6 +55,8 @@ def choose(run: Run, group: Group, workspace: Workspace, dtype: torch.dtype) -> 
                 "quantization out."
             )
         return Choice(Strategy.DDP, "quantized weights are not sliced")
+    if run.training.optimizer.type == "Adafactor" and asked is Strategy.AUTO:
+        return Choice(Strategy.DDP, "Adafactor needs whole matrices")
     if asked is not Strategy.AUTO:
         return Choice(asked, "spec.parallelism.strategy")
     if group.world_size == 1:

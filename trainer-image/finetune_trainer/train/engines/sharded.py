@@ -22,7 +22,7 @@ from finetune_trainer.train.batches import Batch
 from finetune_trainer.train.engines.engine import MakeOptimizer, Result
 from finetune_trainer.train.engines.entry import Entry
 from finetune_trainer.train.model import require_same_shapes, trainable_parameters
-from finetune_trainer.train.optimizer import clip, set_learning_rate, state_tensors
+from finetune_trainer.train.optimizer import arrived, clip, set_learning_rate, state_tensors
 from finetune_trainer.train.parallel import Group
 
 # Trained parameters of at most this share of all keep their gradients whole until a step's end.
@@ -122,7 +122,7 @@ class Sharded:
     def unreached(self) -> list[str]:
         """The first moment tells it; see `optimizer.unreached`."""
         moments = {
-            name: self._optimizer.state[parameter].get("exp_avg")
+            name: arrived(self._optimizer.state[parameter])
             for name, parameter in self.parameters.items()
         }
         return self._where_none(

@@ -17,7 +17,7 @@ from finetune_trainer.run import Fsdp, Lora
 from finetune_trainer.train.engines.sharded import Sharded, require_sharded
 from finetune_trainer.train.methods.lora import add_lora
 from finetune_trainer.train.model import load_base
-from finetune_trainer.train.optimizer import adamw
+from finetune_trainer.train.optimizer import make_optimizer
 from finetune_trainer.train.parallel import Group, Ranks
 from unit.trainer.tiny import write_tiny_model
 
@@ -48,7 +48,7 @@ def mapped(directory: Path) -> list[tuple[int, int]]:
 
 def shard(model: PreTrainedModel, group: Group, frozen: torch.dtype) -> Sharded:
     def optimizer(parameters: dict[str, nn.Parameter]) -> torch.optim.Optimizer:
-        return adamw(parameters, weight_decay=0.0)
+        return make_optimizer(parameters, weight_decay=0.0)
 
     return Sharded(model, optimizer, group, settings=Fsdp(), frozen=frozen, autocast=None)
 
