@@ -279,6 +279,14 @@ class Preference(_Model):
     gamma: Decimal = 0.5
 
 
+class Compile(StrEnum):
+    """When the model's layers are compiled; Auto: when the run is long enough for it to pay."""
+
+    AUTO = "Auto"
+    ALWAYS = "Always"
+    NEVER = "Never"
+
+
 class Training(_Model):
     """`sequences_per_step` counts over all ranks; `evaluate_every_steps` 0: start and end only."""
 
@@ -294,6 +302,7 @@ class Training(_Model):
     max_grad_norm: Decimal = 1.0
     precision: Precision = Precision.AUTO
     gradient_checkpointing: bool = False
+    compile: Compile = Compile.AUTO
     seed: int = 0
     log_every_steps: int = 1
     evaluate_every_steps: int = 0

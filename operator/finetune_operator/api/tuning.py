@@ -49,6 +49,14 @@ class Precision(StrEnum):
     FLOAT32 = "Float32"
 
 
+class Compile(StrEnum):
+    """When the model's layers are compiled."""
+
+    AUTO = "Auto"
+    ALWAYS = "Always"
+    NEVER = "Never"
+
+
 class Training(ApiModel):
     """How long and with which settings."""
 
@@ -114,6 +122,12 @@ class Training(ApiModel):
     )
     gradient_checkpointing: bool = Field(
         default=False, description="Recompute activations in the backward pass to save memory."
+    )
+    compile: Compile = Field(
+        default=Compile.AUTO,
+        description="torch.compile of the model's layers: Auto after a few steps, when the run is "
+        "long enough to win back the time that it takes, Always from the start, or Never. An image "
+        "without a C++ compiler, and a sharded model, do without.",
     )
     seed: int = Field(default=0, ge=0, le=2_147_483_647, description="Seed of order and dropout.")
     log_every_steps: int = Field(

@@ -14,7 +14,7 @@ import torch
 from transformers.utils import logging
 
 from finetune_trainer.outcome import PreemptedError
-from finetune_trainer.run import Run
+from finetune_trainer.run import Run, Strategy
 from finetune_trainer.train import export, skips
 from finetune_trainer.train.batches import StepPlan, count_targets, steps_from
 from finetune_trainer.train.checkpoint import Position
@@ -36,6 +36,12 @@ from finetune_trainer.train.saving import Saver
 from finetune_trainer.train.schedule import learning_rate
 from finetune_trainer.train.setup import Context, Data, Trained, load_data, load_model
 from finetune_trainer.train.skips import SkippedStep, blamed, flagged, is_finite
+from finetune_trainer.train.speed.compiling import (
+    DECIDE_AFTER_STEPS,
+    can_compile,
+    compile_layers,
+    pays,
+)
 from finetune_trainer.train.stop import Stop
 from finetune_trainer.workspace import Workspace
 
@@ -100,6 +106,9 @@ class _Training:
         trained.objective.begin(
             data.splits, trained.engine, self.group, context.workspace.checkpoints
         )
+        self.can_compile = can_compile(
+            trained.model, sharded=trained.choice.strategy is not Strategy.DDP
+        )
         self.work = work_of(self.trained.model)
         peak = peak_flops(self.group.device, self.trained.precision)
         self.pace = Pace(peak and peak * self.group.world_size)
@@ -123,6 +132,7 @@ class _Training:
                 break
             if self.saver.is_due(position):
                 self.saver.save(position)
+            self._compile_if_it_pays(position.step, position.step - (resumed_from or 0))
             started = time.perf_counter()
             rate = learning_rate(
                 self.training.scheduler,
@@ -175,6 +185,19 @@ class _Training:
         self.journal.forget_after(position.step, self.context.workspace.logs / skips.FILE)
         if position.step:
             self.journal.say(f"resuming after step {position.step} of {self.data.total_steps}")
+
+    def _compile_if_it_pays(self, step: int, steps_done: int) -> None:
+        if steps_done > DECIDE_AFTER_STEPS:
+            return
+        left = self.pace.eta_seconds(self.data.total_steps - step) or 0.0
+        if pays(
+            self.training.compile,
+            steps_done=steps_done,
+            seconds_left=self.group.maximum(left),
+            can=self.can_compile,
+        ):
+            compile_layers(self.trained.model)
+            self.journal.say("compiling the model's layers, which takes a while in the next step")
 
     def _step(self, plan: StepPlan, step: int, rate: float) -> _StepResult:
         """One optimizer step on this rank's share of the step's sequences.

@@ -48,6 +48,7 @@ def older(path: str, **changes: Any) -> Plan:
     ("unknown", "changes"),
     [
         ("training.precision", {"training": {"precision": "Bfloat16"}}),
+        ("training.compile", {"training": {"compile": "Never"}}),
         ("training.packing", {"training": {"packing": False}}),
         (
             "task",

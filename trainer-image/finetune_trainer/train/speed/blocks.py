@@ -87,8 +87,11 @@ def _shapes_of_gradients(
     layout: Tensor,
     scale: float,
     window: int,
-) -> tuple[Tensor, Tensor, Tensor]:
-    return torch.empty_like(query), torch.empty_like(key), torch.empty_like(value)
+) -> tuple[Tensor, ...]:
+    return tuple(
+        torch.empty_like(each, memory_format=torch.contiguous_format)
+        for each in (query, key, value)
+    )
 
 
 def _backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:

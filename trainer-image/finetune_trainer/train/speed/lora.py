@@ -170,9 +170,10 @@ def _shapes_of_gradients(
     scale: float,
     wants_input: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    like = x.new_empty(x.shape)
     return (
-        torch.empty_like(x) if wants_input else x.new_empty(0, x.shape[-1]),
-        torch.empty_like(x) if dropped is not None else x.new_empty(0),
+        like if wants_input else x.new_empty(0, x.shape[-1]),
+        torch.empty_like(like) if dropped is not None else x.new_empty(0),
         torch.empty_like(down),
         torch.empty_like(up),
     )
