@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from torch import nn
 from transformers import (
     AutoModelForCausalLM,
     AutoModelForSequenceClassification,
@@ -13,6 +12,9 @@ from transformers import (
 from transformers.models.auto import modeling_auto
 
 from finetune_trainer.run import Task
+
+if TYPE_CHECKING:  # `prepare` names classes where there is no torch
+    from torch import nn
 
 _CLASSES = {
     Task.GENERATION: AutoModelForCausalLM,

@@ -18,10 +18,12 @@ def stage(run: Run, workspace: Workspace) -> tuple[str, dict[str, Any]]:
         UserError: spec, model, data or token is wrong.
         RetryableError: the Hub failed.
     """
-    # Imported late: threads are sized before the tokenizer's pool exists.
+    # Imported late: threads are sized before the tokenizer's pool exists, and torch stays out.
+    from finetune_trainer.prepare.apart import keep_torch_out
     from finetune_trainer.prepare.threads import size_threads
 
     size_threads()
+    keep_torch_out()
     from finetune_trainer.prepare.recipe import prepare
 
     return prepare(run, workspace)

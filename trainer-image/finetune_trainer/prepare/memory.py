@@ -6,7 +6,6 @@ An estimate to refuse or warn by, not a measurement; `train` reports what it rea
 from __future__ import annotations
 
 import re
-from dataclasses import astuple, dataclass
 from pathlib import Path
 
 import torch
@@ -17,6 +16,7 @@ from transformers import PretrainedConfig, PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from finetune_trainer.architecture import auto_class
+from finetune_trainer.prepare.sizes import Memory, Sizes
 from finetune_trainer.run import Full, Precision, Run
 from finetune_trainer.train.methods.adapter import add_adapter
 from finetune_trainer.train.methods.partial import freeze_others
@@ -26,44 +26,6 @@ from finetune_trainer.train.speed.loss import CHUNK_ROWS
 FLOAT32, BFLOAT16 = 4, 2
 # Values that an optimizer keeps of a trained one; Adafactor's are sums over rows and columns.
 MOMENTS = {"AdamW": 2, "Adafactor": 0, "RMSprop": 1, "SGD": 1}
-
-# What a process holds before it has a model: Python, torch and transformers, or the accelerator's
-# context and libraries. Measured: 0.8 GiB on a CPU.
-RUNTIME_BYTES = 2**30
-
-
-@dataclass(frozen=True, slots=True)
-class Sizes:
-    """Counts of parameters, tied weights once; and `inputs`, the values that the trained linear
-    layers read of one token, each layer by itself; `outputs` those that they write, or that are
-    scaled. Of the frozen parameters `quantized` are kept in NF4. `widest` is the largest single
-    weight. Gradients pass the last `reached` layers; None: all.
-    """
-
-    parameters: int
-    trainable: int
-    inputs: int
-    outputs: int = 0
-    quantized: int = 0
-    widest: int = 0
-    reached: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Memory:
-    """Bytes that one training process needs, by what they hold."""
-
-    weights: int
-    gradients: int
-    optimizer: int
-    activations: int
-    logits: int
-    runtime: int = RUNTIME_BYTES
-
-    @property
-    def total(self) -> int:
-        """All of it together."""
-        return sum(astuple(self))
 
 
 def count_parameters(config: PretrainedConfig, run: Run, directory: Path | None = None) -> Sizes:

@@ -15,10 +15,10 @@ from transformers import AutoTokenizer, PretrainedConfig, PreTrainedTokenizerBas
 from finetune_trainer.data.examples import Examples
 from finetune_trainer.layout import chat_template_files
 from finetune_trainer.outcome import UserError
+from finetune_trainer.prepare.apart import measure, require_whole
 from finetune_trainer.prepare.data import Origin, Written, find_data, write_data
 from finetune_trainer.prepare.generation import stopping_at
 from finetune_trainer.prepare.labels import configured, read_labels
-from finetune_trainer.prepare.memory import count_parameters, estimate_memory
 from finetune_trainer.prepare.model import (
     Delivery,
     choose_files,
@@ -32,7 +32,6 @@ from finetune_trainer.prepare.report import Prepared, message, page, report, res
 from finetune_trainer.prepare.reuse import META, data_key, describe, kept_data
 from finetune_trainer.prepare.source import Commit, HubSource, parse_source
 from finetune_trainer.prepare.suitability import check_sequence_length, read_config
-from finetune_trainer.prepare.wholeness import require_whole
 from finetune_trainer.prepare.workplace import claim_workspace, finished, scratch
 from finetune_trainer.run import Run
 from finetune_trainer.workspace import Workspace, atomic_directory, write_json, write_text
@@ -49,7 +48,7 @@ def prepare(run: Run, workspace: Workspace) -> tuple[str, dict[str, Any]]:
     weights = choose_weights(workspace.model, model.files, model.title)
     config = read_config(workspace.model, model.title, run.task)
     check_sequence_length(config, run.training.sequence_length, run.method.virtual_tokens)
-    sizes = count_parameters(config, run, workspace.model)
+    sizes, memory = measure(workspace.model, run)
     if run.model.chat_template is not None:
         model.delivery.override(chat_template_files(workspace.model, run.model.chat_template))
     tokenizer = _load_tokenizer(workspace)
@@ -71,7 +70,7 @@ def prepare(run: Run, workspace: Workspace) -> tuple[str, dict[str, Any]]:
         train=Examples(workspace.data / "train"),
         validation=Examples(validation) if validation.exists() else None,
         sizes=sizes,
-        memory=estimate_memory(config, sizes, run),
+        memory=memory,
     )
     _publish(prepared, tokenizer, workspace)
     values = result(prepared)

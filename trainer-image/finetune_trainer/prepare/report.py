@@ -12,7 +12,7 @@ import numpy as np
 from finetune_trainer.data.examples import Examples
 from finetune_trainer.data.packing import plan_epoch, steps_of
 from finetune_trainer.prepare.data import Counts
-from finetune_trainer.prepare.memory import Memory, Sizes
+from finetune_trainer.prepare.sizes import Memory, Sizes
 from finetune_trainer.prepare.source import Commit
 from finetune_trainer.prepare.tally import Tally
 from finetune_trainer.run import Precision, Run

@@ -73,14 +73,19 @@ def ordered_map(
         gc.unfreeze()
 
 
-def _start(function: Callable[[Any], Any], parent: int) -> None:
-    global _function
-    _function = function
+def end_with(parent: int) -> None:
+    """Let this process end when its `parent` does, and at SIGTERM like any other."""
     # The parent's handler would record the end of the stage here.
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
         os._exit(1)
+
+
+def _start(function: Callable[[Any], Any], parent: int) -> None:
+    global _function
+    _function = function
+    end_with(parent)
     # The library's threads were not forked with it; waiting for them would never end.
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
 

@@ -1,0 +1,100 @@
+"""torch stays out of the process that tokenizes: what needs it is asked of another one.
+
+Loaded, torch and what comes with it hold 650 MB, and each process that tokenizes has its share.
+transformers does without it for tokenizers and configurations.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import sys
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from importlib.machinery import ModuleSpec, PathFinder
+from pathlib import Path
+from types import ModuleType
+from typing import ParamSpec, TypeVar
+
+from finetune_trainer.prepare.sizes import Memory, Sizes
+from finetune_trainer.prepare.workers import end_with
+from finetune_trainer.run import Run, Task
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class _WithoutTorch(PathFinder):
+    """Finds every installed module but torch, as if that were not installed."""
+
+    @classmethod
+    def find_spec(
+        cls,
+        fullname: str,
+        path: Sequence[str] | None = None,
+        target: ModuleType | None = None,
+    ) -> ModuleSpec | None:
+        return None if fullname == "torch" else super().find_spec(fullname, path, target)
+
+
+def keep_torch_out() -> None:
+    """Let importing torch fail from now on, unless it is here already."""
+    if "torch" not in sys.modules:
+        finders = [_WithoutTorch if it is PathFinder else it for it in sys.meta_path]
+        sys.meta_path[:] = finders
+        # transformers would advise to install it.
+        os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
+
+
+def measure(directory: Path, run: Run) -> tuple[Sizes, Memory]:
+    """How large the model in `directory` is, and what a training process needs.
+
+    Raises:
+        UserError: model and `spec.method` do not fit together.
+    """
+    return _apart(_measure, directory, run)
+
+
+def require_whole(directory: Path, origin: str, task: Task) -> None:
+    """Whether the weights in `directory` are all there, by `wholeness.require_whole`.
+
+    Raises:
+        UserError: a file is missing or cut off, or a tensor is missing or of another shape.
+    """
+    _apart(_require_whole, directory, origin, task)
+
+
+def _measure(directory: Path, run: Run) -> tuple[Sizes, Memory]:
+    from transformers import AutoConfig
+
+    from finetune_trainer.prepare.memory import count_parameters, estimate_memory
+
+    config = AutoConfig.from_pretrained(directory, local_files_only=True)
+    sizes = count_parameters(config, run, directory)
+    return sizes, estimate_memory(config, sizes, run)
+
+
+def _require_whole(directory: Path, origin: str, task: Task) -> None:
+    from finetune_trainer.prepare.wholeness import require_whole
+
+    require_whole(directory, origin, task)
+
+
+def _apart(function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+    """Call `function`, which imports torch, in a new process; here if torch is here.
+
+    Raises:
+        MemoryError: the process was killed.
+        Exception: what `function` raised.
+    """
+    if "torch" in sys.modules:
+        return function(*args, **kwargs)
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(
+        1, mp_context=context, initializer=end_with, initargs=(os.getpid(),)
+    ) as executor:
+        try:
+            return executor.submit(function, *args, **kwargs).result()
+        except BrokenProcessPool as error:
+            raise MemoryError("a process of prepare was killed") from error
