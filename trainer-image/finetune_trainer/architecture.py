@@ -56,16 +56,11 @@ def peft_task(task: Task) -> str:
     return _PEFT_TASKS[auto_class(task)]
 
 
-def has_classes(task: Task) -> bool:
-    """Whether the model chooses among labels, with a head that begins at random."""
-    return task in (Task.CLASSIFICATION, Task.TOKEN_CLASSIFICATION)
-
-
 def head_modules(model: nn.Module, task: Task) -> list[str]:
     """The modules beside the base model that tell the labels, such as `score`; none of a model that
     writes text.
     """
-    if not has_classes(task):
+    if not task.has_labels:
         return []
     return [
         name

@@ -113,6 +113,11 @@ class Task(StrEnum):
     CLASSIFICATION = "Classification"
     TOKEN_CLASSIFICATION = "TokenClassification"
 
+    @property
+    def has_labels(self) -> bool:
+        """Whether the model chooses among labels, with a head that begins at random."""
+        return self in (Task.CLASSIFICATION, Task.TOKEN_CLASSIFICATION)
+
 
 class LossOn(StrEnum):
     """Which tokens are trained."""

@@ -16,7 +16,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from transformers.pytorch_utils import Conv1D
 from transformers.utils import logging
 
-from finetune_trainer.architecture import auto_class, has_classes, head_modules
+from finetune_trainer.architecture import auto_class, head_modules
 from finetune_trainer.data.examples import Examples
 from finetune_trainer.layout import write_companions
 from finetune_trainer.merge import ia3
@@ -133,7 +133,7 @@ def describe_base(
     transposed = {name for name, module in model.named_modules() if isinstance(module, Conv1D)}
     prefix = f"{model.base_model_prefix}."
     names = set(checkpoint)
-    if has_classes(task) and any(name.startswith(prefix) for name in names):
+    if task.has_labels and any(name.startswith(prefix) for name in names):
         names = {name for name in names if name.startswith(prefix)}
     return Base(
         shapes={name: stored.shape for name, stored in checkpoint.items() if name in names},

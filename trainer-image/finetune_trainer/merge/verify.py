@@ -16,7 +16,7 @@ from bitsandbytes.nn.modules import Linear4bit
 from peft import PeftModel
 from transformers import BitsAndBytesConfig
 
-from finetune_trainer.architecture import auto_class, has_classes
+from finetune_trainer.architecture import auto_class
 from finetune_trainer.run import Task
 from finetune_trainer.train.methods.quantization import keep_trainable
 
@@ -77,7 +77,7 @@ def _load(directory: Path, task: Task, quantization: BitsAndBytesConfig | None =
     if quantization is None:
         # The base may have a head for other labels; the adapter brings the one that was trained.
         model = auto_class(task).from_pretrained(
-            directory, dtype="auto", ignore_mismatched_sizes=has_classes(task)
+            directory, dtype="auto", ignore_mismatched_sizes=task.has_labels
         )
         return model.eval()
     model = (

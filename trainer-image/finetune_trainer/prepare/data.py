@@ -17,7 +17,6 @@ from datasets import Value
 from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerBase
 
-from finetune_trainer.architecture import has_classes
 from finetune_trainer.data.examples import Block, Examples, write_examples
 from finetune_trainer.outcome import UserError
 from finetune_trainer.prepare.encode import Encoder
@@ -107,7 +106,7 @@ class _Encoders:
 
     def encoder(self, spec: DatasetSource, *, is_chat: bool) -> Encodes:
         capacity = self._run.training.sequence_length
-        if has_classes(self._run.task):
+        if self._run.task.has_labels:
             return LabelledEncoder(self._tokenizer, self._labels, capacity=capacity)
         template = self._template if is_chat else None
         self.stops |= template.stops if template else {self._tokenizer.eos_token_id}

@@ -71,6 +71,7 @@ def prepare(run: Run, workspace: Workspace) -> tuple[str, dict[str, Any]]:
         validation=Examples(validation) if validation.exists() else None,
         sizes=sizes,
         memory=memory,
+        labels=names,
     )
     _publish(prepared, tokenizer, workspace)
     values = result(prepared)

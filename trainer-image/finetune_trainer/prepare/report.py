@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -35,6 +35,7 @@ class Prepared:
     validation: Examples | None
     sizes: Sizes
     memory: Memory
+    labels: Sequence[str] = ()
 
     @property
     def tallies(self) -> list[Tally]:
@@ -86,6 +87,7 @@ def report(prepared: Prepared) -> dict[str, Any]:
     return {
         **values,
         "modelLicense": dict(prepared.model.license) if prepared.model else {},
+        **({"labels": list(prepared.labels)} if prepared.labels else {}),
         "dataSets": [_data_set(prepared, field) for field in prepared.counts],
         "droppedByReason": dict(dropped.most_common()),
         "trainExamples": len(prepared.train),

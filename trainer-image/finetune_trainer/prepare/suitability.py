@@ -9,7 +9,7 @@ from pathlib import Path
 
 from transformers import AutoConfig, PretrainedConfig
 
-from finetune_trainer.architecture import class_names, has_classes
+from finetune_trainer.architecture import class_names
 from finetune_trainer.outcome import UserError
 from finetune_trainer.run import Task
 
@@ -29,7 +29,7 @@ def read_config(directory: Path, origin: str, task: Task = Task.GENERATION) -> P
             f"{origin} cannot be read by transformers without code of its own; set "
             f"spec.model.source to a model that can ({words})"
         ) from error
-    if has_classes(task):
+    if task.has_labels:
         _require_kind(config, origin, task)
     else:
         _require_causal(config, origin)

@@ -19,7 +19,15 @@ from huggingface_hub.utils._validators import validate_repo_id
 
 from finetune_trainer.publish.markdown import code, code_block, plain, table
 from finetune_trainer.publish.method import method_rows, method_tag, method_title, rate_remark
-from finetune_trainer.run import DatasetSource, LossOn, Run, Scheduler
+from finetune_trainer.publish.task import (
+    WORDS,
+    class_name,
+    labelled_use,
+    measured,
+    results_table,
+    task_tag,
+)
+from finetune_trainer.run import DatasetSource, LossOn, Run, Scheduler, Task
 
 _HUB = "hf://"
 _LOSS_ON = {
@@ -75,29 +83,28 @@ def header(facts: Facts) -> ModelCardData:
     run = facts.run
     base = _hub_name(run.model.source)
     data = [name for part in run.data.values() if (name := _hub_name(part.source))]
-    loss = _number(facts.train, "validationLoss")
     relation = "finetune" if facts.has_model else "adapter"
-    results = None
-    if loss is not None:
-        results = [
-            EvalResult(
-                task_type="text-generation",
-                task_name="Text Generation",
-                dataset_type=data[0] if len(run.data) == 1 and data else "custom",
-                dataset_name=", ".join(data) or "validation data",
-                dataset_split=_validation_split(run),
-                metric_type="loss",
-                metric_name="Validation loss",
-                metric_value=loss,
-            )
-        ]
+    words = WORDS[run.task]
+    results = [
+        EvalResult(
+            task_type=words.pipeline,
+            task_name=words.title,
+            dataset_type=data[0] if len(run.data) == 1 and data else "custom",
+            dataset_name=", ".join(data) or "validation data",
+            dataset_split=_validation_split(run),
+            metric_type=metric.kind,
+            metric_name=metric.heading,
+            metric_value=value,
+        )
+        for metric, value in measured(run.task, facts.train)
+    ]
     stated = facts.report.get("modelLicense") or {}
     return ModelCardData(
         library_name="transformers" if facts.has_model else "peft",
-        pipeline_tag="text-generation",
-        tags=["finetune-operator", method_tag(run.method), "sft"],
+        pipeline_tag=words.pipeline,
+        tags=["finetune-operator", method_tag(run.method), task_tag(run)],
         model_name=facts.repository.rpartition("/")[2],
-        eval_results=results,
+        eval_results=results or None,
         license=stated.get("license"),
         license_name=stated.get("license_name"),
         license_link=stated.get("license_link"),
@@ -120,32 +127,30 @@ def _summary(facts: Facts) -> str:
 
 
 def _results(facts: Facts) -> str:
-    base = _number(facts.train, "baseValidationLoss")
-    tuned = _number(facts.train, "validationLoss")
-    if tuned is None:
-        loss = _number(facts.train, "loss")
+    task, train = facts.run.task, facts.train
+    if not measured(task, train):
+        loss = _number(train, "loss")
         said = f" The last training loss was {loss:.4f}." if loss is not None else ""
         return f"No data was held out, so there is no validation loss.{said}"
-    rows = [("This model", f"**{tuned:.4f}**", f"**{_perplexity(tuned)}**")]
-    if base is not None:
-        rows.insert(0, ("Base model", f"{base:.4f}", _perplexity(base)))
     split = code(_validation_split(facts.run))
     return (
-        table(("", "Validation loss", "Perplexity"), rows)
-        + f"\n\nMean over the supervised tokens of {split}, none of which was trained on; "
-        "lower is better."
+        results_table(task, train)
+        + f"\n\nMean over {WORDS[task].targets} of {split}, none of which was trained on; "
+        "a lower loss is better."
     )
 
 
 def _use(facts: Facts) -> str:
     parts = []
+    task = facts.run.task
+    whole, with_adapter = class_name(task, adapter=False), class_name(task, adapter=True)
     name, revision = json.dumps(facts.repository), json.dumps(facts.revision)
     at = "" if facts.revision == "main" else f", revision={revision}"
     if facts.has_model:
         loading = (
-            "from transformers import AutoModelForCausalLM, AutoTokenizer\n\n"
+            f"from transformers import {whole}, AutoTokenizer\n\n"
             f"tokenizer = AutoTokenizer.from_pretrained({name}{at})\n"
-            f'model = AutoModelForCausalLM.from_pretrained({name}{at}, dtype="auto")\n\n'
+            f'model = {whole}.from_pretrained({name}{at}, dtype="auto")\n\n'
         )
         parts.append(code_block("python", loading + _generation(facts)))
         if facts.adapter_folder is not None:
@@ -155,7 +160,7 @@ def _use(facts: Facts) -> str:
         folder = facts.adapter_folder
         inside = f", subfolder={json.dumps(folder)}" if folder else ""
         loading = (
-            "from peft import AutoPeftModelForCausalLM\n"
+            f"from peft import {with_adapter}\n"
             + ("" if facts.has_model else "from transformers import AutoTokenizer\n")
             + "\n"
             + (
@@ -163,14 +168,22 @@ def _use(facts: Facts) -> str:
                 if facts.has_model
                 else f"tokenizer = AutoTokenizer.from_pretrained({name}{at})\n"
             )
-            + f"model = AutoPeftModelForCausalLM.from_pretrained({name}{at}{inside})\n"
+            + f"model = {with_adapter}.from_pretrained({name}{at}{inside}{_labels(facts)})\n"
         )
         tail = "" if facts.has_model else "\n" + _generation(facts)
         parts.append(code_block("python", loading + tail))
     return "\n\n".join(parts)
 
 
+def _labels(facts: Facts) -> str:
+    """What a base model has to be told of the labels before an adapter is put on it."""
+    names = facts.report.get("labels") or []
+    return f", id2label={dict(enumerate(map(str, names)))!r}" if names else ""
+
+
 def _generation(facts: Facts) -> str:
+    if facts.run.task.has_labels:
+        return labelled_use(facts.run.task)
     if not facts.chats:
         return (
             'inputs = tokenizer("Once upon a time", return_tensors="pt")\n'
@@ -212,7 +225,7 @@ def _settings(facts: Facts) -> list[tuple[str, str]]:
         ("Weight decay", f"{training.weight_decay:g}"),
         ("Gradient norm at most", f"{training.max_grad_norm:g}"),
         ("Precision", _text(train, "precision")),
-        ("Loss on", "; ".join(dict.fromkeys(_LOSS_ON[d.loss] for d in run.data.values()))),
+        ("Loss on", _loss_on(run)),
         ("Seed", f"{training.seed}"),
         ("Throughput", _with_unit(train, "tokensPerSecond", "tokens/s")),
     ]
@@ -232,6 +245,16 @@ def _chosen(train: Mapping[str, Any]) -> str | None:
 def _warmup(scheduler: Scheduler) -> str:
     steps = scheduler.warmup_steps
     return f"{scheduler.warmup_ratio:.0%}" if steps is None else f"{steps:,} steps of"
+
+
+def _loss_on(run: Run) -> str:
+    if run.task.has_labels:
+        return "labels"
+    tokens = "; ".join(dict.fromkeys(_LOSS_ON[data.loss] for data in run.data.values()))
+    if run.task is Task.PREFERENCE and (preference := run.training.preference):
+        margin = f", gamma {preference.gamma:g}" if preference.loss == "SimPO" else ""
+        return f"{tokens}, {preference.loss} with beta {preference.beta:g}{margin}"
+    return tokens
 
 
 def _data(facts: Facts) -> str:
@@ -342,11 +365,6 @@ def _number(values: Mapping[str, Any], key: str) -> float | None:
 def _text(values: Mapping[str, Any], key: str) -> str | None:
     text = values.get(key)
     return plain(text) if isinstance(text, str) else None
-
-
-def _perplexity(loss: float) -> str:
-    # Above it the number says nothing and may not fit a float.
-    return f"{math.exp(loss):.2f}" if loss < 20 else "> 10⁸"
 
 
 def _share(values: Mapping[str, Any], part: str, whole: str) -> str | None:

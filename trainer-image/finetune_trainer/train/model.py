@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from transformers import AutoConfig, BitsAndBytesConfig, PreTrainedModel
 
-from finetune_trainer.architecture import auto_class, has_classes, is_of_head
+from finetune_trainer.architecture import auto_class, is_of_head
 from finetune_trainer.outcome import UserError
 from finetune_trainer.run import Task
 from finetune_trainer.train.methods.quantization import keep_trainable
@@ -43,7 +43,7 @@ def load_base(
             low_cpu_mem_usage=True,
             output_loading_info=True,
             # A head for other labels.
-            ignore_mismatched_sizes=has_classes(task),
+            ignore_mismatched_sizes=task.has_labels,
             # What is quantized is so on its device, one weight at a time.
             quantization_config=quantization,
             device_map={"": device} if quantization else None,

@@ -14,7 +14,7 @@ import torch
 from peft import PeftModel
 from transformers import PreTrainedModel
 
-from finetune_trainer.architecture import has_classes, head_modules
+from finetune_trainer.architecture import head_modules
 from finetune_trainer.data.examples import Examples
 from finetune_trainer.data.packing import total_steps
 from finetune_trainer.outcome import RetryableError, UserError
@@ -166,7 +166,7 @@ def load_model(context: Context) -> Trained:
     # What it can do is found out by comparing with its stock form, so before anything replaces that
     # and after it has been placed: what a rank cannot hold it cannot try alone.
     abilities = Abilities(shared_rows=False, separable_head=False, shared_prefixes=False)
-    if not has_classes(run.task):
+    if not run.task.has_labels:
         abilities = _find_out(context, engine, model, autocast, frozen)
     if lora and enabled("lora"):
         use_fused_lora(model)

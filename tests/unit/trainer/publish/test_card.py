@@ -228,3 +228,42 @@ def test_escaped_text_reads_as_it_was_written(text: str) -> None:
 def test_a_code_block_cannot_be_closed_from_within() -> None:
     block = code_block("", "one\n```\ntwo")
     assert rendered(block).count("<pre>") == 1
+
+
+def test_preferences_are_told_with_their_rewards_and_without_a_perplexity() -> None:
+    run = tiny_run(task="Preference")
+    preference = {"loss": "SimPO", "beta": "2", "gamma": "0.5"}
+    document = run.model_dump(by_alias=True, mode="json")
+    document["training"]["preference"] = preference
+    train = {**TRAIN, "validationRewardAccuracy": 0.75, "validationRewardMargin": 1.5}
+    card = model_card(facts(run=Run.model_validate(document), train=train))
+    assert "| | Validation loss | Reward accuracy | Reward margin |" in card.replace("|  |", "| |")
+    assert "| This model | **2.5000** | **0.7500** | **1.5000** |" in card
+    assert "Perplexity" not in card
+    assert "Mean over the pairs of" in card
+    assert "| Loss on | the answers, SimPO with beta 2, gamma 0.5 |" in card
+    assert "simpo" in metadata(card)["tags"]
+
+
+@pytest.mark.parametrize(
+    ("task", "pipeline", "auto"),
+    [
+        ("Classification", "text-classification", "ForSequenceClassification"),
+        ("TokenClassification", "token-classification", "ForTokenClassification"),
+    ],
+)
+def test_labels_are_told_with_their_metrics_and_how_to_load_them(
+    task: str, pipeline: str, auto: str
+) -> None:
+    train = {**TRAIN, "validationAccuracy": 0.9, "validationMacroF1": 0.8, "validationF1": 0.7}
+    report = {**REPORT, "labels": ["ham", "spam"]}
+    card = model_card(facts(run=tiny_run(task=task), train=train, report=report))
+    data = metadata(card)
+    assert data["pipeline_tag"] == pipeline
+    kinds = [each["type"] for each in data["model-index"][0]["results"][0]["metrics"]]
+    assert kinds[:2] == ["loss", "accuracy"]
+    assert f"model = AutoModel{auto}.from_pretrained(" in card
+    assert f"model = AutoPeftModel{auto}.from_pretrained(" in card
+    assert "id2label={0: 'ham', 1: 'spam'}" in card
+    assert "AutoModelForCausalLM" not in card
+    assert "| Loss on | labels |" in card
