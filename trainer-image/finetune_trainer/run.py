@@ -311,6 +311,7 @@ class Training(_Model):
     seed: int = 0
     log_every_steps: int = 1
     evaluate_every_steps: int = 0
+    samples_at_evaluation: int = 0
     early_stopping: EarlyStopping | None = None
     load_best_model_at_end: bool = False
     checkpoint: Checkpoint = Checkpoint()

@@ -146,6 +146,19 @@ class PullPolicy(StrEnum):
     NEVER = "Never"
 
 
+class RunPolicy(ApiModel):
+    """How a run is kept going."""
+
+    stall_seconds: int = Field(
+        default=3600,
+        ge=60,
+        le=86_400,
+        description="Training that gets no further for so long ends and is tried again; the "
+        "message names the process that holds it up. It must be longer than any forward and "
+        "backward pass. May change at any time, for attempts that start later.",
+    )
+
+
 class Trainer(ApiModel):
     """The image that runs the stages."""
 

@@ -44,6 +44,7 @@ from finetune_operator.api.pods import (
     PullPolicy,
     Reclaim,
     Resources,
+    RunPolicy,
     Scheduling,
     Storage,
     Toleration,
@@ -90,6 +91,7 @@ __all__ = [
     "QuestionAnswer",
     "Reclaim",
     "Resources",
+    "RunPolicy",
     "Scheduler",
     "SchedulerType",
     "Scheduling",
@@ -136,6 +138,15 @@ class Spec(ApiModel):
             "training.evaluateEverySteps measures held-out data, and there is none: set "
             "dataset.validation, or remove evaluateEverySteps",
             field_path=".training.evaluateEverySteps",
+            forbidden=True,
+        ),
+        Cel(
+            "self.training.samplesAtEvaluation == 0 || (self.task == 'Generation' && ("
+            "(has(self.dataset) && has(self.dataset.validation)) || "
+            "(has(self.datasets) && self.datasets.exists(d, has(d.validation)))))",
+            "training.samplesAtEvaluation answers prompts of held-out data of task Generation: set "
+            "dataset.validation, or remove samplesAtEvaluation",
+            field_path=".training.samplesAtEvaluation",
             forbidden=True,
         ),
         Cel(
@@ -228,6 +239,7 @@ class Spec(ApiModel):
         description="Where the pods may run. May change at any time, for stages that start later "
         "or still wait; with a new rerunToken also for the one that runs.",
     )
+    run_policy: RunPolicy = Field(default=RunPolicy(), description="How the run is kept going.")
     tracking: Tracking | None = Field(
         default=None, description="Experiment trackers that record the training."
     )

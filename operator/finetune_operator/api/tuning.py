@@ -140,6 +140,14 @@ class Training(ApiModel):
         description="Steps between measurements of the validation loss. Default: before the "
         "first step and after the last.",
     )
+    samples_at_evaluation: int = Field(
+        default=0,
+        ge=0,
+        le=16,
+        description="With every measurement of the validation loss, how many of its prompts the "
+        "model answers, for people to read: in the log, and in logs/samples.jsonl of the "
+        "workspace.",
+    )
     early_stopping: EarlyStopping | None = Field(
         default=None,
         description="Stop when the validation loss, measured at evaluateEverySteps, no longer "

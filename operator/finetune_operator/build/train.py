@@ -42,6 +42,7 @@ def train_job(resource: FineTuneJob, action: CreateJob, settings: Settings) -> J
             env=[
                 OFFLINE,
                 *_ranks(resource, action),
+                env("FINETUNE_STALL_SECONDS", str(resource.spec.run_policy.stall_seconds)),
                 env("FINETUNE_METRICS_PORT", str(METRICS_PORT)),
                 *_allow_cpu(settings),
                 *progress_env,

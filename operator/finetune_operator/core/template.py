@@ -40,6 +40,8 @@ def _parts(resource: FineTuneJob, stage: Stage) -> list[Any]:
             parts += [_json(dataset.token_secret_ref) for dataset in spec.datasets or ()]
         case Stage.TRAIN:
             parts.append(_json(spec.resources, include=_OF_TRAINING))
+            if policy := _json(spec.run_policy):
+                parts.append(policy)
         case Stage.UPLOAD:
             parts.append(_json(spec.upload.token_secret_ref if spec.upload else None))
     return parts

@@ -23,16 +23,18 @@ class Evaluations:
     reference: float | None = None
     without_gain: int = 0
 
-    def after(self, step: int, metrics: dict[str, float], *, min_delta: float) -> Evaluations:
+    def after(
+        self, step: int, metrics: dict[str, float], policy: EarlyStopping | None
+    ) -> Evaluations:
         """With the evaluation after `step`; `metrics` holds its loss. Of equal ones the first is
         best, and the base model's, before the first step, is none of them.
 
-        A gain is a loss lower by more than `min_delta` than at the last gain, as in Keras: small
-        ones add up until they are one.
+        A gain is a loss lower by more than the policy's `min_delta` than at the last gain, as in
+        Keras: small ones add up until they are one.
         """
         if step == 0:
             return Evaluations(latest_step=0)
-        loss = metrics["loss"]
+        loss, min_delta = metrics["loss"], policy.min_delta if policy else 0.0
         better = self.best_step is None or loss < self.best["loss"]
         gain = self.reference is None or loss < self.reference - min_delta
         return Evaluations(

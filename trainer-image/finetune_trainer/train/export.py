@@ -34,6 +34,7 @@ def save(trained: Trained, source: ModelSource, context: Context) -> str:
         for name, parameter in owner.named_parameters()
         if parameter.requires_grad or not adapter
     }
+    context.group.heart.rest("exporting")
     weights = trained.engine.gather(tensors)
     if context.group.is_main:
         if adapter:

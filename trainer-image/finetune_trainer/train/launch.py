@@ -5,6 +5,7 @@ It belongs here what a pod does around the recipe. torch is not imported: the pa
 
 from __future__ import annotations
 
+import faulthandler
 import json
 import os
 import signal
@@ -17,10 +18,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from finetune_trainer.outcome import Outcome, RetryableError, StageError
+from finetune_trainer.outcome import Outcome, RetryableError, StageError, record_failure
 from finetune_trainer.run import Run
 from finetune_trainer.train.stop import Stop
-from finetune_trainer.workspace import Workspace
+from finetune_trainer.workspace import Workspace, write_json
 
 OUTCOME_FILE = "FINETUNE_OUTCOME_FILE"
 POLL_SECONDS = 0.1
@@ -138,6 +139,8 @@ def run_processes(pod: Pod, stop: Stop) -> tuple[str, dict[str, Any]]:
             for rank, (file, worker) in enumerate(zip(files, workers, strict=True))
             if rank not in killed
         ]
+    # Whoever found out why the run stands still knows more than those that lost a peer by that.
+    documents.sort(key=lambda document: not document.get("foremost", False))
     for cause in CAUSES:
         for document in documents:
             if document["outcome"] == cause:
@@ -147,11 +150,25 @@ def run_processes(pod: Pod, stop: Stop) -> tuple[str, dict[str, Any]]:
     return documents[0]["message"], documents[0]["result"]
 
 
+def end_now(error: StageError) -> None:
+    """End this process at once, whatever its other threads do, with the outcome of `error`."""
+    # Should the workspace hang as well: what must be said is said in a moment or not at all.
+    faulthandler.dump_traceback_later(GRACE_SECONDS, exit=True, file=2)
+    file = os.environ.get(OUTCOME_FILE)
+    if file:
+        document = {"outcome": int(error.outcome), "message": str(error), "result": {}}
+        write_json(Path(file), {**document, "foremost": True})
+    else:
+        record_failure("train", error, Workspace.from_environment())
+    os._exit(int(error.outcome))
+
+
 def _wait(workers: list[subprocess.Popen[bytes]], stop: Stop) -> set[int]:
     """Wait for all workers; those that outlive a failed one by too much are killed and returned."""
     deadline: float | None = None
     forwarded = False
-    while any(worker.poll() is None for worker in workers):
+    # All are asked, or one that lives on would hide the end of those after it.
+    while None in [worker.poll() for worker in workers]:
         if stop.requested and not forwarded:
             forwarded = True
             for worker in workers:

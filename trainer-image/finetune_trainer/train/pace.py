@@ -54,11 +54,6 @@ class Pace:
         self._seconds += seconds
 
     @property
-    def tokens(self) -> int:
-        """Tokens since the process started."""
-        return self._tokens
-
-    @property
     def tokens_per_second(self) -> float:
         """Mean over the steps of this process, all ranks together, evaluations not counted."""
         return self._tokens / self._seconds if self._seconds else 0.0
@@ -73,6 +68,7 @@ class Pace:
     def metrics(self) -> dict[str, float]:
         """The values for a logged step, by the names of the progress protocol."""
         found = {
+            "tokens": float(self._tokens),
             "tokens_per_second": self.tokens_per_second,
             "supervised_tokens_per_second": self._supervised / self._seconds
             if self._seconds
@@ -87,3 +83,9 @@ class Pace:
         if not self._recent:
             return None
         return steps_left * sum(self._recent) / len(self._recent)
+
+
+def weighted_mean(values: list[tuple[float, int]]) -> float:
+    """The mean of values, each with the count of what it is the mean of."""
+    weight = sum(count for _, count in values)
+    return sum(value * count for value, count in values) / max(1, weight)

@@ -17,6 +17,7 @@ import torch
 from torch import distributed, nn
 
 from finetune_trainer.outcome import RetryableError
+from finetune_trainer.train.heartbeat import Heart
 from finetune_trainer.train.rendezvous import meet
 
 # All are there, so this is short; SIGTERM goes unheard in it, and its grace is 120 s.
@@ -49,12 +50,13 @@ class Ranks:
 class Group:
     """All ranks together."""
 
-    def __init__(self, ranks: Ranks, device: torch.device) -> None:
+    def __init__(self, ranks: Ranks, device: torch.device, heart: Heart | None = None) -> None:
         self.rank = ranks.rank
         self.world_size = ranks.world_size
         self.local_world_size = ranks.local_world_size
         self.is_main = ranks.rank == 0
         self.device = device
+        self.heart = heart or Heart(ranks.rank, ranks.world_size)
 
     def sum(self, values: list[float]) -> list[float]:
         """Element by element, the sum over the ranks."""
@@ -75,16 +77,19 @@ class Group:
     def _reduce(
         self, values: list[float], operation: distributed.ReduceOp.RedOpType
     ) -> list[float]:
+        self.heart.tick()
         if self.world_size == 1:
             return values
         tensor = torch.tensor(values, dtype=torch.float64, device=self.device)
         distributed.all_reduce(tensor, operation)
-        return [float(value) for value in tensor.tolist()]
+        reduced = [float(value) for value in tensor.tolist()]
+        self.heart.tick()
+        return reduced
 
 
 @contextmanager
 def process_group(
-    ranks: Ranks, device: torch.device, *, alone: bool = True, offload: bool = False
+    ranks: Ranks, device: torch.device, heart: Heart, *, alone: bool = True, offload: bool = False
 ) -> Iterator[Group]:
     """Meet the other ranks at `MASTER_ADDR:MASTER_PORT` (rank 0 listens there) and part at the end.
 
@@ -94,7 +99,7 @@ def process_group(
     Raises:
         RetryableError: the others did not come in time, or one of them was lost on the way.
     """
-    group = Group(ranks, device)
+    group = Group(ranks, device, heart)
     if ranks.world_size == 1:
         if alone:
             yield group

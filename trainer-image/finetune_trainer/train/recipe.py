@@ -27,11 +27,14 @@ from finetune_trainer.train.guards import (
     require_finite_validation,
     require_work_for_all,
 )
+from finetune_trainer.train.heartbeat import Heart
+from finetune_trainer.train.launch import end_now
 from finetune_trainer.train.methods import virtual_tokens
 from finetune_trainer.train.outlets import open_journal
-from finetune_trainer.train.pace import Pace
+from finetune_trainer.train.pace import Pace, weighted_mean
 from finetune_trainer.train.parallel import Ranks, process_group, seed_step
 from finetune_trainer.train.results import result, summary
+from finetune_trainer.train.samples import write_samples
 from finetune_trainer.train.saving import Saver
 from finetune_trainer.train.schedule import learning_rate
 from finetune_trainer.train.setup import Context, Data, Trained, load_data, load_model
@@ -67,8 +70,9 @@ def train(run: Run, workspace: Workspace, stop: Stop) -> tuple[str, dict[str, An
     size_threads(ranks.local_world_size)
     logging.disable_progress_bar()
     with (
+        Heart(ranks.rank, ranks.world_size).watched(workspace.logs, end_now) as heart,
         process_group(
-            ranks, device, alone=run.parallelism.alone, offload=run.parallelism.offloads
+            ranks, device, heart, alone=run.parallelism.alone, offload=run.parallelism.offloads
         ) as group,
         open_journal(run, workspace, active=group.is_main) as journal,
     ):
@@ -97,7 +101,7 @@ class _Training:
         self.context = context
         self.plan = context.run
         self.training = context.run.training
-        self.group = context.group
+        self.group, self.heart = context.group, context.group.heart
         self.journal = context.journal
         self.stop = stop
         self.data = data
@@ -161,13 +165,12 @@ class _Training:
                     "learning_rate": rate,
                     "grad_norm": done.gradient_norm,
                     **self.pace.metrics(),
-                    "tokens": self.pace.tokens,
                     "peak_memory_bytes": peak_memory_bytes(self.group.device),
                     "current_epoch": round(position.epoch, 4),
                     "skipped_steps": position.skips.total,
                 }
                 if window:
-                    position.metrics["loss"] = metrics["loss"] = _weighted_mean(window)
+                    position.metrics["loss"] = metrics["loss"] = weighted_mean(window)
                     window.clear()
                 self._record(position, metrics)
             self.saver.asked |= done.saving
@@ -220,11 +223,11 @@ class _Training:
             else objective.collate(examples, plan.sequences[0][:1], supervised=False)
             for index in range(passes)
         )
+        coming = self.heart.beating(f"in step {step + 1}", self.pace.waiting(given))
+        weight = 1 / max(1, targets)
         losses = [
-            engine.backward(
-                objective.module, batch, weight=1 / max(1, targets), last=index == passes - 1
-            )
-            for index, batch in enumerate(self.pace.waiting(given))
+            engine.backward(objective.module, batch, weight=weight, last=index == passes - 1)
+            for index, batch in enumerate(coming)
         ]
         total = float(torch.stack(losses).sum(dtype=torch.float64))
         asked = [float(self.stop.requested), float(self.saver.overdue)]
@@ -249,6 +252,7 @@ class _Training:
         """Measure the model on the held-out data, unless that has been done after this step."""
         if self.data.validation is None or position.evaluations.latest_step == position.step:
             return
+        self.heart.beat(f"evaluating after step {position.step}")
         # Before the first step this is the base, but for virtual tokens.
         with nullcontext() if position.step else virtual_tokens.left_out(self.trained.model):
             found = evaluate(
@@ -257,13 +261,15 @@ class _Training:
                 self.group,
                 between=lambda: self._stop_if_asked(position),
             )
+            if count := self.training.samples_at_evaluation:
+                write_samples(
+                    self.trained, self.data.validation, self.context, count, position.step
+                )
         require_finite_validation(found["loss"], step=position.step, run=self.plan)
         base = "" if position.step else "base_"
         position.metrics |= {f"{base}validation_{name}": each for name, each in found.items()}
         early = self.training.early_stopping
-        position.evaluations = position.evaluations.after(
-            position.step, found, min_delta=early.min_delta if early else 0.0
-        )
+        position.evaluations = position.evaluations.after(position.step, found, early)
         self._record(position, {f"{base}eval_{name}": each for name, each in found.items()})
 
     def _record(self, position: Position, metrics: dict[str, float]) -> None:
@@ -315,8 +321,3 @@ class _Training:
             return None
         position.metrics |= {f"validation_{name}": each for name, each in best.best.items()}
         return best.best_step
-
-
-def _weighted_mean(values: list[tuple[float, int]]) -> float:
-    weight = sum(count for _, count in values)
-    return sum(value * count for value, count in values) / max(1, weight)

@@ -105,6 +105,7 @@ class Saver:
         if not self._context.group.is_main:
             return
         if self._context.device.type == "cpu" and _bytes(weights, moments) > LARGEST_SECOND_COPY:
+            self._context.group.heart.rest("writing a checkpoint")
             self._write(copy.deepcopy(position), weights, moments)
             return
         self._writing = self._thread.submit(
@@ -119,6 +120,7 @@ class Saver:
         """
         writing, self._writing = self._writing, None
         if writing is not None:
+            self._context.group.heart.rest("writing a checkpoint")
             writing.result()
 
     def load_best(self, position: Position) -> bool:

@@ -216,6 +216,11 @@ BAD_TRAINING = (
         {"spec.parallelism.strategy": "ZeRO"},
         "spec.parallelism.strategy: Unsupported value",
     ),
+    Case(
+        "samples of held-out data that is not there",
+        {"spec.training.samplesAtEvaluation": 2},
+        "set dataset.validation, or remove samplesAtEvaluation",
+    ),
     Case("tracking by nothing", {"spec.tracking": {}}, "set tensorboard or wandb, or remove"),
     Case("tracking without a project", {"spec.tracking": {"wandb": {}}}, "project: Required"),
 )

@@ -192,9 +192,11 @@ GOOD = (
             "spec.training.evaluateEverySteps": 50,
             "spec.training.earlyStopping": {"patience": 5, "minDelta": "1e-3"},
             "spec.training.loadBestModelAtEnd": True,
+            "spec.training.samplesAtEvaluation": 4,
         },
     ),
     Case("tracking", {"spec.tracking": {"tensorboard": {}, "wandb": {"project": "glosses"}}}),
+    Case("an impatient run", {"spec.runPolicy": {"stallSeconds": 60}}),
     Case("a full run", {"spec.method": _FULL}),
     Case("a full run's upload", {"spec.method": _FULL, "spec.upload": _UPLOAD}),
     Case(

@@ -89,6 +89,7 @@ REFUSED = (
 
 ALLOWED = (
     Change("suspending", {"spec.suspend": True}),
+    Change("other patience", {"spec.runPolicy.stallSeconds": 600}),
     Change("other nodes", {"spec.scheduling.nodeSelector": {"zone": "b"}}),
     Change("a new rerun token", {"spec.rerunToken": "second"}),
     Change("a label", {"metadata.labels": {"team": "a"}}),

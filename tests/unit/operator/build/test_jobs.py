@@ -112,6 +112,7 @@ def test_a_claim_of_the_users_takes_the_workspaces_place() -> None:
                 "FINETUNE_NODES": "1",
                 "FINETUNE_NODE_RANK": "",
                 "FINETUNE_METRICS_PORT": "9400",
+                "FINETUNE_STALL_SECONDS": "3600",
                 "FINETUNE_PROCESSES_PER_NODE": "1",
                 "FINETUNE_MASTER_ADDR": "demo-train-2-0",
                 "FINETUNE_MASTER_PORT": "29500",

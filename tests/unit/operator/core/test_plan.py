@@ -180,6 +180,7 @@ def unknown(value: Any, schema: dict[str, Any], types: dict[str, Any]) -> Iterat
         ({"training": {"maxSteps": 5}}, "training.maxSteps", 5),
         ({}, "training.evaluateEverySteps", 0),
         ({}, "training.loadBestModelAtEnd", False),
+        ({}, "training.samplesAtEvaluation", 0),
         ({}, "training.earlyStopping", None),
         ({"training": {"evaluateEverySteps": 5, "earlyStopping": {}}}, "training.earlyStopping",
          {"patience": 3, "minDelta": "0"}),

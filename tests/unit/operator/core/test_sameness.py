@@ -59,6 +59,7 @@ def older(path: str, **changes: Any) -> Plan:
         ),
         ("training.checkpoint", {"training": {"checkpoint": {"keep": 5}}}),
         ("training.scheduler.type", {"training": {"scheduler": {"type": "Linear"}}}),
+        ("training.samplesAtEvaluation", {"training": {"samplesAtEvaluation": 2}}),
         ("training.loadBestModelAtEnd", {"training": {"loadBestModelAtEnd": True}}),
         ("training.earlyStopping", {"training": {"earlyStopping": {"patience": 2}}}),
         ("training.checkpoint.everySeconds", {"training": {"checkpoint": {"everySeconds": 60}}}),

@@ -32,6 +32,7 @@ CHANGES: list[dict[str, Any]] = [
     {"scheduling": {"schedulerName": "mine"}},
     {"trainer": {"imagePullPolicy": "Never"}},
     {"trainer": {"imagePullSecrets": [{"name": "registry"}]}},
+    {"runPolicy": {"stallSeconds": 600}},
     {"suspend": True},
     {"rerunToken": "2"},
 ]

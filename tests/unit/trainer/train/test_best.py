@@ -21,9 +21,10 @@ from unit.trainer.train.made import StopAfter, plan, prepared_workspace
 
 
 def after(losses: list[float], min_delta: float = 0.0) -> Evaluations:
-    found = Evaluations().after(0, {"loss": 0.0}, min_delta=min_delta)  # the base
+    policy = EarlyStopping(min_delta=min_delta)
+    found = Evaluations().after(0, {"loss": 0.0}, policy)  # the base
     for index, loss in enumerate(losses, start=1):
-        found = found.after(10 * index, {"loss": loss}, min_delta=min_delta)
+        found = found.after(10 * index, {"loss": loss}, policy)
     return found
 
 
