@@ -247,6 +247,18 @@ class Scheduler(_Model):
     decay_ratio: Decimal = 0.1
 
 
+class ConfigMapRef(_Model):
+    name: str
+
+
+class CustomLoss(_Model):
+    """A function in a module of the image or of the ConfigMap."""
+
+    module: str
+    function: str
+    config_map_ref: ConfigMapRef | None = None
+
+
 class Optimizer(_Model):
     type: Literal["AdamW", "Adafactor", "RMSprop", "SGD"] = "AdamW"
     beta1: Decimal = 0.9
@@ -303,6 +315,8 @@ class Training(_Model):
     learning_rate: Decimal = 2e-4
     scheduler: Scheduler = Scheduler()
     optimizer: Optimizer = Optimizer()
+    loss: CustomLoss | None = None
+    neftune_noise_alpha: Decimal = 0.0
     weight_decay: Decimal = 0.0
     max_grad_norm: Decimal = 1.0
     precision: Precision = Precision.AUTO

@@ -1,4 +1,4 @@
-"""How a gradient becomes a step: `spec.training.scheduler` and `spec.training.optimizer`."""
+"""How an error becomes a step: `spec.training.loss`, `scheduler` and `optimizer`."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import Annotated, ClassVar
 
 from pydantic import Field
 
-from finetune_operator.api.schema import ApiModel, Cel
-from finetune_operator.api.values import Decimal
+from finetune_operator.api.schema import ApiModel, Cel, Remedy
+from finetune_operator.api.values import Decimal, LocalRef
 
 
 class SchedulerType(StrEnum):
@@ -167,3 +167,29 @@ class Optimizer(ApiModel):
         ]
         | None
     ) = Field(default=None, description="SGD's momentum. Default: 0.9.")
+
+
+_NAME = r"[A-Za-z_][A-Za-z0-9_]*"
+
+
+class Loss(ApiModel):
+    """A loss of one's own, in place of cross-entropy."""
+
+    module: Annotated[
+        str,
+        Field(max_length=253, pattern=rf"^{_NAME}(\.{_NAME})*$"),
+        Remedy("must be the name of a Python module, for example my_losses"),
+    ] = Field(description="Python module of the trainer image or of configMapRef.")
+    function: Annotated[
+        str,
+        Field(max_length=128, pattern=rf"^{_NAME}$"),
+        Remedy("must be the name of a Python function, for example focal"),
+    ] = Field(
+        description="Function of the module: from logits (n, vocabulary) and the tokens to predict "
+        "(n), both PyTorch tensors, to the sum of n losses."
+    )
+    config_map_ref: LocalRef | None = Field(
+        default=None,
+        description="ConfigMap whose keys are Python files, such as my_losses.py; the training "
+        "pods import them. Default: only the image's modules.",
+    )

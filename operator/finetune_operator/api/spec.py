@@ -126,6 +126,13 @@ class Spec(ApiModel):
         ),
         *METHOD_RULES,
         Cel(
+            "!has(self.training.loss) || self.task == 'Generation'",
+            "training.loss takes the place of task Generation's loss: remove loss, or set task to "
+            "Generation",
+            field_path=".training.loss",
+            forbidden=True,
+        ),
+        Cel(
             "self.training.optimizer.type != 'Adafactor' || self.parallelism.strategy != 'FSDP'",
             "training.optimizer Adafactor needs whole matrices, and parallelism.strategy FSDP has "
             "slices of them: set strategy to DDP, or the optimizer's type to AdamW",

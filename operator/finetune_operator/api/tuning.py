@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar
 
 from pydantic import Field
 
-from finetune_operator.api.optimization import Optimizer, Scheduler
+from finetune_operator.api.optimization import Loss, Optimizer, Scheduler
 from finetune_operator.api.schema import ApiModel, Cel
 from finetune_operator.api.task import Preference
 from finetune_operator.api.values import Decimal
@@ -109,6 +109,25 @@ class Training(ApiModel):
     scheduler: Scheduler = Field(default=Scheduler(), description="The learning rate over the run.")
     optimizer: Optimizer = Field(
         default=Optimizer(), description="What turns gradients into steps."
+    )
+    loss: Loss | None = Field(
+        default=None,
+        description="A loss of one's own, for task Generation. Evaluations tell the cross-entropy "
+        "all the same. Default: cross-entropy.",
+    )
+    neftune_noise_alpha: (
+        Annotated[
+            Decimal,
+            Cel(
+                "double(self) > 0.0 && double(self) <= 1000.0",
+                'neftuneNoiseAlpha must be greater than 0 and at most 1000, for example "5"',
+            ),
+        ]
+        | None
+    ) = Field(
+        default=None,
+        description="Size of the noise on embeddings in training (NEFTune, Jain et al., 2023). "
+        "Default: no noise.",
     )
     weight_decay: Annotated[
         Decimal, Cel("double(self) < 1.0", 'weightDecay must be less than 1, for example "0.01"')

@@ -15,6 +15,7 @@ from finetune_operator.core.naming import (
 from finetune_operator.core.quantity import parse_quantity
 
 MASTER_PORT = 29500
+LOSS_DIRECTORY = "/etc/finetune/loss"
 # Of rank 0's /metrics.
 METRICS_PORT = 9400
 # SIGTERM asks for a checkpoint: weights and optimizer of a large model take a while to write.
@@ -35,6 +36,7 @@ def train_job(resource: FineTuneJob, action: CreateJob, settings: Settings) -> J
         pod["runtimeClassName"] = runtime_class
     shared_memory = resource.spec.resources.shared_memory or DEFAULT_SHARED_MEMORY
     progress_env, progress_volumes, progress_mounts = _progress(resource, action, settings)
+    loss_volumes, loss_mounts = _loss(action)
     return stage_job(
         resource,
         action,
@@ -51,8 +53,9 @@ def train_job(resource: FineTuneJob, action: CreateJob, settings: Settings) -> J
             volumes=[
                 {"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": shared_memory}},
                 *progress_volumes,
+                *loss_volumes,
             ],
-            mounts=[{"name": "shm", "mountPath": "/dev/shm"}, *progress_mounts],
+            mounts=[{"name": "shm", "mountPath": "/dev/shm"}, *progress_mounts, *loss_mounts],
             resources=_resources(resource, action),
             pod=pod,
             job={"completionMode": "Indexed", "completions": nodes, "parallelism": nodes},
@@ -93,6 +96,15 @@ def _resources(resource: FineTuneJob, action: CreateJob) -> Json:
     if asked.memory:
         limits["memory"] = asked.memory
     return {"limits": limits, "requests": dict(limits)} if limits else {}
+
+
+def _loss(action: CreateJob) -> tuple[list[Json], list[Json]]:
+    """A user's code: only for the pods that run it, and these hold no token that it could use."""
+    reference = action.plan.run["training"].get("loss", {}).get("configMapRef")
+    if reference is None:
+        return [], []
+    volume = {"name": "loss", "configMap": {"name": reference["name"]}}
+    return [volume], [{"name": "loss", "mountPath": LOSS_DIRECTORY, "readOnly": True}]
 
 
 def _progress(

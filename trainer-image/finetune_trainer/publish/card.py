@@ -222,6 +222,14 @@ def _settings(facts: Facts) -> list[tuple[str, str]]:
             f"{_warmup(scheduler)} warm-up{rate_remark(run.method)}",
         ),
         ("Optimizer", training.optimizer.type),
+        (
+            "Trained by",
+            code(f"{training.loss.module}:{training.loss.function}") if training.loss else None,
+        ),
+        (
+            "NEFTune noise alpha",
+            f"{training.neftune_noise_alpha:g}" if training.neftune_noise_alpha else None,
+        ),
         ("Weight decay", f"{training.weight_decay:g}"),
         ("Gradient norm at most", f"{training.max_grad_norm:g}"),
         ("Precision", _text(train, "precision")),

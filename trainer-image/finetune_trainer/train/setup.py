@@ -6,7 +6,7 @@ The order matters and is explained where it does. Nothing here steps.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -20,6 +20,7 @@ from finetune_trainer.data.packing import total_steps
 from finetune_trainer.outcome import RetryableError, UserError
 from finetune_trainer.run import Preference as PreferenceSettings
 from finetune_trainer.run import Run, Task
+from finetune_trainer.train.custom_loss import load_loss
 from finetune_trainer.train.device import compute_dtype
 from finetune_trainer.train.engines.choice import Choice, choose, make_engine
 from finetune_trainer.train.engines.engine import Engine
@@ -29,6 +30,7 @@ from finetune_trainer.train.methods.initialization import starts_from_base, take
 from finetune_trainer.train.methods.partial import freeze_others
 from finetune_trainer.train.methods.quantization import nf4
 from finetune_trainer.train.model import load_base, stored_dtype
+from finetune_trainer.train.neftune import add_noise
 from finetune_trainer.train.objectives.classification import Classification
 from finetune_trainer.train.objectives.generation import Generation
 from finetune_trainer.train.objectives.objective import Objective
@@ -170,6 +172,10 @@ def load_model(context: Context) -> Trained:
         abilities = _find_out(context, engine, model, autocast, frozen)
     if lora and enabled("lora"):
         use_fused_lora(model)
+    if training.neftune_noise_alpha:
+        # Noise of a common beginning would be the same for all that share it.
+        abilities = replace(abilities, shared_prefixes=False)
+        add_noise(model, training.neftune_noise_alpha)
     objective = _objective(context, model, adapter, abilities, autocast)
     trained = Trained(
         model=model,
@@ -221,6 +227,7 @@ def _objective(
                 autocast=autocast,
                 device=device,
                 virtual_tokens=run.method.virtual_tokens,
+                trained_by=load_loss(run.training.loss) if run.training.loss else None,
             )
         case Task.PREFERENCE:
             lora = run.method.lora

@@ -103,6 +103,27 @@ BAD_TRAINING = (
         'warmupRatio must be less than 1, for example "0.03"',
     ),
     Case(
+        "a path as a module",
+        {"spec.training.loss": {"module": "my/losses.py", "function": "focal"}},
+        "must be the name of a Python module, for example my_losses",
+    ),
+    Case(
+        "a call as a function",
+        {"spec.training.loss": {"module": "losses", "function": "focal(2)"}},
+        "must be the name of a Python function, for example focal",
+    ),
+    Case(
+        "a loss of one's own for preferences",
+        {**_PREFERENCE, "spec.training.loss": {"module": "losses", "function": "focal"}},
+        "training.loss takes the place of task Generation's loss: remove loss, or set task to "
+        "Generation",
+    ),
+    Case(
+        "noise of nothing",
+        {"spec.training.neftuneNoiseAlpha": "0"},
+        'neftuneNoiseAlpha must be greater than 0 and at most 1000, for example "5"',
+    ),
+    Case(
         "an end of what has none",
         {"spec.training.scheduler": {"type": "Constant", "minRatio": "0.1"}},
         "minRatio is where a rate that falls ends, and this type has no end: remove minRatio",

@@ -235,6 +235,17 @@ GOOD = (
     Case("SGD", {"spec.training.optimizer": {"type": "SGD", "momentum": "0.99"}}),
     Case("RMSprop", {"spec.training.optimizer": {"type": "RMSprop", "epsilon": "1e-6"}}),
     Case("Adafactor", {"spec.training.optimizer": {"type": "Adafactor"}}),
+    Case(
+        "a loss from a ConfigMap",
+        {
+            "spec.training.loss": {
+                "module": "my.losses_2",
+                "function": "focal",
+                "configMapRef": {"name": "losses"},
+            }
+        },
+    ),
+    Case("noise", {"spec.training.neftuneNoiseAlpha": "5"}),
     Case("no clipping", {"spec.training.maxGradNorm": "0"}),
     Case("a dropout just below one", {"spec.method.lora.dropout": "0.999"}),
     Case("rank-stabilized LoRA", {"spec.method.lora.rslora": True}),

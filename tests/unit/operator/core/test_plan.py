@@ -90,6 +90,12 @@ def test_the_trainer_reads_what_the_operator_plans(changes: dict[str, Any]) -> N
         {"method": {"lora": None, "full": {}}},
         {"method": {"lora": None, "ia3": {"targetModules": ["a"], "feedforwardModules": ["a"]}}},
         {"method": {"lora": None, "prompt": {"text": "a"}}},
+        {
+            "training": {
+                "neftuneNoiseAlpha": "5",
+                "loss": {"module": "a", "function": "b", "configMapRef": {"name": "c"}},
+            }
+        },
         {"method": {"lora": None, "pTuning": {"encoderHiddenSize": 8}}},
     ],
 )
@@ -169,6 +175,9 @@ def unknown(value: Any, schema: dict[str, Any], types: dict[str, Any]) -> Iterat
         ({"method": {"lora": None, "prefix": {}}}, "upload.artifacts", ["Adapter"]),
         ({"method": {"lora": None, "prefix": {}}}, "merge", None),
         ({"training": {"learningRate": "1e-3"}}, "training.learningRate", "1e-3"),
+        ({}, "training.loss", None),
+        ({}, "training.neftuneNoiseAlpha", None),
+        ({"training": {"neftuneNoiseAlpha": "5"}}, "training.neftuneNoiseAlpha", "5"),
         ({}, "training.optimizer", {"type": "AdamW"}),
         ({"training": {"optimizer": {"type": "SGD", "momentum": "0.8"}}}, "training.optimizer",
          {"type": "SGD", "momentum": "0.8"}),

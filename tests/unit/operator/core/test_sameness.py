@@ -64,6 +64,8 @@ def older(path: str, **changes: Any) -> Plan:
         ("training.earlyStopping", {"training": {"earlyStopping": {"patience": 2}}}),
         ("training.checkpoint.everySeconds", {"training": {"checkpoint": {"everySeconds": 60}}}),
         ("training.scheduler.minRatio", {"training": {"scheduler": {"minRatio": "0.1"}}}),
+        ("training.neftuneNoiseAlpha", {"training": {"neftuneNoiseAlpha": "5"}}),
+        ("training.loss", {"training": {"loss": {"module": "a", "function": "b"}}}),
         ("training.optimizer", {"training": {"optimizer": {"type": "SGD"}}}),
         ("training.learningRate", {"training": {"learningRate": "1e-5"}}),
         ("method.lora.dropout", {"method": {"lora": {"dropout": "0.1"}}}),

@@ -17,6 +17,7 @@ from finetune_trainer.train.batches import (
     micro_batches,
     sharing_batches,
 )
+from finetune_trainer.train.custom_loss import TokenLoss
 from finetune_trainer.train.engines.engine import Engine
 from finetune_trainer.train.parallel import Group
 from finetune_trainer.train.probe import Abilities
@@ -28,7 +29,8 @@ class Generation:
 
     `capacity` is the most token positions of a forward pass; `autocast` the format of matrix
     products where it is not the parameters' own. `virtual_tokens` stand before every document,
-    which is then alone in its row.
+    which is then alone in its row. `trained_by` takes the place of cross-entropy in training, and
+    leaves evaluations as they are.
     """
 
     counts = 0
@@ -42,8 +44,14 @@ class Generation:
         autocast: torch.dtype | None,
         device: torch.device,
         virtual_tokens: int = 0,
+        trained_by: TokenLoss | None = None,
     ) -> None:
-        self.module = SummedLoss(model, separable_head=abilities.separable_head, autocast=autocast)
+        self.module = SummedLoss(
+            model,
+            separable_head=abilities.separable_head,
+            autocast=autocast,
+            trained_by=trained_by,
+        )
         self._capacity = capacity + virtual_tokens
         self._virtual_tokens = virtual_tokens
         self._padded = not abilities.shared_rows

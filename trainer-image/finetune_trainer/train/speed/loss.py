@@ -35,16 +35,23 @@ class SummedLoss(nn.Module):  # type: ignore[misc]  # torch is not type-checked
 
     `separable_head` says that the model can be cut after its decoder (`decode`, `head_logits`). Of
     one that cannot, all logits exist at once. `autocast` is the format of matrix products where it
-    is not the parameters' own.
+    is not the parameters' own. In training mode `trained_by` takes the place of cross-entropy, from
+    logits [n, vocabulary].
     """
 
     def __init__(
-        self, model: PreTrainedModel, *, separable_head: bool, autocast: torch.dtype | None = None
+        self,
+        model: PreTrainedModel,
+        *,
+        separable_head: bool,
+        autocast: torch.dtype | None = None,
+        trained_by: RowsLoss | None = None,
     ) -> None:
         super().__init__()
         self.model = model
         self.separable_head = separable_head
         self.autocast = autocast
+        self.trained_by = trained_by
 
     def forward(self, batch: Batch) -> Tensor:
         """The sum over `batch.targets` of -log p(target), a float32 scalar; 0 if there are none."""
@@ -53,15 +60,16 @@ class SummedLoss(nn.Module):  # type: ignore[misc]  # torch is not type-checked
             return self._sum(batch)
 
     def _sum(self, batch: Batch) -> Tensor:
+        measure = (self.model.training and self.trained_by) or _cross_entropy_sum
         if not self.separable_head:
             logits = self.model(**model_inputs(batch)).logits.flatten(0, 1)
-            return _cross_entropy_sum(logits.index_select(0, batch.positions), batch.targets)
+            return measure(logits.index_select(0, batch.positions), batch.targets)
         output = decode(self.model, batch)
         rows = output.last_hidden_state.flatten(0, 1).index_select(0, batch.positions)
         kind = type(output)
 
         def loss(chunk: Tensor, targets: Tensor) -> Tensor:
-            return _cross_entropy_sum(head_logits(self.model, kind, chunk), targets)
+            return measure(head_logits(self.model, kind, chunk), targets)
 
         return chunked_sum(loss, rows, batch.targets, list(self.head_parameters()))
 
