@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from e2e.bench import Bench, Stack, condition, stage, tiny_job
 from stack import hub
 
@@ -72,8 +74,16 @@ def test_columns_of_kubectl_get_and_events_tell_the_story(bench: Bench) -> None:
     assert "Succeeded" in events
 
 
-def test_two_training_pods_meet_through_the_headless_service(bench: Bench) -> None:
-    name = bench.apply(tiny_job("two", upload=None, resources={"nodes": 2, "gpusPerNode": 1}))
+@pytest.mark.parametrize("strategy", ["Auto", "FSDP", "DeepSpeed"])
+def test_two_training_pods_meet_through_the_headless_service(strategy: str, bench: Bench) -> None:
+    name = bench.apply(
+        tiny_job(
+            f"two-{strategy.lower()}",
+            upload=None,
+            resources={"nodes": 2, "gpusPerNode": 1},
+            parallelism={"strategy": strategy},
+        )
+    )
 
     resource = bench.wait_for_phase(name, "Succeeded")
 
@@ -83,6 +93,10 @@ def test_two_training_pods_meet_through_the_headless_service(bench: Bench) -> No
     assert stage(resource, "train")["attempt"] == 1
     log = bench.kubectl("logs", "-l", f"batch.kubernetes.io/job-name={name}-train-1", "--tail=-1")
     assert "2 process(es)" in log
+    expected = "DDP" if strategy == "Auto" else strategy
+    assert resource["status"]["resolved"]["strategy"] == expected
+    metrics = resource["status"]["metrics"]
+    assert float(metrics["validationLoss"]) < float(metrics["baseValidationLoss"])
 
 
 def test_suspending_and_evicting_cost_nothing_but_time(bench: Bench) -> None:

@@ -369,6 +369,13 @@ class Parallelism(_Model):
         return self.strategy in (Strategy.AUTO, Strategy.DDP)
 
     @property
+    def in_slices(self) -> bool:
+        """Whether the strategy asked for leaves each process only slices of the parameters."""
+        return self.strategy is Strategy.FSDP or (
+            self.strategy is Strategy.DEEPSPEED and self.deepspeed.stage == 3
+        )
+
+    @property
     def offloads(self) -> bool:
         """Whether training state is kept in CPU memory, beside an accelerator."""
         return (self.strategy is Strategy.FSDP and self.fsdp.cpu_offload) or (

@@ -16,6 +16,7 @@ class Strategy(StrEnum):
     AUTO = "Auto"
     DDP = "DDP"
     FSDP = "FSDP"
+    DEEPSPEED = "DeepSpeed"
 
 
 class Fsdp(ApiModel):
@@ -33,6 +34,29 @@ class Fsdp(ApiModel):
     )
 
 
+class Offload(StrEnum):
+    """Where DeepSpeed keeps what its stage shares."""
+
+    NONE = "None"
+    CPU = "CPU"
+
+
+class DeepSpeed(ApiModel):
+    """Settings of DeepSpeed's ZeRO."""
+
+    stage: int = Field(
+        default=3,
+        ge=1,
+        le=3,
+        description="What the processes share: 1 the optimizer's state, 2 gradients too, 3 weights "
+        "too.",
+    )
+    offload: Offload = Field(
+        default=Offload.NONE,
+        description="CPU keeps the optimizer's state, in stage 3 weights too, in the pod's memory.",
+    )
+
+
 class Parallelism(ApiModel):
     """How the training processes share the model."""
 
@@ -43,12 +67,20 @@ class Parallelism(ApiModel):
             field_path=".fsdp",
             forbidden=True,
         ),
+        Cel(
+            "!has(self.deepspeed) || self.strategy == 'DeepSpeed'",
+            "deepspeed has the settings of strategy DeepSpeed: set strategy to DeepSpeed, or "
+            "remove deepspeed",
+            field_path=".deepspeed",
+            forbidden=True,
+        ),
     )
 
     strategy: Strategy = Field(
         default=Strategy.AUTO,
-        description="DDP keeps all of the model in every process, FSDP a slice of it. Auto is DDP "
-        "where model and training state fit each process by an estimate, else FSDP; "
-        "status.resolved says which and why.",
+        description="DDP keeps all of the model in every process, FSDP a slice of it, DeepSpeed "
+        "what deepspeed.stage leaves. Auto is DDP where model and training state fit each process "
+        "by an estimate, else FSDP; status.resolved says which and why.",
     )
     fsdp: Fsdp | None = Field(default=None, description="Settings of strategy FSDP.")
+    deepspeed: DeepSpeed | None = Field(default=None, description="Settings of strategy DeepSpeed.")

@@ -38,7 +38,7 @@ from finetune_operator.api.optimization import (
     SchedulerType,
 )
 from finetune_operator.api.output import Artifact, Merge, Upload
-from finetune_operator.api.parallelism import Fsdp, Parallelism, Strategy
+from finetune_operator.api.parallelism import DeepSpeed, Fsdp, Offload, Parallelism, Strategy
 from finetune_operator.api.pods import (
     AccessMode,
     PullPolicy,
@@ -69,6 +69,7 @@ __all__ = [
     "Checkpoint",
     "DataFormat",
     "Dataset",
+    "DeepSpeed",
     "Fsdp",
     "Full",
     "LabelledText",
@@ -79,6 +80,7 @@ __all__ = [
     "Messages",
     "Method",
     "Model",
+    "Offload",
     "Optimizer",
     "OptimizerType",
     "Parallelism",
@@ -133,9 +135,10 @@ class Spec(ApiModel):
             forbidden=True,
         ),
         Cel(
-            "self.training.optimizer.type != 'Adafactor' || self.parallelism.strategy != 'FSDP'",
-            "training.optimizer Adafactor needs whole matrices, and parallelism.strategy FSDP has "
-            "slices of them: set strategy to DDP, or the optimizer's type to AdamW",
+            "self.training.optimizer.type != 'Adafactor' || "
+            "!(self.parallelism.strategy in ['FSDP', 'DeepSpeed'])",
+            "training.optimizer Adafactor needs whole matrices, and parallelism.strategy FSDP and "
+            "DeepSpeed have parts of them: set strategy to DDP, or the optimizer's type to AdamW",
             field_path=".training.optimizer",
         ),
         Cel(
@@ -171,6 +174,15 @@ class Spec(ApiModel):
             "loadBestModelAtEnd",
             field_path=".training.loadBestModelAtEnd",
             forbidden=True,
+        ),
+        Cel(
+            "!has(self.method.lora) || !has(self.method.lora.quantization) || "
+            "!(self.parallelism.strategy == 'FSDP' || "
+            "(self.parallelism.strategy == 'DeepSpeed' && "
+            "(!has(self.parallelism.deepspeed) || self.parallelism.deepspeed.stage == 3)))",
+            "parallelism.strategy FSDP, and DeepSpeed in stage 3, cannot share weights that "
+            "method.lora.quantization packs: set strategy to DDP, or remove quantization",
+            field_path=".parallelism.strategy",
         ),
         Cel(
             "self.resources.nodes == 1 || !has(self.storage.accessMode) || "

@@ -70,14 +70,24 @@ def stored_dtype(path: Path) -> torch.dtype:
     return dtype if isinstance(dtype, torch.dtype) else torch.float32
 
 
-def require_same_shapes(weights: dict[str, Tensor], parameters: dict[str, nn.Parameter]) -> None:
-    """`weights` can take the place of `parameters`.
+def placed_dtype(
+    parameter: nn.Parameter, *, usual: torch.dtype, frozen: torch.dtype
+) -> torch.dtype:
+    """The format that `parameter`, of a model that was stored in `usual`, is to have: float32 if it
+    is trained, else `frozen`, but for what transformers keeps in float32 beside a narrower model.
+    """
+    if parameter.requires_grad:
+        return torch.float32
+    return frozen if parameter.dtype == usual else parameter.dtype
+
+
+def require_same_shapes(weights: dict[str, Tensor], shapes: dict[str, torch.Size]) -> None:
+    """`weights` have the names and `shapes` of what is trained.
 
     Raises:
-        ValueError: names or shapes differ.
+        ValueError: they have others.
     """
-    wanted = {name: parameter.shape for name, parameter in parameters.items()}
-    if {name: weight.shape for name, weight in weights.items()} != wanted:
+    if {name: weight.shape for name, weight in weights.items()} != shapes:
         raise ValueError("its weights are not those that this plan trains")
 
 

@@ -29,7 +29,7 @@ from finetune_trainer.train.methods.adapter import add_adapter
 from finetune_trainer.train.methods.initialization import starts_from_base, take_out_of_base
 from finetune_trainer.train.methods.partial import freeze_others
 from finetune_trainer.train.methods.quantization import nf4
-from finetune_trainer.train.model import load_base, stored_dtype
+from finetune_trainer.train.model import load_base, stored_dtype, trainable_parameters
 from finetune_trainer.train.neftune import add_noise
 from finetune_trainer.train.objectives.classification import Classification
 from finetune_trainer.train.objectives.generation import Generation
@@ -164,6 +164,8 @@ def load_model(context: Context) -> Trained:
         weight_decay=training.weight_decay,
         lora_plus_ratio=lora.lora_plus_ratio if lora else 1.0,
     )
+    # Before an engine may leave this rank slices of them.
+    trainable = sum(parameter.numel() for parameter in trainable_parameters(model).values())
     engine = make_engine(choice, run, model, optimizer, context.group, frozen, autocast)
     # What it can do is found out by comparing with its stock form, so before anything replaces that
     # and after it has been placed: what a rank cannot hold it cannot try alone.
@@ -184,7 +186,7 @@ def load_model(context: Context) -> Trained:
         engine=engine,
         choice=choice,
         precision=str(dtype).removeprefix("torch."),
-        trainable=sum(parameter.numel() for parameter in engine.parameters.values()),
+        trainable=trainable,
     )
     _say_what_runs(context, trained)
     return trained

@@ -199,8 +199,8 @@ BAD_TRAINING = (
             "spec.training.optimizer.type": "Adafactor",
             "spec.parallelism.strategy": "FSDP",
         },
-        "training.optimizer Adafactor needs whole matrices, and parallelism.strategy FSDP has "
-        "slices of them: set strategy to DDP, or the optimizer's type to AdamW",
+        "training.optimizer Adafactor needs whole matrices, and parallelism.strategy FSDP and "
+        "DeepSpeed have parts of them: set strategy to DDP, or the optimizer's type to AdamW",
     ),
     Case(
         "a weight decay of one",
@@ -231,6 +231,24 @@ BAD_TRAINING = (
         "settings of FSDP for a strategy that is not decided yet",
         {"spec.parallelism": {"fsdp": {"cpuOffload": True}}},
         "set strategy to FSDP, or remove fsdp",
+    ),
+    Case(
+        "settings of DeepSpeed for FSDP",
+        {"spec.parallelism": {"strategy": "FSDP", "deepspeed": {"stage": 3}}},
+        "set strategy to DeepSpeed, or remove deepspeed",
+    ),
+    Case(
+        "a fourth stage",
+        {"spec.parallelism": {"strategy": "DeepSpeed", "deepspeed": {"stage": 4}}},
+        "spec.parallelism.deepspeed.stage",
+    ),
+    *(
+        Case(
+            f"slices of quantized weights by {strategy}",
+            {"spec.method.lora.quantization": "NF4", "spec.parallelism.strategy": strategy},
+            "set strategy to DDP, or remove quantization",
+        )
+        for strategy in ("FSDP", "DeepSpeed")
     ),
     Case(
         "a strategy that is unknown",

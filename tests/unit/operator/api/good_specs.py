@@ -316,6 +316,23 @@ GOOD = (
         "slices of the model that wait in the pods' memory",
         {"spec.parallelism": {"strategy": "FSDP", "fsdp": {"cpuOffload": True}}},
     ),
+    Case(
+        "quantized weights in every process",
+        {
+            "spec.method.lora.quantization": "NF4",
+            "spec.parallelism": {"strategy": "DeepSpeed", "deepspeed": {"stage": 2}},
+        },
+    ),
+    Case("the optimizer's state shared", {"spec.parallelism.strategy": "DeepSpeed"}),
+    Case(
+        "the optimizer's state in the pods' memory",
+        {
+            "spec.parallelism": {
+                "strategy": "DeepSpeed",
+                "deepspeed": {"stage": 2, "offload": "CPU"},
+            }
+        },
+    ),
     Case("CPUs as a number", {"spec.resources.cpu": 8}),
     Case("CPUs in thousandths", {"spec.resources.cpu": "500m"}),
     Case("half a CPU in quotes", {"spec.resources.cpu": "0.5"}),

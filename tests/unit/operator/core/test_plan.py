@@ -66,6 +66,7 @@ def test_the_documented_example_is_the_plan_of_the_spec_that_it_shows() -> None:
         {"tracking": {"tensorboard": {}, "wandb": {"project": "glosses"}}},
         {"model": {"source": "pvc://models/base"}, "resources": {"nodes": 2, "gpusPerNode": 8}},
         {"parallelism": {"strategy": "FSDP", "fsdp": {}}},
+        {"parallelism": {"strategy": "DeepSpeed", "deepspeed": {"stage": 1, "offload": "CPU"}}},
         {"training": {"maxSteps": 10, "evaluateEverySteps": 5}, "rerunToken": "again"},
         PREFERENCE,
         CLASSES,

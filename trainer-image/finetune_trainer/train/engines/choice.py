@@ -27,15 +27,13 @@ USABLE_SHARE = 0.9
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """A strategy, never `Auto`, and a reason for people."""
+    """A strategy, never `Auto`, a reason for people, and whether a rank holds, and so reads, only
+    slices of the model.
+    """
 
     strategy: Strategy
     why: str
-
-    @property
-    def in_slices(self) -> bool:
-        """Whether a rank reads only its slices of the model's files."""
-        return self.strategy is Strategy.FSDP
+    in_slices: bool = False
 
 
 def choose(run: Run, group: Group, workspace: Workspace, dtype: torch.dtype) -> Choice:
@@ -45,20 +43,19 @@ def choose(run: Run, group: Group, workspace: Workspace, dtype: torch.dtype) -> 
         UserError: the strategy asked for cannot train this.
     """
     asked = run.parallelism.strategy
-    if asked is Strategy.DEEPSPEED:
-        raise UserError("spec.parallelism.strategy DeepSpeed is not in this image: set it to FSDP.")
     if run.method.lora and run.method.lora.quantization:
-        if asked is Strategy.FSDP:
+        if run.parallelism.in_slices:
             raise UserError(
-                "spec.parallelism.strategy FSDP cannot slice the weights that "
-                "spec.method.lora.quantization makes: set the strategy to DDP, or leave "
-                "quantization out."
+                f"spec.parallelism.strategy {asked} cannot share weights that "
+                "spec.method.lora.quantization packs: set the strategy to DDP, or remove "
+                "quantization."
             )
-        return Choice(Strategy.DDP, "quantized weights are not sliced")
+        if asked is Strategy.AUTO:
+            return Choice(Strategy.DDP, "quantized weights stay whole")
     if run.training.optimizer.type == "Adafactor" and asked is Strategy.AUTO:
         return Choice(Strategy.DDP, "Adafactor needs whole matrices")
     if asked is not Strategy.AUTO:
-        return Choice(asked, "spec.parallelism.strategy")
+        return Choice(asked, "spec.parallelism.strategy", run.parallelism.in_slices)
     if group.world_size == 1:
         return Choice(Strategy.DDP, "a single process has nothing to share")
     known = Precision.FLOAT32 if dtype is torch.float32 else Precision.BFLOAT16
@@ -71,7 +68,8 @@ def choose(run: Run, group: Group, workspace: Workspace, dtype: torch.dtype) -> 
     figures = f"{_gib(need)} estimated, {_gib(have)} there a process"
     if need <= USABLE_SHARE * have:
         return Choice(Strategy.DDP, f"model and training state fit each process: {figures}")
-    return Choice(Strategy.FSDP, f"model and training state do not fit one process: {figures}")
+    why = f"model and training state do not fit one process: {figures}"
+    return Choice(Strategy.FSDP, why, in_slices=True)
 
 
 def make_engine(
@@ -93,6 +91,10 @@ def make_engine(
             frozen=frozen,
             autocast=autocast,
         )
+    if choice.strategy is Strategy.DEEPSPEED:
+        from finetune_trainer.train.engines.deepspeed import Zero
+
+        return Zero(model, optimizer, group, settings=run.parallelism.deepspeed, frozen=frozen)
     return Replicated(model, optimizer, group)
 
 

@@ -100,7 +100,7 @@ class Replicated:
 
     def load_state(self, weights: dict[str, Tensor], moments: dict[str, Tensor]) -> None:
         """See `Engine`."""
-        require_same_shapes(weights, self.parameters)
+        require_same_shapes(weights, {name: p.shape for name, p in self.parameters.items()})
         for name, parameter in self.parameters.items():
             parameter.data.copy_(weights[name])
         load_state_tensors(self._optimizer, self.parameters, moments)

@@ -21,7 +21,7 @@ from finetune_trainer.run import Fsdp
 from finetune_trainer.train.batches import Batch
 from finetune_trainer.train.engines.engine import MakeOptimizer, Result
 from finetune_trainer.train.engines.entry import Entry
-from finetune_trainer.train.model import require_same_shapes, trainable_parameters
+from finetune_trainer.train.model import placed_dtype, require_same_shapes, trainable_parameters
 from finetune_trainer.train.optimizer import arrived, clip, set_learning_rate, state_tensors
 from finetune_trainer.train.parallel import Group
 
@@ -164,7 +164,7 @@ class Sharded:
 
     def load_state(self, weights: dict[str, Tensor], moments: dict[str, Tensor]) -> None:
         """See `Engine`."""
-        require_same_shapes(weights, self.parameters)
+        require_same_shapes(weights, {name: p.shape for name, p in self.parameters.items()})
         for name, parameter in self.parameters.items():
             _local(parameter.data).copy_(own_slice(weights[name], self._mesh))
         for key, value in moments.items():
@@ -220,18 +220,12 @@ def _local(tensor: Tensor) -> Tensor:
 def _leave(model: nn.Module, frozen: torch.dtype) -> dict[str, Tensor]:
     """Take the parameters' storage out of `model`: they go to the meta device, in the format that
     each is trained or kept with; their values as they were, by name.
-
-    What transformers keeps in float32 beside a narrower model stays so.
     """
     values = {name: parameter.detach() for name, parameter in model.named_parameters()}
     usual = model.dtype
 
     def without_storage(parameter: nn.Parameter) -> nn.Parameter:
-        dtype = parameter.dtype
-        if parameter.requires_grad:
-            dtype = torch.float32
-        elif dtype == usual:
-            dtype = frozen
+        dtype = placed_dtype(parameter, usual=usual, frozen=frozen)
         empty = torch.empty_like(parameter, device="meta", dtype=dtype)
         return nn.Parameter(empty, requires_grad=parameter.requires_grad)
 

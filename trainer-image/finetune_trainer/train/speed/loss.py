@@ -74,10 +74,10 @@ class SummedLoss(nn.Module):  # type: ignore[misc]  # torch is not type-checked
         return chunked_sum(loss, rows, batch.targets, list(self.head_parameters()))
 
     def head_parameters(self) -> Iterator[nn.Parameter]:
-        """What is trained of the model outside its decoder, and of what both use."""
+        """What the model has outside its decoder, and what both use."""
         head = self.model.get_output_embeddings()
         if head is not None:
-            yield from (parameter for parameter in head.parameters() if parameter.requires_grad)
+            yield from head.parameters()
 
 
 def decode(model: PreTrainedModel, batch: Batch) -> ModelOutput:
@@ -121,12 +121,16 @@ def chunked_sum(
 ) -> Tensor:
     """The sum of `loss` over chunks of `rows` [n, hidden] and `targets` [n], a float32 scalar.
 
-    `parameters` are all that `loss` trains. Parts that other ranks hold (FSDP) are gathered by
+    `parameters` are all that `loss` uses. Parts that other ranks hold (ZeRO-3) are gathered by
     hooks that a backward pass needs too: with them each chunk is computed again in it.
     """
+    elsewhere = any(
+        isinstance(parameter, DTensor) or hasattr(parameter, "ds_id") for parameter in parameters
+    )
+    parameters = [parameter for parameter in parameters if parameter.requires_grad]
     if not torch.is_grad_enabled() or not (rows.requires_grad or parameters):
         return _sum_of_chunks(loss, rows, targets)
-    if any(isinstance(parameter, DTensor) for parameter in parameters) or not rows.requires_grad:
+    if elsewhere or not rows.requires_grad:
         return _sum_of_chunks(
             lambda *chunk: checkpoint(loss, *chunk, use_reentrant=False), rows, targets
         )

@@ -7,12 +7,13 @@ takes longer than training does.
 from __future__ import annotations
 
 import json
+import math
 import os
 import socket
 import subprocess
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,9 @@ from safetensors.torch import load_file
 
 from finetune_trainer.outcome import PreemptedError
 from finetune_trainer.run import Run
+from finetune_trainer.train.engines.deepspeed import Zero
+from finetune_trainer.train.engines.replicated import Replicated
+from finetune_trainer.train.engines.sharded import Sharded
 from finetune_trainer.train.recipe import train
 from finetune_trainer.train.stop import Stop
 from finetune_trainer.workspace import Workspace
@@ -31,11 +35,14 @@ TESTS = Path(__file__).parents[4]
 
 @dataclass(frozen=True)
 class Job:
-    """A training of `run` in the workspace `root`, told to stop after `stop_after` steps."""
+    """A training of `run` in the workspace `root`, told to stop after `stop_after` steps, or whose
+    gradient in one step, counted from 1, is taken for broken.
+    """
 
     root: str
     run: dict[str, Any]
     stop_after: int | None = None
+    broken_step: int | None = None
     port: int = field(default_factory=lambda: _free_port())
 
     @property
@@ -87,7 +94,7 @@ def work_through(jobs: Sequence[Job], *, ranks: int, directory: Path) -> None:
         for rank in range(ranks)
     ]
     try:
-        said = [process.communicate(timeout=240)[0] for process in processes]
+        said = [process.communicate(timeout=400)[0] for process in processes]
     finally:
         for process in processes:
             process.kill()
@@ -123,11 +130,39 @@ def _free_port() -> int:
         return int(listener.getsockname()[1])
 
 
+def _break(step: int) -> None:
+    """Engines find a gradient norm that is not finite in this `step`: the gradient is there."""
+    calls = iter(range(1, 1000))
+
+    def broken(clip: Callable[[Any, float], float]) -> Callable[[Any, float], float]:
+        def call(engine: Any, maximum: float) -> float:
+            norm = clip(engine, maximum)
+            return math.nan if next(calls) == step else norm
+
+        return call
+
+    engines: tuple[Any, ...] = (Replicated, Sharded, Zero)
+    for engine in engines:
+        engine.clip = broken(engine.clip)
+
+
 def _main() -> None:
-    for document in json.loads(Path(sys.argv[1]).read_text()):
-        job = Job(**document)
+    jobs = [Job(**document) for document in json.loads(Path(sys.argv[1]).read_text())]
+    if any(job.run["parallelism"].get("strategy") == "DeepSpeed" for job in jobs):
+        os.environ["DS_ACCELERATOR"] = "cpu"
+        import deepspeed  # noqa: F401  # once for all of them
+    for job in jobs:
+        # Each in a process of its own: DeepSpeed keeps its groups of ranks for good.
+        child = os.fork()
+        if child:
+            _, status = os.waitpid(child, 0)
+            if status:
+                sys.exit(f"failed: {job}")
+            continue
         os.environ["MASTER_PORT"] = str(job.port)
         stop = StopAfter(job.workspace, job.stop_after)
+        if job.broken_step:
+            _break(job.broken_step)
         try:
             train(Run.model_validate(job.run), job.workspace, stop)
             assert job.stop_after is None, "it was not stopped"
@@ -135,7 +170,10 @@ def _main() -> None:
             assert job.stop_after is not None
         except Exception:
             traceback.print_exc()
-            sys.exit(f"failed: {job}")
+            sys.stdout.flush()
+            os._exit(1)
+        sys.stdout.flush()
+        os._exit(0)
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 
+from finetune_trainer.outcome import UserError
 from finetune_trainer.run import Run, Strategy
 from finetune_trainer.train.engines import choice
 from finetune_trainer.train.engines.choice import choose
@@ -63,4 +64,18 @@ def test_one_process_has_nothing_to_share(workspace: Workspace) -> None:
 
 def test_what_is_asked_for_is_taken_whatever_fits(workspace: Workspace) -> None:
     found = chosen(asking(strategy="FSDP"), Two(others=64 * 2**30), workspace)
-    assert found == choice.Choice(Strategy.FSDP, "spec.parallelism.strategy")
+    assert found == choice.Choice(Strategy.FSDP, "spec.parallelism.strategy", in_slices=True)
+    found = chosen(asking(strategy="DeepSpeed"), Two(others=64 * 2**30), workspace)
+    assert found == choice.Choice(Strategy.DEEPSPEED, "spec.parallelism.strategy", in_slices=True)
+
+
+def test_quantized_weights_stay_whole(workspace: Workspace) -> None:
+    def quantized(strategy: str) -> Run:
+        run = asking(strategy=strategy).model_dump(mode="json", by_alias=True)
+        run["method"]["lora"]["quantization"] = "NF4"
+        return Run.model_validate(run)
+
+    scarce = Two(others=2**30)
+    assert chosen(quantized("Auto"), scarce, workspace).strategy is Strategy.DDP
+    with pytest.raises(UserError, match=r"strategy FSDP cannot share .* quantization"):
+        chosen(quantized("FSDP"), scarce, workspace)

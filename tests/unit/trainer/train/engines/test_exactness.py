@@ -13,7 +13,7 @@ import torch
 from unit.trainer.train.engines.ranks import Job, losses, validation_losses, weights, work_through
 from unit.trainer.train.made import plan, prepared_workspace
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = pytest.mark.timeout(900)
 
 METHODS: dict[str, dict[str, Any]] = {
     "lora": {"lora": {"rank": 4, "alpha": 8, "dropout": "0"}},
@@ -22,11 +22,15 @@ METHODS: dict[str, dict[str, Any]] = {
 ENGINES: dict[str, dict[str, Any]] = {
     "ddp": {"strategy": "DDP"},
     "fsdp": {"strategy": "FSDP"},
+    "zero1": {"strategy": "DeepSpeed", "deepspeed": {"stage": 1}},
+    "zero2": {"strategy": "DeepSpeed", "deepspeed": {"stage": 2}},
+    "zero3": {"strategy": "DeepSpeed", "deepspeed": {"stage": 3}},
 }
 # A second rank has fewer passes in some steps and no sequence of its own in the last of an epoch.
 TRAINING = {"epochs": 2, "packing": False, "sequencesPerStep": 11}
 STEPS = 6
 STOPPED = 2
+OFFLOADED = (("zero2-offloaded", 2), ("zero3-offloaded", 3))
 
 
 class Runs:
@@ -42,6 +46,7 @@ class Runs:
         method: str,
         engine: dict[str, Any],
         stop_after: int | None = None,
+        broken_step: int | None = None,
         **training: Any,
     ) -> Job:
         """A training in the workspace `name`, a new one unless it is there."""
@@ -51,7 +56,7 @@ class Runs:
         run = json.loads(
             plan(METHODS[method], **{**TRAINING, **training}).model_dump_json(by_alias=True)
         )
-        return Job(str(root), {**run, "parallelism": engine}, stop_after)
+        return Job(str(root), {**run, "parallelism": engine}, stop_after, broken_step)
 
     def work_through(self, jobs: list[Job], ranks: int) -> None:
         work_through(jobs, ranks=ranks, directory=self.root)
@@ -73,10 +78,12 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
     """One rank, then two of every engine, then one again for what two had begun."""
     runs = Runs(tmp_path_factory.mktemp("runs"))
     job = runs.job
-    fsdp, ddp = ENGINES["fsdp"], ENGINES["ddp"]
+    ddp, fsdp, _, zero2, zero3 = ENGINES.values()
+    offload = {name: {"deepspeed": {"stage": stage, "offload": "CPU"}} for name, stage in OFFLOADED}
     runs.work_through(
         [
             *[job(f"one-{method}", method, {}) for method in METHODS],
+            job("one-skipping", "full", {}, broken_step=3),
             job("one-then-fsdp", "full", {}, stop_after=STOPPED),
             job("fsdp-of-one", "full", fsdp),
         ],
@@ -92,11 +99,23 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
             job("fsdp-then-ddp", "lora", fsdp, stop_after=STOPPED),
             job("fsdp-then-ddp", "lora", ddp),
             job("fsdp-checkpointed", "full", fsdp, gradientCheckpointing=True),
+            *[job(f"{name}-skipping", "full", ENGINES[name], broken_step=3) for name in ENGINES],
+            job("fsdp-then-zero3", "full", fsdp, stop_after=STOPPED),
+            job("fsdp-then-zero3", "full", zero3),
+            job("zero2-then-zero3", "lora", zero2, stop_after=STOPPED),
+            job("zero2-then-zero3", "lora", zero3),
+            job("zero3-then-one", "full", zero3, stop_after=STOPPED),
+            job("zero3-then-zero2", "lora", zero3, stop_after=STOPPED),
+            job("zero3-then-zero2", "lora", zero2),
+            *[
+                job(name, "full", {"strategy": "DeepSpeed", **settings})
+                for name, settings in offload.items()
+            ],
             job("fsdp-kept", "lora", {**fsdp, "fsdp": {"reshardAfterForward": False}}),
         ],
         ranks=2,
     )
-    runs.work_through([job("fsdp-then-one", "full", {})], ranks=1)
+    runs.work_through([job(f"{name}-then-one", "full", {}) for name in ("fsdp", "zero3")], ranks=1)
     return runs
 
 
@@ -113,12 +132,27 @@ def test_two_ranks_learn_what_one_learns(engine: str, method: str, runs: Runs) -
         ("fsdp-then-fsdp", "lora"),
         ("fsdp-then-one", "full"),
         ("fsdp-then-ddp", "lora"),
+        ("fsdp-then-zero3", "full"),
+        ("zero2-then-zero3", "lora"),
+        ("zero3-then-one", "full"),
+        ("zero3-then-zero2", "lora"),
     ],
 )
 def test_a_stopped_run_goes_on_under_any_engine_and_world_size(
     name: str, method: str, runs: Runs
 ) -> None:
     runs.assert_same(name, f"one-{method}")
+
+
+@pytest.mark.parametrize("name", [name for name, _ in OFFLOADED])
+def test_state_in_cpu_memory_is_the_same_state(name: str, runs: Runs) -> None:
+    runs.assert_same(name, "one-full")
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_the_gradient_of_a_skipped_step_is_forgotten(engine: str, runs: Runs) -> None:
+    # It has no loss to compare.
+    runs.assert_same(f"{engine}-skipping", "one-skipping", STEPS - 1)
 
 
 def test_one_rank_can_be_sharded(runs: Runs) -> None:
