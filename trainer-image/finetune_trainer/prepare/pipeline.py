@@ -75,6 +75,7 @@ class Pipeline:
             if isinstance(outcome, Dropped):
                 tally.drop(outcome)
             else:
+                tally.split += len(outcome) > 1
                 examples += outcome
         block = Block.of(examples)
         self._require_known(int(block.tokens.max(initial=0)))

@@ -28,9 +28,12 @@ def preview(
     marks: tuple[str, str] = BRACKETS,
     task: Task = Task.GENERATION,
 ) -> str:
-    """The first examples, each under a heading with its counts; supervised text between `marks`."""
+    """Examples from the beginning on, at even distances, so that of several data sets more than the
+    first is seen; each under a heading with its counts, supervised text between `marks`.
+    """
     parts = []
-    for index in range(min(EXAMPLES, len(examples))):
+    shown = min(EXAMPLES, len(examples))
+    for index in (number * len(examples) // shown for number in range(shown)):
         example = examples[index]
         supervised = int(example.supervised.sum())
         parts.append(

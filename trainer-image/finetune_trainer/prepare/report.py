@@ -43,6 +43,11 @@ class Prepared:
         counts = self.counts.values()
         return [tally for part in counts for tally in (part.train, part.validation) if tally]
 
+    @property
+    def dropped(self) -> Counter[str]:
+        """Rows left out of any split, by reason."""
+        return sum((tally.dropped for tally in self.tallies), Counter[str]())
+
 
 def result(prepared: Prepared) -> dict[str, Any]:
     """The stage's `result`, as the contract names its keys."""
@@ -57,6 +62,7 @@ def result(prepared: Prepared) -> dict[str, Any]:
         "rows": rows,
         "rowsKept": kept,
         "rowsDropped": rows - kept,
+        "droppedMostly": next((reason for reason, _ in prepared.dropped.most_common(1)), None),
         "tokens": int(lengths.sum()),
         "supervisedTokens": prepared.train.supervised_tokens,
         "trainSequences": sequences,
@@ -82,14 +88,14 @@ def report(prepared: Prepared) -> dict[str, Any]:
     """`prepare/report.json`: the result, and what a person wants to know beyond it."""
     values = result(prepared)
     lengths = prepared.train.lengths
-    dropped = sum((tally.dropped for tally in prepared.tallies), Counter[str]())
     memory = {f"{name}Bytes": size for name, size in asdict(prepared.memory).items()}
     return {
         **values,
         "modelLicense": dict(prepared.model.license) if prepared.model else {},
         **({"labels": list(prepared.labels)} if prepared.labels else {}),
         "dataSets": [_data_set(prepared, field) for field in prepared.counts],
-        "droppedByReason": dict(dropped.most_common()),
+        "droppedByReason": dict(prepared.dropped.most_common()),
+        "rowsSplit": sum(tally.split for tally in prepared.tallies),
         "trainExamples": len(prepared.train),
         "validationExamples": len(prepared.validation) if prepared.validation else 0,
         "tokenLengthPercentiles": {
@@ -128,7 +134,8 @@ def _data_set(prepared: Prepared, field: str) -> dict[str, Any]:
 
 def message(values: dict[str, Any]) -> str:
     """One sentence for status."""
-    dropped = f" ({values['rowsDropped']:,} dropped)" if values["rowsDropped"] else ""
+    mostly = f", mostly: {values['droppedMostly']}" if "droppedMostly" in values else ""
+    dropped = f" ({values['rowsDropped']:,} dropped{mostly})" if values["rowsDropped"] else ""
     return (
         f"Prepared {values['rowsKept']:,} of {values['rows']:,} rows{dropped}: "
         f"{values['tokens']:,} tokens in {values['trainSequences']:,} sequences, "
@@ -142,9 +149,15 @@ def page(values: dict[str, Any]) -> str:
     lines = [
         ("rows", f"{values['rows']:,}, of these {values['rowsKept']:,} kept"),
         *(("  dropped", f"{n:,}: {why}") for why, n in values["droppedByReason"].items()),
+        *([("  split", f"{values['rowsSplit']:,} too long")] if values["rowsSplit"] else []),
+        *_shares(values["dataSets"]),
         ("examples", f"{values['trainExamples']:,} train, {values['validationExamples']:,} valid."),
         ("tokens", f"{values['tokens']:,}, {values['supervisedShare']:.1%} supervised"),
-        ("  an example", f"median {lengths['50']}, 95 % ≤ {lengths['95']}, max {lengths['100']}"),
+        (
+            "  an example",
+            f"5 % ≤ {lengths['5']}, median {lengths['50']}, 95 % ≤ {lengths['95']}, "
+            f"max {lengths['100']}",
+        ),
         (
             "sequences",
             f"{values['trainSequences']:,} of {values['sequenceLength']:,} tokens, "
@@ -156,8 +169,24 @@ def page(values: dict[str, Any]) -> str:
             f"{values['parameters']:,}, of these {values['trainableParameters']:,} trained",
         ),
         ("memory", f"about {values['memoryEstimateBytes'] / 2**30:.1f} GiB a process (estimate)"),
+        # What a step takes is known where it is done: on hardware that this pod may not have.
+        ("time", "unknown before the first steps; train's log and status tell it then"),
     ]
     return "\n".join(f"{name:<14}{text}" for name, text in lines)
+
+
+def _shares(parts: list[dict[str, Any]]) -> list[tuple[str, str]]:
+    """What each of several data sets gives; nothing of a single one."""
+    total = sum(part["rowsKept"] for part in parts)
+    return [
+        (
+            "  from",
+            f"{part['source']}: {part['rowsKept']:,} for training ({part['rowsKept'] / total:.1%})"
+            + (f", {beyond:,} beyond its share" if (beyond := part.get("rowsBeyondShare")) else ""),
+        )
+        for part in parts
+        if len(parts) > 1
+    ]
 
 
 def _sequences(run: Run, examples: Examples) -> int:

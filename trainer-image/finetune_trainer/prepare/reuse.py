@@ -22,7 +22,7 @@ from finetune_trainer.run import Run
 from finetune_trainer.workspace import Workspace, write_json
 
 # Another number when the same rows, settings and tokenizer would become other examples.
-FORMATTER = 2
+FORMATTER = 3
 LIBRARIES = ("datasets", "tokenizers", "transformers")
 META = "meta.json"
 
@@ -120,8 +120,9 @@ def kept_data(run: Run, key: str, workspace: Workspace) -> Written | None:
 
 
 def _tally(tally: Tally) -> dict[str, Any]:
-    return {"rows": tally.rows, "dropped": dict(tally.dropped)}
+    return {"rows": tally.rows, "split": tally.split, "dropped": dict(tally.dropped)}
 
 
 def _read(value: Mapping[str, Any]) -> Tally:
-    return Tally(rows=value["rows"], dropped=Counter(value["dropped"]))
+    dropped = Counter(value["dropped"])
+    return Tally(rows=value["rows"], split=value["split"], dropped=dropped)

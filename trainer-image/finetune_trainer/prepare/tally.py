@@ -18,9 +18,12 @@ OTHER = "other reasons"
 
 @dataclass(slots=True)
 class Tally:
-    """Counts of rows; `too_long` counts the lengths, in tokens, of those that do not fit."""
+    """Counts of rows; `split` of those that became several examples; `too_long` counts the lengths,
+    in tokens, of those that do not fit.
+    """
 
     rows: int = 0
+    split: int = 0
     dropped: Counter[str] = field(default_factory=Counter)
     too_long: Counter[int] = field(default_factory=Counter)
 
@@ -32,6 +35,7 @@ class Tally:
     def add(self, other: Tally) -> None:
         """Count what `other` has counted."""
         self.rows += other.rows
+        self.split += other.split
         self.too_long.update(other.too_long)
         for reason, count in other.dropped.items():
             self._drop(reason, count)

@@ -77,8 +77,13 @@ def test_without_weights_every_row_of_every_set_is_trained(
     assert message.startswith("Prepared 52 of 52 rows: ")
 
 
-def test_weights_share_out_the_rows(workspace: Workspace, two: list[dict[str, Any]]) -> None:
+def test_weights_share_out_the_rows(
+    workspace: Workspace, two: list[dict[str, Any]], capsys: pytest.CaptureFixture[str]
+) -> None:
     stage(weighted(two, "1", "1"), workspace)
+    log = capsys.readouterr().out
+    assert "  from        pvc://a/rows.jsonl: 12 for training (50.0%), 28 beyond its share" in log
+    assert "── example 17: " in log
     assert kinds(workspace) == (12, 12)
     report = json.loads((workspace.prepare / "report.json").read_text())
     assert report["dataSets"] == [

@@ -91,6 +91,8 @@ def test_the_report_and_the_preview_are_written(
     assert preview.count("⟦") == preview.count("⟧") == 3
     log = capsys.readouterr().out
     assert "rows          40, of these 40 kept" in log
+    assert "  an example  5 % ≤ 39, median 41, 95 % ≤ 41, max 41" in log
+    assert "time          unknown before the first steps" in log
     assert "\x1b[32m" in log
 
 
@@ -322,7 +324,7 @@ def test_rows_that_cannot_be_used_are_counted_by_reason(
         "longer than spec.training.sequenceLength": 1,
     }
     assert result["rowsDropped"] == 2
-    assert "(2 dropped)" in message
+    assert '(2 dropped, mostly: column "answer" is empty): ' in message
 
 
 def test_the_number_of_cpus_changes_nothing_in_the_data(
@@ -350,6 +352,7 @@ def test_text_is_split_where_it_is_too_long(workspace: Workspace, sources: Path)
     assert examples.lengths.tolist() == [128, 128, 45]
     assert examples[2].tokens[-1] == VOCABULARY.index("<|im_end|>")
     assert [int(np.sum(~examples[index].supervised)) for index in range(3)] == [1, 1, 1]
+    assert json.loads((workspace.prepare / "report.json").read_text())["rowsSplit"] == 1
 
 
 def test_a_completion_is_supervised_and_ends(workspace: Workspace, sources: Path) -> None:
