@@ -11,6 +11,10 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from typing import TypeVar
 
+from finetune_trainer.data.examples import Examples
+from finetune_trainer.train.batches import count_targets
+from finetune_trainer.train.flops import Work
+
 T = TypeVar("T")
 
 # Steps differ in length; over these the time left and the wait for data are averaged.
@@ -18,10 +22,12 @@ RECENT_STEPS = 50
 
 
 class Pace:
-    """`peak` is what all accelerators together can do, in operations a second, if that is known."""
+    """`work` counts operations, `peak` is how many all accelerators together can do in a second;
+    each where it is known.
+    """
 
-    def __init__(self, peak: float | None = None) -> None:
-        self._peak = peak
+    def __init__(self, work: Work | None = None, peak: float | None = None) -> None:
+        self._work, self._peak = work, peak
         self._recent: deque[float] = deque(maxlen=RECENT_STEPS)
         self._waits: deque[float] = deque(maxlen=RECENT_STEPS)
         self._waited = 0.0
@@ -43,14 +49,15 @@ class Pace:
                 self._waited += time.perf_counter() - started
             yield item
 
-    def add(self, tokens: int, seconds: float, *, supervised: int = 0, flops: float = 0.0) -> None:
-        """One step over all ranks took `seconds`; `flops` are the operations that it needed."""
+    def add(self, examples: Examples, documents: list[int], seconds: float) -> None:
+        """One step of all ranks over these documents took `seconds`."""
+        lengths, supervised = examples.lengths[documents], count_targets(examples, documents)
         self._recent.append(seconds)
         self._waits.append(self._waited)
         self._waited = 0.0
-        self._tokens += tokens
+        self._tokens += int(lengths.sum())
         self._supervised += supervised
-        self._flops += flops
+        self._flops += self._work.flops(lengths, supervised) if self._work else 0.0
         self._seconds += seconds
 
     @property

@@ -16,7 +16,7 @@ from transformers.utils import logging
 from finetune_trainer.outcome import PreemptedError
 from finetune_trainer.run import Run, Strategy
 from finetune_trainer.train import export, skips
-from finetune_trainer.train.batches import StepPlan, count_targets, steps_from
+from finetune_trainer.train.batches import StepPlan, steps_from
 from finetune_trainer.train.checkpoint import Position
 from finetune_trainer.train.device import choose_device, peak_memory_bytes, size_threads
 from finetune_trainer.train.evaluate import evaluate
@@ -99,23 +99,18 @@ class _Training:
         self, context: Context, stop: Stop, data: Data, trained: Trained, saver: Saver
     ) -> None:
         self.context = context
-        self.plan = context.run
-        self.training = context.run.training
+        self.plan, self.training = context.run, context.run.training
         self.group, self.heart = context.group, context.group.heart
-        self.journal = context.journal
-        self.stop = stop
-        self.data = data
-        self.trained = trained
-        self.saver = saver
+        self.journal, self.saver, self.stop = context.journal, saver, stop
+        self.data, self.trained = data, trained
         trained.objective.begin(
             data.splits, trained.engine, self.group, context.workspace.checkpoints
         )
         self.can_compile = can_compile(
             trained.model, sharded=trained.choice.strategy is not Strategy.DDP
         )
-        self.work = work_of(self.trained.model)
-        peak = peak_flops(self.group.device, self.trained.precision)
-        self.pace = Pace(peak and peak * self.group.world_size)
+        peak = peak_flops(self.group.device, trained.precision)
+        self.pace = Pace(work_of(trained.model), peak and peak * self.group.world_size)
 
     def run(self) -> tuple[str, dict[str, Any]]:
         """The algorithm."""
@@ -147,7 +142,7 @@ class _Training:
             done = self._step(plan, position.step, rate)
             position.step += 1
             position.epoch = plan.epoch
-            self._measure(plan, time.perf_counter() - started)
+            self.pace.add(self.data.train, plan.documents, time.perf_counter() - started)
             position.skips = position.skips.after(finite=done.skipped is None)
             if done.skipped:
                 skips.tell(done.skipped, self.data.train, self.context)
@@ -242,12 +237,6 @@ class _Training:
             skipped = SkippedStep(step + 1, mean, norm, blamed(plan.documents, flags))
         return _StepResult(mean, targets, norm, stopping > 0, saving > 0, skipped)
 
-    def _measure(self, plan: StepPlan, seconds: float) -> None:
-        lengths = self.data.train.lengths[plan.documents]
-        supervised = count_targets(self.data.train, plan.documents)
-        flops = self.work.flops(lengths, supervised) if self.work else 0.0
-        self.pace.add(int(lengths.sum()), seconds, supervised=supervised, flops=flops)
-
     def _evaluate(self, position: Position) -> None:
         """Measure the model on the held-out data, unless that has been done after this step."""
         if self.data.validation is None or position.evaluations.latest_step == position.step:
@@ -294,7 +283,7 @@ class _Training:
         )
 
     def _finish(self, position: Position, resumed_from: int | None) -> tuple[str, dict[str, Any]]:
-        best_step = self._take_best(position)
+        best_step = self.saver.take_best(position)
         peak = self.group.maximum(float(peak_memory_bytes(self.group.device)))
         left = export.save(self.trained, self.plan.model, self.context)
         values = result(
@@ -310,14 +299,3 @@ class _Training:
         )
         told = summary(position, self.pace, total_steps=self.data.total_steps, best_step=best_step)
         return told, {**values, left: left}
-
-    def _take_best(self, position: Position) -> int | None:
-        """Go back to the best evaluated step, if the plan asks for it; which one that is."""
-        self.saver.finish()
-        best = position.evaluations
-        if not self.training.load_best_model_at_end or best.best_step is None:
-            return None
-        if best.best_step != position.step and not self.saver.load_best(position):
-            return None
-        position.metrics |= {f"validation_{name}": each for name, each in best.best.items()}
-        return best.best_step

@@ -123,12 +123,23 @@ class Saver:
             self._context.group.heart.rest("writing a checkpoint")
             writing.result()
 
-    def load_best(self, position: Position) -> bool:
-        """Take back the weights of the best evaluation; False if its checkpoint cannot be used."""
+    def take_best(self, position: Position) -> int | None:
+        """Go back to the weights of the best evaluation, if the plan asks for it: its step, and in
+        `position` what it measured. None if not, or if its checkpoint cannot be used.
+        """
         self.finish()
+        best = position.evaluations
+        if not self._keeps_best or best.best_step is None:
+            return None
+        if best.best_step != position.step and not self._load_best(best.best_step):
+            return None
+        position.metrics |= {f"validation_{name}": each for name, each in best.best.items()}
+        return best.best_step
+
+    def _load_best(self, step: int) -> bool:
         self._context.group.barrier()  # rank 0 has written it
         found = checkpoint.load(
-            self._root / f"step-{position.evaluations.best_step}",
+            self._root / f"step-{step}",
             plan_hash=self._context.run.plan_hash,
             restore=self._trained.engine.load_state,
         )

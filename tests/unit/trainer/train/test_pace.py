@@ -4,45 +4,62 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 
+import numpy as np
 import pytest
 
-from finetune_trainer.train.pace import Pace
+from finetune_trainer.data.examples import Block, Example, Examples, write_examples
+from finetune_trainer.train.flops import Work
+from finetune_trainer.train.pace import Pace, weighted_mean
+
+WORK = Work(body=10, head=0, trained=0, attention=0)  # 40 operations a token
 
 
-def test_throughput_is_over_all_steps_of_the_process() -> None:
+@pytest.fixture
+def examples(tmp_path: Path) -> Examples:
+    """Documents of 10 and 30 tokens, of which 4 and 6 are trained on."""
+    documents = [
+        Example(tokens=np.zeros(length, dtype=np.int32), supervised=np.arange(length) >= prompt)
+        for length, prompt in ((10, 6), (30, 24))
+    ]
+    write_examples(tmp_path, [Block.of(documents)])
+    return Examples(tmp_path)
+
+
+def test_throughput_is_over_all_steps_of_the_process(examples: Examples) -> None:
     pace = Pace()
-    pace.add(100, 2.0, supervised=40)
-    pace.add(300, 2.0, supervised=60)
+    pace.add(examples, [0], 2.0)
+    pace.add(examples, [1], 2.0)
     assert pace.metrics() == {
-        "tokens": 400,
-        "tokens_per_second": 100.0,
-        "supervised_tokens_per_second": 25.0,
+        "tokens": 40,
+        "tokens_per_second": 10.0,
+        "supervised_tokens_per_second": 2.5,
         "data_wait_seconds": 0.0,
     }
 
 
-def test_the_time_left_follows_the_recent_pace() -> None:
+def test_the_time_left_follows_the_recent_pace(examples: Examples) -> None:
     pace = Pace()
     assert pace.eta_seconds(10) is None
-    pace.add(1, 2.0)
-    pace.add(1, 4.0)
+    pace.add(examples, [0], 2.0)
+    pace.add(examples, [0], 4.0)
     assert pace.eta_seconds(10) == 30.0
 
 
 @pytest.mark.parametrize(
-    ("peak", "flops", "share"), [(1000.0, 2000.0, 0.5), (None, 2000.0, None), (1000.0, 0.0, None)]
+    ("work", "peak", "share"), [(WORK, 200.0, 0.5), (WORK, None, None), (None, 200.0, None)]
 )
 def test_utilization_needs_a_known_peak(
-    peak: float | None, flops: float, share: float | None
+    work: Work | None, peak: float | None, share: float | None, examples: Examples
 ) -> None:
-    pace = Pace(peak)
-    pace.add(1, 4.0, flops=flops)
+    pace = Pace(work, peak)
+    pace.add(examples, [0], 4.0)
     assert pace.flops_utilization == share
     assert pace.metrics().get("mfu") == share
 
 
-def test_only_the_wait_for_data_counts_as_one() -> None:
+def test_only_the_wait_for_data_counts_as_one(examples: Examples) -> None:
     pause = threading.Event()
 
     def source() -> Iterator[int]:
@@ -51,10 +68,14 @@ def test_only_the_wait_for_data_counts_as_one() -> None:
             yield item
 
     pace = Pace()
-    seen = []
+    stepped = 0.0
     for item in pace.waiting(source()):
         pause.wait(0.2)  # the step: not a wait
-        seen.append(item)
-    pace.add(1, 0.6)
-    assert seen == [0, 1, 2]
-    assert 0.03 <= pace.metrics()["data_wait_seconds"] < 0.2
+        stepped += item
+    pace.add(examples, [0], 0.6)
+    assert stepped == 3
+    assert pace.metrics()["data_wait_seconds"] >= 0.03
+
+
+def test_a_mean_of_means_weighs_each_by_its_count() -> None:
+    assert weighted_mean([(1.0, 1), (4.0, 2)]) == 3.0
