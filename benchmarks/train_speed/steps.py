@@ -90,6 +90,8 @@ def run_json(workload: Workload, model: Path) -> dict[str, Any]:
             "maxGradNorm": "1",
             "seed": 0,
             "logEverySteps": 1,
+            # As a run does by itself that is longer than this one.
+            "compile": "Always",
             "checkpoint": {"everySteps": 0, "keep": 1},
         },
         "resources": {"nodes": 1, "gpusPerNode": 0},

@@ -20,8 +20,9 @@ from torch import Tensor
 
 from finetune_trainer.train.speed.prefixes import NO_PARENT, Forest, Segment
 
-# Queries of a block: more would compute more of the triangle that causality forbids.
-BLOCK = 256
+# Queries of a block: more would compute more of the triangle that causality forbids, fewer would
+# make many small products.
+BLOCK = 96
 # A block may be padded to this many times its own area to share a product with others.
 PADDING = 1.3
 # Scores below this count of one block are cheap enough to be padded at will.
