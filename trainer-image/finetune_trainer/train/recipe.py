@@ -98,8 +98,7 @@ class _Training:
     def __init__(
         self, context: Context, stop: Stop, data: Data, trained: Trained, saver: Saver
     ) -> None:
-        self.context = context
-        self.plan, self.training = context.run, context.run.training
+        self.context, self.plan, self.training = context, context.run, context.run.training
         self.group, self.heart = context.group, context.group.heart
         self.journal, self.saver, self.stop = context.journal, saver, stop
         self.data, self.trained = data, trained
