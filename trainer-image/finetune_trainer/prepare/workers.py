@@ -16,11 +16,16 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from itertools import islice
+from pathlib import Path
 from typing import Any, TypeVar
 
+# Each holds about 50 MB of its own: with more of them the stage would not stay below 1 GiB.
+MOST_PROCESSES = 16
 # Tasks that wait, a process: enough that none idles while the parent writes.
 AHEAD = 3
 PR_SET_PDEATHSIG = 1
+# Of cgroup v2: microseconds of CPU time in each period, or max.
+CPU_QUOTA = Path("/sys/fs/cgroup/cpu.max")
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
@@ -28,9 +33,16 @@ Result = TypeVar("Result")
 _function: Callable[[Any], Any]
 
 
-def granted_cpus() -> int:
-    """CPUs granted to the container, not the host's."""
-    return int(os.environ.get("FINETUNE_CPUS") or len(os.sched_getaffinity(0)))
+def granted_cpus(quota: Path = CPU_QUOTA) -> int:
+    """Whole CPUs granted to the container, not the host's: at least 1."""
+    if told := os.environ.get("FINETUNE_CPUS"):
+        return int(told)
+    cpus = len(os.sched_getaffinity(0))
+    try:
+        time, period = quota.read_text().split()
+    except (OSError, ValueError):
+        return cpus
+    return cpus if time == "max" else max(1, min(cpus, int(time) // int(period)))
 
 
 def ordered_map(
@@ -39,12 +51,13 @@ def ordered_map(
     """`function` of every task, in the order of the tasks, by as many processes.
 
     The tasks are taken as results are consumed, so memory does not grow with their number. With
-    one process, or one task, `function` is called here.
+    one process, or one task, `function` is called here; there are `MOST_PROCESSES` at most.
 
     Raises:
         MemoryError: a process was killed, which is how Linux ends one that has no memory.
         Exception: what `function` raised, for the first task that it failed on.
     """
+    processes = min(processes, MOST_PROCESSES)
     waiting = iter(tasks)
     first = list(islice(waiting, 2))
     if processes < 2 or len(first) < 2:

@@ -6,6 +6,7 @@ Once in a process of its own, as in a pod; the other tests save the seconds of i
 from __future__ import annotations
 
 import errno
+import gzip
 import json
 import os
 import subprocess
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import zstandard
 from huggingface_hub import constants
 from huggingface_hub.utils import httpx  # type: ignore[attr-defined]
 from safetensors.torch import load_file
@@ -23,7 +25,7 @@ from finetune_trainer.data.examples import Examples
 from finetune_trainer.run import Run
 from finetune_trainer.workspace import Workspace
 from hub.fixture import HubServer
-from unit.trainer.prepare.plans import plan, questions, write_rows
+from unit.trainer.prepare.plans import mixture, plan, questions, write_rows
 from unit.trainer.tiny import write_tiny_model
 
 
@@ -113,6 +115,20 @@ def repositories(hub_server: HubServer, tmp_path_factory: pytest.TempPathFactory
     api.create_tag("initech/rows", tag="first", repo_type="dataset")
     write_rows(root / "data" / "train.jsonl", questions(30))
     api.upload_folder(repo_id="initech/rows", repo_type="dataset", folder_path=root / "data")
+    lines = "".join(json.dumps(row) + "\n" for row in questions(20)).encode()
+    packed = {
+        "train-a.jsonl.gz": gzip.compress(lines),
+        "train-b.jsonl.zst": zstandard.compress(lines),
+    }
+    for name, contents in (
+        ("initech/packed", packed),
+        ("initech/broken", {"train.jsonl": lines + b'{"question": "a", \n'}),
+    ):
+        api.create_repo(name, repo_type="dataset", private=name == "initech/packed", exist_ok=True)
+        for file, data in contents.items():
+            api.upload_file(
+                repo_id=name, repo_type="dataset", path_in_repo=file, path_or_fileobj=data
+            )
 
 
 pytestmark = pytest.mark.usefixtures("repositories")
@@ -136,6 +152,30 @@ def test_model_and_data_arrive_at_the_commit_that_the_revision_named(pod: Pod) -
     left = {path.name for path in pod.workspace.model.iterdir()}
     assert not left & {"original", ".cache", "README.md"}
     assert not list(pod.workspace.root.rglob("*.tmp"))
+
+
+def test_packed_files_and_several_data_sets_each_with_its_token(pod: Pod) -> None:
+    pod.token("datasets-1", pod.hub.read_token)
+    parts = [
+        {"source": f"hf://initech/{name}", "format": {"questionAnswer": {}}}
+        for name in ("rows", "packed")
+    ]
+    run = mixture(parts, model={"source": "hf://initech/tiny"})
+    code, document = pod.run(run)
+    assert code == 0, document
+    assert len(Examples(pod.workspace.data / "train")) == 30 + 40
+    api = pod.hub.api(pod.hub.read_token)
+    commits = [api.dataset_info(f"initech/{name}").sha or "" for name in ("rows", "packed")]
+    assert document["result"]["datasetCommit"] == ",".join(commit[:12] for commit in commits)
+
+
+def test_a_broken_line_is_named_in_a_file_of_the_hub(pod: Pod) -> None:
+    code, document = pod.run(hub_plan(data="initech/broken"))
+    assert code == 10
+    assert document["message"] == (
+        'Data set hf://initech/broken cannot be read: "train.jsonl" is not JSON in line 21 '
+        "(Expecting property name enclosed in double quotes): correct the line."
+    )
 
 
 def test_a_tag_names_an_earlier_commit(pod: Pod) -> None:

@@ -3,11 +3,12 @@
 import os
 import signal
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from finetune_trainer.outcome import Outcome, UserError, classify
-from finetune_trainer.prepare.workers import AHEAD, ordered_map
+from finetune_trainer.prepare.workers import AHEAD, MOST_PROCESSES, granted_cpus, ordered_map
 
 
 def square(number: int) -> int:
@@ -59,6 +60,27 @@ def test_a_process_that_is_killed_counts_as_out_of_memory() -> None:
     with pytest.raises(MemoryError) as caught:
         list(ordered_map(die, range(10), 2))
     assert classify(caught.value) is Outcome.OUT_OF_MEMORY
+
+
+@pytest.mark.parametrize(
+    ("quota", "cpus"),
+    [("max 100000", 8), ("250000 100000", 2), ("50000 100000", 1), ("1600000 100000", 8), ("", 8)],
+)
+def test_cpus_are_those_that_the_container_may_use(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, quota: str, cpus: int
+) -> None:
+    monkeypatch.delenv("FINETUNE_CPUS", raising=False)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)))
+    (tmp_path / "cpu.max").write_text(quota)
+    assert granted_cpus(tmp_path / "cpu.max") == cpus
+    assert granted_cpus(tmp_path / "none") == 8
+    monkeypatch.setenv("FINETUNE_CPUS", "3")
+    assert granted_cpus(tmp_path / "cpu.max") == 3
+
+
+def test_there_are_no_more_processes_than_memory_is_for() -> None:
+    pids = set(ordered_map(lambda _: os.getpid(), range(500), 200))
+    assert len(pids) <= MOST_PROCESSES
 
 
 def test_whoever_stops_taking_results_leaves_no_process_behind() -> None:
