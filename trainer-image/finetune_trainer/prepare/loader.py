@@ -13,6 +13,7 @@ from pathlib import Path, PurePath
 
 import datasets
 import huggingface_hub.constants
+import pyarrow as pa
 from datasets import (
     BuilderConfig,
     DatasetBuilder,
@@ -98,6 +99,8 @@ class RowSource:
                 self._builder.download_and_prepare(verification_mode="no_checks")
             except StopIteration as error:  # the JSON reader's answer to a file without a byte
                 raise UserError(_no_rows(field, split)) from error
+            # Arrow keeps what reading took, of Parquet a whole row group, and tokenizing is next.
+            pa.default_memory_pool().release_unused()
             try:
                 rows = self._rows(split)
             except (ValueError, AssertionError) as error:
