@@ -166,13 +166,13 @@ def load_model(context: Context) -> Trained:
     )
     # Before an engine may leave this rank slices of them.
     trainable = sum(parameter.numel() for parameter in trainable_parameters(model).values())
-    engine = make_engine(choice, run, model, optimizer, context.group, frozen, autocast)
+    engine = make_engine(choice, run, model, optimizer, context.group, frozen)
     # What it can do is found out by comparing with its stock form, so before anything replaces that
     # and after it has been placed: what a rank cannot hold it cannot try alone.
     abilities = Abilities(shared_rows=False, separable_head=False, shared_prefixes=False)
     if not run.task.has_labels:
         abilities = _find_out(context, engine, model, autocast, frozen)
-    if lora and enabled("lora"):
+    if lora and enabled("lora") and choice.hooks_are_on_layers:
         use_fused_lora(model)
     if training.neftune_noise_alpha:
         # Noise of a common beginning would be the same for all that share it.

@@ -35,6 +35,13 @@ class Choice:
     why: str
     in_slices: bool = False
 
+    @property
+    def hooks_are_on_layers(self) -> bool:
+        """Whether a layer's weights are all there while it is computed. ZeRO-3 gathers a module's
+        own when that module is called, so none may read another's.
+        """
+        return not (self.in_slices and self.strategy is Strategy.DEEPSPEED)
+
 
 def choose(run: Run, group: Group, workspace: Workspace, dtype: torch.dtype) -> Choice:
     """The strategy of `run`, the same on all ranks; `dtype` is the format of matrix products.
@@ -79,7 +86,6 @@ def make_engine(
     optimizer: MakeOptimizer,
     group: Group,
     frozen: torch.dtype,
-    autocast: torch.dtype | None,
 ) -> Engine:
     """The engine of `choice` around `model`, which it places."""
     if choice.strategy is Strategy.FSDP:
@@ -89,7 +95,6 @@ def make_engine(
             group,
             settings=run.parallelism.fsdp,
             frozen=frozen,
-            autocast=autocast,
         )
     if choice.strategy is Strategy.DEEPSPEED:
         from finetune_trainer.train.engines.deepspeed import Zero

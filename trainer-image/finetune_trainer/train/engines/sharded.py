@@ -11,7 +11,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
-from torch.distributed.fsdp import CPUOffloadPolicy, MixedPrecisionPolicy, fully_shard
+from torch.distributed.fsdp import CPUOffloadPolicy, fully_shard
 from torch.distributed.tensor import DTensor, Shard
 from transformers import PreTrainedModel
 from transformers.modeling_layers import GradientCheckpointingLayer
@@ -34,8 +34,6 @@ class Sharded:
 
     `model` is as read from its files, its parameters in CPU memory or mapped; they leave it for
     this rank's slices on its device: frozen ones in the format `frozen`, trained ones in float32.
-    `autocast` is the format of matrix products where it is not the parameters' own: layers are
-    gathered in it.
     """
 
     def __init__(
@@ -46,13 +44,12 @@ class Sharded:
         *,
         settings: Fsdp,
         frozen: torch.dtype,
-        autocast: torch.dtype | None,
     ) -> None:
         self._group = group
         self._mesh = init_device_mesh(group.device.type, (group.world_size,))
         self._entry = Entry(model)
         values = _leave(model, frozen)
-        self._shard(settings, autocast)
+        self._shard(settings)
         _take(model, values, torch.device("cpu") if settings.cpu_offload else group.device)
         require_sharded(model, self._mesh)
         self.parameters = trainable_parameters(model)
@@ -61,21 +58,15 @@ class Sharded:
         trained = sum(parameter.numel() for parameter in self.parameters.values())
         self._accumulates_whole = trained <= SMALL_SHARE * count
 
-    def _shard(self, settings: Fsdp, autocast: torch.dtype | None) -> None:
+    def _shard(self, settings: Fsdp) -> None:
         common: dict[str, object] = {"mesh": self._mesh}
         if settings.cpu_offload and self._group.device.type != "cpu":
             common["offload_policy"] = CPUOffloadPolicy()
-        # What autocast would make of a layer's matrices is gathered at once. What stands between
-        # layers stays float32, as embeddings, last norm and head do, which are the entry's own.
-        policy = MixedPrecisionPolicy(
-            param_dtype=autocast,
-            reduce_dtype=torch.float32 if autocast else None,
-            cast_forward_inputs=False,
-        )
+        # Gathered as they are kept: autocast, where the objective asks for it, makes of them what
+        # it makes of a whole model's; a pass without it (the probe, a sample) is one in float32.
         for layer in layers(self._entry.model):
             fully_shard(
                 layer,
-                mp_policy=policy,
                 reshard_after_forward=settings.reshard_after_forward,
                 **common,
             )

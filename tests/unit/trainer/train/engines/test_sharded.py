@@ -50,7 +50,7 @@ def shard(model: PreTrainedModel, group: Group, frozen: torch.dtype) -> Sharded:
     def optimizer(parameters: dict[str, nn.Parameter]) -> torch.optim.Optimizer:
         return make_optimizer(parameters, weight_decay=0.0)
 
-    return Sharded(model, optimizer, group, settings=Fsdp(), frozen=frozen, autocast=None)
+    return Sharded(model, optimizer, group, settings=Fsdp(), frozen=frozen)
 
 
 @pytest.mark.parametrize("files", [{"tie_word_embeddings": False}], indirect=True)
