@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import groupby
 
 from transformers import PreTrainedTokenizerBase
@@ -13,6 +13,7 @@ from finetune_trainer.run import Task
 EXAMPLES = 3
 # A log is read in a terminal: enough to see both ends of a turn, not a whole book.
 SHOWN_TOKENS = 400
+SHOWN_LABELS = 100
 
 BRACKETS = ("⟦", "⟧")
 COLOURS = ("\x1b[32m", "\x1b[0m")
@@ -27,6 +28,7 @@ def preview(
     tokenizer: PreTrainedTokenizerBase,
     marks: tuple[str, str] = BRACKETS,
     task: Task = Task.GENERATION,
+    labels: Sequence[str] = (),
 ) -> str:
     """Examples from the beginning on, at even distances, so that of several data sets more than the
     first is seen; each under a heading with its counts, supervised text between `marks`.
@@ -40,13 +42,17 @@ def preview(
             f"── example {index + 1}: {len(example.tokens)} tokens, {supervised} supervised ──\n"
             + "\n".join(
                 title + "".join(_marked(part, tokenizer, marks))
-                for title, part in _parts(example, task)
+                for title, part in _parts(example, task, labels)
             )
         )
     return "\n\n".join(parts) + "\n"
 
 
-def _parts(example: Example, task: Task) -> list[tuple[str, Example]]:
+def _parts(example: Example, task: Task, labels: Sequence[str]) -> list[tuple[str, Example]]:
+    if task.has_labels:
+        names = [labels[label] for label in example.labels[:SHOWN_LABELS]]
+        more = " …" if len(example.labels) > SHOWN_LABELS else ""
+        return [(_harmless(" ".join(names)) + more + "\n", example)]
     if task is not Task.PREFERENCE:
         return [("", example)]
     first = int(example.labels[0])

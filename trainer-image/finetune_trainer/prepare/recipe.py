@@ -144,10 +144,12 @@ def _tokenized(
 def _publish(prepared: Prepared, tokenizer: PreTrainedTokenizerBase, workspace: Workspace) -> None:
     values = report(prepared)
     write_json(workspace.prepare / "report.json", values)
-    examples, task = prepared.train, prepared.run.task
-    write_text(workspace.prepare / "preview.txt", preview(examples, tokenizer, task=task))
+    examples, task, names = prepared.train, prepared.run.task, prepared.labels
+    write_text(
+        workspace.prepare / "preview.txt", preview(examples, tokenizer, task=task, labels=names)
+    )
     _say(page(values))
-    _say("\nWhat is trained is green:\n\n" + preview(examples, tokenizer, COLOURS, task))
+    _say("\nWhat is trained is green:\n\n" + preview(examples, tokenizer, COLOURS, task, names))
 
 
 def _say(text: str) -> None:

@@ -145,3 +145,11 @@ def test_data_that_cannot_be_told_apart_are_refused(
 ) -> None:
     with pytest.raises(UserError, match=said):
         prepared(workspace, sources, run, given)
+
+
+def test_the_preview_shows_labels_and_where_they_stand(workspace: Workspace, sources: Path) -> None:
+    given = [{"tokens": ["Ada", "in"], "tags": ["B-PER", "O"]}]
+    prepared(workspace, sources, tags(), given)
+    text = (workspace.prepare / "preview.txt").read_text()
+    assert "supervised ──\nB-PER O\n" in text
+    assert text.count("⟦") == 2
