@@ -268,6 +268,13 @@ RULES = (
         field_path=".merge.base",
     ),
     Cel(
+        "has(self.method.lora) || has(self.method.full) || "
+        "!(self.parallelism.strategy in ['FSDP', 'DeepSpeed'])",
+        "parallelism.strategy FSDP and DeepSpeed are for method.lora and method.full: set strategy "
+        "to DDP, or use one of these methods",
+        field_path=".parallelism.strategy",
+    ),
+    Cel(
         "self.task != 'Preference' || has(self.method.lora) || has(self.method.full)",
         "task Preference is for method.lora and method.full: use one of them",
         field_path=".method",

@@ -103,6 +103,12 @@ BAD_TRAINING = (
         'warmupRatio must be less than 1, for example "0.03"',
     ),
     Case(
+        "slices beside virtual tokens",
+        {"spec.method": {"prompt": {}}, "spec.parallelism.strategy": "DeepSpeed"},
+        "parallelism.strategy FSDP and DeepSpeed are for method.lora and method.full: set strategy "
+        "to DDP, or use one of these methods",
+    ),
+    Case(
         "a path as a module",
         {"spec.training.loss": {"module": "my/losses.py", "function": "focal"}},
         "must be the name of a Python module, for example my_losses",

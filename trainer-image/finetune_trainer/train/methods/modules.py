@@ -63,28 +63,36 @@ def train_in_float32(model: nn.Module) -> None:
         if not isinstance(wrapper, ModulesToSaveWrapper):
             continue
         for copy in wrapper.modules_to_save.values():
-            dtype = next(copy.parameters()).dtype
-            if dtype is torch.float32:
-                continue
             copy.float()
-            copy.register_forward_pre_hook(_Cast(torch.float32).inputs, with_kwargs=True)
-            copy.register_forward_hook(_Cast(dtype).output)
+            cast = _Cast(wrapper.original_module)
+            copy.register_forward_pre_hook(cast.inputs, with_kwargs=True)
+            copy.register_forward_hook(cast.output)
 
 
 class _Cast:
-    def __init__(self, dtype: torch.dtype) -> None:
-        self._dtype = dtype
+    """What goes in to float32, and what comes out to the format that `original` then has: an engine
+    may give it another one than its file's.
+    """
+
+    def __init__(self, original: nn.Module) -> None:
+        self._original = original
 
     def inputs(
         self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        return tuple(map(self._cast, args)), {k: self._cast(v) for k, v in kwargs.items()}
+        wide = torch.float32
+        return (
+            tuple(_to(wide, value) for value in args),
+            {key: _to(wide, value) for key, value in kwargs.items()},
+        )
 
     def output(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
+        dtype = next(self._original.parameters()).dtype
         if isinstance(output, tuple):
-            return tuple(map(self._cast, output))
-        return self._cast(output)
+            return tuple(_to(dtype, value) for value in output)
+        return _to(dtype, output)
 
-    def _cast(self, value: Any) -> Any:
-        floating = isinstance(value, Tensor) and value.is_floating_point()
-        return value.to(self._dtype) if floating else value
+
+def _to(dtype: torch.dtype, value: Any) -> Any:
+    floating = isinstance(value, Tensor) and value.is_floating_point()
+    return value.to(dtype) if floating else value

@@ -79,3 +79,25 @@ def test_quantized_weights_stay_whole(workspace: Workspace) -> None:
     assert chosen(quantized("Auto"), scarce, workspace).strategy is Strategy.DDP
     with pytest.raises(UserError, match=r"strategy FSDP cannot share .* quantization"):
         chosen(quantized("FSDP"), scarce, workspace)
+
+
+@pytest.mark.parametrize("method", [{"ia3": {}}, {"prompt": {}}, {"prefix": {}}, {"pTuning": {}}])
+def test_what_is_neither_lora_nor_full_is_trained_by_ddp_alone(
+    method: dict[str, Any], workspace: Workspace
+) -> None:
+    run = asking().model_dump(mode="json", by_alias=True) | {"method": method}
+    found = chosen(Run.model_validate(run), Two(others=0), workspace)
+    assert found.strategy is Strategy.DDP
+    (name,) = method
+    for strategy in ("FSDP", "DeepSpeed"):
+        asked = Run.model_validate({**run, "parallelism": {"strategy": strategy}})
+        with pytest.raises(
+            UserError,
+            match=rf"spec\.parallelism\.strategy {strategy} .* spec\.method\.{name}: set the",
+        ):
+            chosen(asked, Two(others=0), workspace)
+
+
+def test_adafactor_is_trained_by_ddp(workspace: Workspace) -> None:
+    run = plan(optimizer={"type": "Adafactor"})
+    assert chosen(run, Two(others=0), workspace).strategy is Strategy.DDP
