@@ -94,7 +94,7 @@ def work_through(jobs: Sequence[Job], *, ranks: int, directory: Path) -> None:
         for rank in range(ranks)
     ]
     try:
-        said = [process.communicate(timeout=400)[0] for process in processes]
+        said = [process.communicate(timeout=1500)[0] for process in processes]
     finally:
         for process in processes:
             process.kill()
