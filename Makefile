@@ -88,6 +88,10 @@ integration: $(READY) ## Tests against a real API server
 e2e: $(READY) ## Tests on a real node
 	@$(BIN)/pytest tests/e2e
 
+.PHONY: e2e-methods
+e2e-methods: $(READY) ## A FineTuneJob for each method and task, on a real node
+	@$(BIN)/pytest tests/e2e/test_every_method.py -m every_method -rP
+
 # --- figures -------------------------------------------------------------------------------------
 
 .PHONY: bench-operator
