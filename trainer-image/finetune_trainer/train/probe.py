@@ -101,7 +101,7 @@ def _probe(model: PreTrainedModel, longest_document: int, device: torch.device) 
         and shared_prefixes
         and not _is_random(model)
         and enabled("prefixes"),
-        separable_head=separable_head,
+        separable_head=separable_head and enabled("loss"),
     )
 
 

@@ -16,8 +16,10 @@ from transformers import AttentionInterface, AttentionMaskInterface
 
 from finetune_trainer.train.speed.blocks import block_attention
 from finetune_trainer.train.speed.layout import Bucket, Layout, layout_of
+from finetune_trainer.train.speed.techniques import enabled
 
 NAME = "per_document"
+BLOCKS = enabled("attention")
 
 
 class UnsupportedAttentionError(Exception):
@@ -72,7 +74,7 @@ def per_document_attention(
         dtype = torch.get_autocast_dtype(query.device.type)
         query, key, value = query.to(dtype), key.to(dtype), value.to(dtype)
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
-    if query.device.type == "cpu" and not dropout:
+    if query.device.type == "cpu" and not dropout and BLOCKS:
         output: Tensor = block_attention(query, key, value, layout, scale, sliding_window or 0)
         return output, None
     plan = layout_of(layout)
