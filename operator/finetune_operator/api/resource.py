@@ -33,14 +33,16 @@ def _fixed_after_start(field: str) -> Cel:
     )
 
 
-def _not_on_the_workspace(field: str, sources: str) -> Cel:
-    """`sources` is a CEL expression for the list of the sources that `field` names."""
+def _not_on_the_workspace(field: str, source_is_elsewhere: str) -> Cel:
+    """`source_is_elsewhere` is a CEL expression over `w`, what a source on the workspace's claim
+    begins with: an API server counts what it costs to make that for every data set.
+    """
     workspace = (
         "(has(self.spec.storage.claimName) ? self.spec.storage.claimName : "
         "self.metadata.name + '-workspace')"
     )
     return Cel(
-        f"{sources}.all(x, !(x + '/').startsWith('pvc://' + {workspace} + '/'))",
+        f"['pvc://' + {workspace} + '/'].all(w, {source_is_elsewhere})",
         f"spec.{field}.source is on the claim that is the run's workspace, which prepare clears: "
         "use an empty claim as spec.storage.claimName, or move the source to another claim",
         field_path=f".spec.{field.removesuffix('[]')}",
@@ -72,13 +74,15 @@ class FineTuneJob(ApiModel):
             field_path=".metadata.name",
             create_only=True,
         ),
-        _not_on_the_workspace("model", "[self.spec.model.source]"),
+        _not_on_the_workspace("model", "!(self.spec.model.source + '/').startsWith(w)"),
         _not_on_the_workspace(
-            "dataset", "(has(self.spec.dataset) ? [self.spec.dataset.source] : [])"
+            "dataset",
+            "!has(self.spec.dataset) || !(self.spec.dataset.source + '/').startsWith(w)",
         ),
         _not_on_the_workspace(
             "datasets[]",
-            "(has(self.spec.datasets) ? self.spec.datasets.map(d, d.source) : [])",
+            "!has(self.spec.datasets) || "
+            "self.spec.datasets.all(d, !(d.source + '/').startsWith(w))",
         ),
         *(_fixed_after_start(field) for field in RUN_DEFINING),
     )
