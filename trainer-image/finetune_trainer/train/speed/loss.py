@@ -124,9 +124,7 @@ def chunked_sum(
     `parameters` are all that `loss` uses. Parts that other ranks hold (ZeRO-3) are gathered by
     hooks that a backward pass needs too: with them each chunk is computed again in it.
     """
-    elsewhere = any(
-        isinstance(parameter, DTensor) or hasattr(parameter, "ds_id") for parameter in parameters
-    )
+    elsewhere = any(is_elsewhere(parameter) for parameter in parameters)
     parameters = [parameter for parameter in parameters if parameter.requires_grad]
     if not torch.is_grad_enabled() or not (rows.requires_grad or parameters):
         return _sum_of_chunks(loss, rows, targets)
@@ -136,6 +134,16 @@ def chunked_sum(
         )
     total: Tensor = _GradientInForward.apply(loss, rows, targets, *parameters)
     return total
+
+
+def is_elsewhere(parameter: nn.Parameter) -> bool:
+    """Whether other ranks hold parts of it (FSDP, ZeRO-3)."""
+    return isinstance(parameter, DTensor) or hasattr(parameter, "ds_id")
+
+
+def is_frozen_here(parameter: nn.Parameter) -> bool:
+    """Whether it is not trained, and whole on this rank."""
+    return not parameter.requires_grad and not is_elsewhere(parameter)
 
 
 def _sum_of_chunks(loss: RowsLoss, rows: Tensor, targets: Tensor) -> Tensor:
