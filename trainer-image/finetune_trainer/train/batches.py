@@ -7,7 +7,7 @@ step changes nothing in what is learned.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -102,27 +102,31 @@ def _of_like_length(
     return batches
 
 
-def sharing_batches(units: list[list[Tokens]], *, capacity: int) -> list[list[int]]:
-    """The same for rows that hold common beginnings once: indexes of `units`, which are lists of
-    documents that stay together.
+def sharing_batches(
+    packs: list[list[int]], unit_of: Callable[[int], list[Tokens]], *, capacity: int
+) -> list[list[int]]:
+    """The same for rows that hold common beginnings once; `unit_of` an example are the documents in
+    it, which stay together.
 
-    Units that begin alike are put together, and counted as what they add to the row; passes are
+    Examples that begin alike are put together, and counted as what they add to the row; passes are
     about equally large.
     """
+    examples = [index for pack in packs for index in pack]
+    units = [unit_of(index) for index in examples]
     firsts = [unit[0] for unit in units]
     order = lexicographic(firsts)
     common = common_lengths(firsts, order)
     sizes = [
-        new_tokens(units[index], int(known)) for index, known in zip(order, common, strict=True)
+        new_tokens(units[place], int(known)) for place, known in zip(order, common, strict=True)
     ]
     passes = -(-sum(sizes) // capacity)
     batches: list[list[int]] = []
     size = capacity
-    for index, added in zip(order, sizes, strict=True):
+    for place, added in zip(order, sizes, strict=True):
         if size + added > capacity or size >= sum(sizes) / passes:
             batches.append([])
-            size, added = 0, new_tokens(units[index], 0)
-        batches[-1].append(index)
+            size, added = 0, new_tokens(units[place], 0)
+        batches[-1].append(examples[place])
         size += added
     return batches
 

@@ -88,10 +88,9 @@ class Generation:
                 capacity=self._capacity,
                 padded=self._padded,
             )
-        documents = [index for pack in packs for index in pack]
-        units = [[examples[index].tokens] for index in documents]
-        batches = sharing_batches(units, capacity=self._capacity)
-        return [[documents[place] for place in batch] for batch in batches]
+        return sharing_batches(
+            packs, lambda index: [examples[index].tokens], capacity=self._capacity
+        )
 
     def collate(
         self, examples: Examples, documents: list[int], *, supervised: bool = True

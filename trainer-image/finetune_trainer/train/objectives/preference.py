@@ -182,10 +182,11 @@ class Preference:
     def batches(self, examples: Examples, packs: list[list[int]]) -> list[list[int]]:
         """See `micro_batches` and `sharing_batches`; a pair is never torn."""
         if self._shared:
-            pairs = [index for pack in packs for index in pack]
-            units = [[answer.tokens for answer in answers_of(examples[index])] for index in pairs]
-            batches = sharing_batches(units, capacity=self._capacity)
-            return [[pairs[place] for place in batch] for batch in batches]
+            return sharing_batches(
+                packs,
+                lambda index: [answer.tokens for answer in answers_of(examples[index])],
+                capacity=self._capacity,
+            )
         lengths = examples.lengths
         if self._padded:
             chosen = examples.first_labels

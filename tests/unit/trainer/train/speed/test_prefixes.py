@@ -110,7 +110,7 @@ def test_documents_that_begin_alike_run_together_and_count_once() -> None:
     families = [
         [document((start, 24), (other, 6)).tokens] for other in range(4) for start in (0, 40)
     ]
-    batches = sharing_batches(families, capacity=50)
+    batches = sharing_batches([list(range(8))], families.__getitem__, capacity=50)
     assert sorted(index for batch in batches for index in batch) == list(range(8))
     assert sorted(sorted(index % 2 for index in batch) for batch in batches) == [[0] * 4, [1] * 4]
 
