@@ -95,12 +95,6 @@ def arrived(state: Mapping[str, object]) -> Tensor | None:
     return None
 
 
-def unreached(optimizer: torch.optim.Optimizer, parameters: dict[str, nn.Parameter]) -> list[str]:
-    """Names of the parameters that have had no gradient, or one of zeros, in every step so far."""
-    moments = {name: arrived(optimizer.state[parameter]) for name, parameter in parameters.items()}
-    return [name for name, moment in moments.items() if moment is None or not moment.any()]
-
-
 def state_tensors(
     optimizer: torch.optim.Optimizer, parameters: dict[str, nn.Parameter]
 ) -> dict[str, Tensor]:

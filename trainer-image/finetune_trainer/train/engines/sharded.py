@@ -19,17 +19,17 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 from finetune_trainer.outcome import DefectError
 from finetune_trainer.run import Fsdp
 from finetune_trainer.train.batches import Batch
+from finetune_trainer.train.engines.base import TorchEngine
 from finetune_trainer.train.engines.engine import MakeOptimizer, Result
 from finetune_trainer.train.engines.entry import Entry
-from finetune_trainer.train.model import placed_dtype, require_same_shapes, trainable_parameters
-from finetune_trainer.train.optimizer import arrived, clip, set_learning_rate, state_tensors
+from finetune_trainer.train.model import placed_dtype
 from finetune_trainer.train.parallel import Group
 
 # Trained parameters of at most this share of all keep their gradients whole until a step's end.
 SMALL_SHARE = 0.1
 
 
-class Sharded:
+class Sharded(TorchEngine):
     """The engine of FSDP.
 
     `model` is as read from its files, its parameters in CPU memory or mapped; they leave it for
@@ -45,37 +45,16 @@ class Sharded:
         settings: Fsdp,
         frozen: torch.dtype,
     ) -> None:
-        self._group = group
         self._mesh = init_device_mesh(group.device.type, (group.world_size,))
-        self._entry = Entry(model)
+        entry = Entry(model)
         values = _leave(model, frozen)
-        self._shard(settings)
+        _shard(entry, self._mesh, group.device, settings)
         _take(model, values, torch.device("cpu") if settings.cpu_offload else group.device)
         require_sharded(model, self._mesh)
-        self.parameters = trainable_parameters(model)
-        self._optimizer = optimizer(self.parameters)
+        super().__init__(entry, entry, optimizer, group)
         count = sum(parameter.numel() for parameter in model.parameters())
         trained = sum(parameter.numel() for parameter in self.parameters.values())
         self._accumulates_whole = trained <= SMALL_SHARE * count
-
-    def _shard(self, settings: Fsdp) -> None:
-        common: dict[str, object] = {"mesh": self._mesh}
-        if settings.cpu_offload and self._group.device.type != "cpu":
-            common["offload_policy"] = CPUOffloadPolicy()
-        # Gathered as they are kept: autocast, where the objective asks for it, makes of them what
-        # it makes of a whole model's; a pass without it (the probe, a sample) is one in float32.
-        for layer in layers(self._entry.model):
-            fully_shard(
-                layer,
-                reshard_after_forward=settings.reshard_after_forward,
-                **common,
-            )
-        fully_shard(self._entry, **common)
-        # Gradients are added up, not averaged; gloo knows no other factor.
-        for module in self._entry.modules():
-            if hasattr(module, "set_force_sum_reduction_for_comms"):
-                module.set_force_sum_reduction_for_comms(True)
-                module.set_gradient_divide_factor(1.0)
 
     def evaluate(self, function: Callable[..., Result], *arguments: object) -> Result:
         """See `Engine`."""
@@ -87,58 +66,18 @@ class Sharded:
             self._entry.reshard()
         return result
 
-    def start_step(self) -> None:
-        """See `Engine`."""
-        self._optimizer.zero_grad(set_to_none=True)
-
     def backward(
         self, loss: Callable[[Batch], Tensor], batch: Batch, *, weight: float, last: bool
     ) -> Tensor:
         """See `Engine`."""
         if self._accumulates_whole:
             self._entry.set_requires_gradient_sync(last)
-        value: Tensor = self._entry(loss, batch)
-        (value * weight).backward()
-        return value.detach()
-
-    def clip(self, maximum: float) -> float:
-        """See `Engine`."""
-        return clip(self.parameters, maximum)
-
-    def update(self, learning_rate: float) -> None:
-        """See `Engine`."""
-        set_learning_rate(self._optimizer, learning_rate)
-        self._optimizer.step()
-
-    def unreached(self) -> list[str]:
-        """The first moment tells it; see `optimizer.unreached`."""
-        moments = {
-            name: arrived(self._optimizer.state[parameter])
-            for name, parameter in self.parameters.items()
-        }
-        return self._where_none(
-            {
-                name: moment is not None and bool(_local(moment).any())
-                for name, moment in moments.items()
-            }
-        )
-
-    def broken(self) -> list[str]:
-        """See `Engine`."""
-        return self._where_none(
-            {
-                name: not bool(_local(value).isfinite().all())
-                for name, value in self.parameters.items()
-            },
-            invert=True,
-        )
-
-    def _where_none(self, found: dict[str, bool], *, invert: bool = False) -> list[str]:
-        counts = self._group.sum([float(value) for value in found.values()])
-        return [name for name, count in zip(found, counts, strict=True) if (count > 0) is invert]
+        return self._add_gradient(loss, batch, weight)
 
     def gather(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-        """See `Engine`; one tensor after another, so that a device holds no second one whole."""
+        """See `Engine`, empty on other ranks; one tensor after another, so that a device holds no
+        second one whole.
+        """
         gathered = {}
         for name, tensor in tensors.items():
             whole = tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
@@ -146,26 +85,12 @@ class Sharded:
                 gathered[name] = whole.detach().cpu().contiguous()
         return gathered
 
-    def state(self) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """See `Engine`; empty on other ranks."""
-        return (
-            self.gather(dict(self.parameters)),
-            self.gather(state_tensors(self._optimizer, self.parameters)),
-        )
+    def _counts(self, found: list[bool]) -> list[float]:
+        return self._group.sum([float(value) for value in found])
 
-    def load_state(self, weights: dict[str, Tensor], moments: dict[str, Tensor]) -> None:
-        """See `Engine`."""
-        require_same_shapes(weights, {name: p.shape for name, p in self.parameters.items()})
-        for name, parameter in self.parameters.items():
-            _local(parameter.data).copy_(own_slice(weights[name], self._mesh))
-        for key, value in moments.items():
-            name, _, part = key.rpartition("/")
-            parameter = self.parameters[name]
-            self._optimizer.state[parameter][part] = (
-                _distribute(value, parameter, parameter.device)
-                if value.shape == parameter.shape
-                else value.to(parameter.device)
-            )
+    def _placed(self, whole: Tensor, parameter: nn.Parameter) -> Tensor:
+        assert isinstance(parameter, DTensor)
+        return _distribute(whole, parameter, parameter.device)
 
 
 def layers(model: nn.Module) -> list[nn.Module]:
@@ -204,8 +129,20 @@ def own_slice(whole: Tensor, mesh: DeviceMesh) -> Tensor:
     return chunks[rank] if rank < len(chunks) else whole[:0]
 
 
-def _local(tensor: Tensor) -> Tensor:
-    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
+def _shard(entry: Entry, mesh: DeviceMesh, device: torch.device, settings: Fsdp) -> None:
+    common: dict[str, object] = {"mesh": mesh}
+    if settings.cpu_offload and device.type != "cpu":
+        common["offload_policy"] = CPUOffloadPolicy()
+    # Gathered as they are kept: autocast, where the objective asks for it, makes of them what it
+    # makes of a whole model's; a pass without it (the probe, a sample) is one in float32.
+    for layer in layers(entry.model):
+        fully_shard(layer, reshard_after_forward=settings.reshard_after_forward, **common)
+    fully_shard(entry, **common)
+    # Gradients are added up, not averaged; gloo knows no other factor.
+    for module in entry.modules():
+        if hasattr(module, "set_force_sum_reduction_for_comms"):
+            module.set_force_sum_reduction_for_comms(True)
+            module.set_gradient_divide_factor(1.0)
 
 
 def _leave(model: nn.Module, frozen: torch.dtype) -> dict[str, Tensor]:
