@@ -58,7 +58,7 @@ def _probe(model: PreTrainedModel, longest_document: int, device: torch.device) 
         dtype = torch.get_autocast_dtype(device.type)
     tolerance = TOLERANCE.get(dtype, TOLERANCE[torch.bfloat16])
     stock = model.config._attn_implementation
-    vocabulary = model.get_input_embeddings().num_embeddings
+    vocabulary = int(model.config.get_text_config().vocab_size)
     random = np.random.default_rng(0)
     beginning = random.integers(vocabulary, size=MINIMUM_SAVING + 1)
     documents = [

@@ -13,6 +13,7 @@ LORA: dict[str, dict[str, Any]] = {
     "olora": {"lora": {**RANK, "initialization": "OLoRA", "rslora": True}},
     "orthogonal": {"lora": {**RANK, "initialization": "Orthogonal"}},
     "gaussian": {"lora": {**RANK, "initialization": "Gaussian"}},
+    "embeddings": {"lora": {**RANK, "targetModules": ["embed_tokens", "q_proj", "up_proj"]}},
     "modules to save": {"lora": {**RANK, "modulesToSave": ["lm_head", "embed_tokens"]}},
     "dora from pissa with a saved norm": {
         "lora": {**RANK, "dora": True, "initialization": "PiSSA", "modulesToSave": ["model.norm"]}
