@@ -38,6 +38,7 @@ MERGED: dict[str, dict[str, Any]] = {
 }
 # Those whose adapter is all there is.
 ALONE: dict[str, dict[str, Any]] = {
+    "adapter": _other("adapter", "1e-3", nonLinearity="SiLU"),
     "prompt": _other("prompt", "3e-2", text="Say what the word means."),
     "prefix": _other("prefix", "1e-2"),
     "p-tuning": _other("pTuning", "1e-3"),

@@ -42,6 +42,13 @@ class Quantization(StrEnum):
 
 Module = Annotated[str, Field(min_length=1, max_length=128)]
 
+_APART = Cel(
+    "!has(self.modulesToSave) || !has(self.targetModules) || "
+    "!self.modulesToSave.exists(x, x in self.targetModules)",
+    "modulesToSave are trained whole, and targetModules get adapters: remove what both name from "
+    "one of them",
+)
+
 
 class Lora(ApiModel):
     """Low-rank adapters beside frozen weights (Hu et al., 2021)."""
@@ -57,12 +64,7 @@ class Lora(ApiModel):
             "initialization takes its values out of a base that is not quantized: set "
             "initialization to Default, Gaussian or Orthogonal, or remove quantization",
         ),
-        Cel(
-            "!has(self.modulesToSave) || !has(self.targetModules) || "
-            "!self.modulesToSave.exists(x, x in self.targetModules)",
-            "modulesToSave are trained whole, and targetModules get adapters: remove what both "
-            "name from one of them",
-        ),
+        _APART,
     )
 
     rank: int = Field(default=16, ge=1, le=1024, description="Rank of the adapters.")
@@ -125,6 +127,46 @@ class Lora(ApiModel):
         default=None,
         description="NF4 keeps the frozen base in 4 bits (QLoRA, Dettmers et al., 2023): all "
         "linear layers but the head and modulesToSave. Default: none.",
+    )
+
+
+class NonLinearity(StrEnum):
+    """What is between an adapter's two matrices, by torch's name."""
+
+    RELU = "ReLU"
+    SILU = "SiLU"
+    GELU = "GELU"
+    TANH = "Tanh"
+
+
+class BottleneckAdapter(ApiModel):
+    """Small networks behind blocks of every layer (Houlsby et al., 2019)."""
+
+    cel: ClassVar[tuple[Cel, ...]] = (_APART,)
+
+    reduction_factor: int = Field(
+        default=16,
+        ge=1,
+        le=4096,
+        description="How many times narrower than the model's hidden states an adapter is inside.",
+    )
+    non_linearity: NonLinearity = Field(
+        default=NonLinearity.RELU,
+        description="What is between an adapter's two matrices; SiLU is also called swish.",
+    )
+    target_modules: list[Module] | None = Field(
+        default=None,
+        min_length=1,
+        max_length=16,
+        description="Names of the blocks in each layer that an adapter is behind, for example "
+        "self_attn and mlp. Default: the feed-forward block (Pfeiffer et al., 2020).",
+    )
+    modules_to_save: list[Module] | None = Field(
+        default=None,
+        min_length=1,
+        max_length=64,
+        description="Names of the modules that are trained whole beside the adapters and saved "
+        "with them. Default: none.",
     )
 
 
@@ -197,15 +239,18 @@ class Method(ApiModel):
 
     cel: ClassVar[tuple[Cel, ...]] = (
         Cel(
-            "[has(self.lora), has(self.full), has(self.ia3), has(self.prompt), has(self.prefix), "
-            "has(self.pTuning)].filter(x, x).size() == 1",
-            "exactly one of lora, full, ia3, prompt, prefix, pTuning must be set: full trains "
-            "every weight, the others what stands beside them",
+            "[has(self.lora), has(self.full), has(self.adapter), has(self.ia3), has(self.prompt), "
+            "has(self.prefix), has(self.pTuning)].filter(x, x).size() == 1",
+            "exactly one of lora, full, adapter, ia3, prompt, prefix, pTuning must be set: full "
+            "trains every weight, the others what stands beside them",
         ),
     )
 
     lora: Lora | None = Field(default=None, description="Train LoRA adapters.")
     full: Full | None = Field(default=None, description="Train every weight.")
+    adapter: BottleneckAdapter | None = Field(
+        default=None, description="Train small networks behind blocks (bottleneck adapters)."
+    )
     ia3: Ia3 | None = Field(default=None, description="Train factors of activations (IA3).")
     prompt: Prompt | None = Field(
         default=None, description="Train embeddings before every document (prompt tuning)."
@@ -219,7 +264,10 @@ class Method(ApiModel):
     )
 
 
-_PROMPTS = "has(self.method.prompt) || has(self.method.prefix) || has(self.method.pTuning)"
+_UNMERGEABLE = (
+    "has(self.method.adapter) || has(self.method.prompt) || has(self.method.prefix) || "
+    "has(self.method.pTuning)"
+)
 
 # Of the whole spec.
 RULES = (
@@ -239,18 +287,18 @@ RULES = (
         forbidden=True,
     ),
     Cel(
-        f"!({_PROMPTS}) || !has(self.merge)",
-        "merge changes weights by an adapter, but method.prompt, prefix and pTuning change "
-        "none: remove merge",
+        f"!({_UNMERGEABLE}) || !has(self.merge)",
+        "merge puts into weights what was trained, which method.adapter, prompt, prefix and "
+        "pTuning do not allow: remove merge",
         field_path=".merge",
         forbidden=True,
     ),
     Cel(
-        f"!({_PROMPTS}) || "
+        f"!({_UNMERGEABLE}) || "
         "!has(self.upload) || !has(self.upload.artifacts) || "
         "!self.upload.artifacts.exists(x, x == 'Merged')",
-        "upload.artifacts has Merged, but method.prompt, prefix and pTuning change no weight "
-        "that could be merged: set it to [Adapter], or remove it",
+        "upload.artifacts has Merged, but what method.adapter, prompt, prefix and pTuning train "
+        "cannot be merged: set it to [Adapter], or remove it",
         field_path=".upload.artifacts",
         forbidden=True,
     ),

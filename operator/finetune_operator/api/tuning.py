@@ -103,8 +103,8 @@ class Training(ApiModel):
     ) = Field(
         default=None,
         description='Peak learning rate. Default: "2e-4" for lora, "2e-5" for full ("5e-6" and '
-        '"5e-7" in task Preference), "3e-3" for ia3, "3e-2" for prompt, "1e-2" for prefix, "1e-3" '
-        "for pTuning.",
+        '"5e-7" in task Preference), "1e-4" for adapter, "3e-3" for ia3, "3e-2" for prompt, '
+        '"1e-2" for prefix, "1e-3" for pTuning.',
     )
     scheduler: Scheduler = Field(default=Scheduler(), description="The learning rate over the run.")
     optimizer: Optimizer = Field(

@@ -32,6 +32,7 @@ HASH_LENGTH = 12
 # Common practice, PEFT's examples: the fewer the trained values, the higher the rate.
 LEARNING_RATES = {
     "full": "2e-5",
+    "adapter": "1e-4",  # Pfeiffer et al., 2020
     "lora": "2e-4",
     "pTuning": "1e-3",
     "ia3": "3e-3",

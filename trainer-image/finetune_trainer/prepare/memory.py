@@ -19,6 +19,7 @@ from finetune_trainer.architecture import auto_class
 from finetune_trainer.prepare.sizes import Memory, Sizes
 from finetune_trainer.run import Full, Precision, Run
 from finetune_trainer.train.methods.adapter import add_adapter
+from finetune_trainer.train.methods.bottleneck_tuner import BottleneckLayer
 from finetune_trainer.train.methods.partial import freeze_others
 from finetune_trainer.train.methods.quantization import BYTES_PER_WEIGHT, quantized_linears
 from finetune_trainer.train.speed.loss import CHUNK_ROWS
@@ -50,15 +51,23 @@ def count_parameters(config: PretrainedConfig, run: Run, directory: Path | None 
     )
     layers = [module for module in model.modules() if isinstance(module, LoraLinear)]
     factors = [module for module in model.modules() if isinstance(module, IA3Layer)]
+    bottlenecks = [module for module in model.modules() if isinstance(module, BottleneckLayer)]
     return Sizes(
         parameters=base,
         trainable=trainable,
         inputs=sum(layer.in_features for layer in layers),
         outputs=sum(layer.out_features for layer in layers)
-        + sum(factor.ia3_l["default"].numel() for factor in factors),
+        + sum(factor.ia3_l["default"].numel() for factor in factors)
+        + sum(_bottleneck_values(layer) for layer in bottlenecks),
         quantized=quantized,
         widest=max((layer.in_features * layer.out_features for layer in layers), default=0),
     )
+
+
+def _bottleneck_values(layer: BottleneckLayer) -> int:
+    """What it keeps of a token: hidden states, and what is on both sides of the non-linearity."""
+    size, hidden = layer.bottleneck_down["default"].weight.shape
+    return int(hidden + 2 * size)
 
 
 def _full(model: PreTrainedModel, full: Full, parameters: int) -> Sizes:

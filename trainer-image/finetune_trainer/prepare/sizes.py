@@ -16,8 +16,8 @@ RUNTIME_BYTES = 2**30
 class Sizes:
     """Counts of parameters, tied weights once; and `inputs`, the values that the trained linear
     layers read of one token, each layer by itself; `outputs` those that they write, or that are
-    scaled. Of the frozen parameters `quantized` are kept in NF4. `widest` is the largest single
-    weight. Gradients pass the last `reached` layers; None: all.
+    scaled or adapted. Of the frozen parameters `quantized` are kept in NF4. `widest` is the largest
+    single weight. Gradients pass the last `reached` layers; None: all.
     """
 
     parameters: int

@@ -18,7 +18,13 @@ from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils._validators import validate_repo_id
 
 from finetune_trainer.publish.markdown import code, code_block, plain, table
-from finetune_trainer.publish.method import method_rows, method_tag, method_title, rate_remark
+from finetune_trainer.publish.method import (
+    method_rows,
+    method_tag,
+    method_title,
+    own_code,
+    rate_remark,
+)
 from finetune_trainer.publish.task import (
     WORDS,
     class_name,
@@ -158,16 +164,19 @@ def _use(facts: Facts) -> str:
             parts.append(f"The adapter alone is in {folder}, for use on top of the base model:")
     if facts.adapter_folder is not None:
         folder = facts.adapter_folder
+        own = own_code(facts.run.method, f"{name}{at}")
         inside = f", subfolder={json.dumps(folder)}" if folder else ""
         loading = (
             f"from peft import {with_adapter}\n"
             + ("" if facts.has_model else "from transformers import AutoTokenizer\n")
+            + own.imported
             + "\n"
             + (
                 ""
                 if facts.has_model
                 else f"tokenizer = AutoTokenizer.from_pretrained({name}{at})\n"
             )
+            + own.loaded
             + f"model = {with_adapter}.from_pretrained({name}{at}{inside}{_labels(facts)})\n"
         )
         tail = "" if facts.has_model else "\n" + _generation(facts)

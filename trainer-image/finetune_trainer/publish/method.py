@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from finetune_trainer.publish.markdown import code
 from finetune_trainer.run import Initialization, Lora, Method
 
 Row = tuple[str, str | None]
 
+
+class OwnCode(NamedTuple):
+    """Lines of Python that run code of the repository, and what they import."""
+
+    imported: str = ""
+    loaded: str = ""
+
+
 _TITLES = {
     "full": "full fine-tuning",
+    "adapter": "bottleneck adapters",
     "ia3": "IA3",
     "prompt": "prompt tuning",
     "prefix": "prefix tuning",
@@ -17,6 +28,7 @@ _TITLES = {
 _TAGS = {
     "full": "full-fine-tuning",
     "lora": "lora",
+    "adapter": "bottleneck-adapter",
     "ia3": "ia3",
     "prompt": "prompt-tuning",
     "prefix": "prefix-tuning",
@@ -50,6 +62,14 @@ def method_rows(method: Method) -> list[Row]:
         ]
     if method.full and method.full.trainable:
         rows.append(("Trained parameters' names", _codes(method.full.trainable)))
+    if adapter := method.adapter:
+        blocks = _codes(adapter.target_modules or [])
+        rows += [
+            ("Reduction factor", f"{adapter.reduction_factor}"),
+            ("Non-linearity", adapter.non_linearity),
+            ("Adapted blocks", blocks or "the feed-forward block of every layer"),
+            ("Modules trained whole", _codes(adapter.modules_to_save)),
+        ]
     if ia3 := method.ia3:
         rows.append(("Scaled modules", _codes(ia3.target_modules or [])))
     if method.virtual_tokens:
@@ -57,6 +77,18 @@ def method_rows(method: Method) -> list[Row]:
     if method.prompt and method.prompt.text:
         rows.append(("Begun as", code(method.prompt.text)))
     return rows
+
+
+def own_code(method: Method, where: str) -> OwnCode:
+    """What loading needs besides PEFT; `where` are the arguments that name the repository."""
+    if not method.adapter:
+        return OwnCode()
+    return OwnCode(
+        imported="from transformers.dynamic_module_utils import get_class_from_dynamic_module\n",
+        loaded="# Runs bottleneck_tuner.py of this repository, because PEFT has no bottleneck\n"
+        "# adapters of its own. They cannot be merged into the model.\n"
+        f'get_class_from_dynamic_module("bottleneck_tuner.BottleneckConfig", {where})\n',
+    )
 
 
 def rate_remark(method: Method) -> str:

@@ -23,11 +23,13 @@ from finetune_trainer.run.data import (
     Validation,
 )
 from finetune_trainer.run.method import (
+    BottleneckAdapter,
     Full,
     Ia3,
     Initialization,
     Lora,
     Method,
+    NonLinearity,
     Prefix,
     Prompt,
     PTuning,
@@ -64,6 +66,7 @@ from finetune_trainer.run.training import (
 
 __all__ = [
     "Alpaca",
+    "BottleneckAdapter",
     "Checkpoint",
     "Compile",
     "ConfigMapRef",
@@ -83,6 +86,7 @@ __all__ = [
     "Messages",
     "Method",
     "ModelSource",
+    "NonLinearity",
     "Optimizer",
     "PTuning",
     "Parallelism",

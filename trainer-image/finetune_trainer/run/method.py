@@ -40,6 +40,24 @@ class Full(Contract):
     trainable: list[str] | None = None
 
 
+class NonLinearity(StrEnum):
+    """What is between an adapter's two matrices, by torch's name."""
+
+    RELU = "ReLU"
+    SILU = "SiLU"
+    GELU = "GELU"
+    TANH = "Tanh"
+
+
+class BottleneckAdapter(Contract):
+    """Without `targetModules` those behind the feed-forward blocks are meant."""
+
+    reduction_factor: int = 16
+    non_linearity: NonLinearity = NonLinearity.RELU
+    target_modules: list[str] | None = None
+    modules_to_save: list[str] = Field(default_factory=list)
+
+
 class Ia3(Contract):
     """Without names PEFT's for the architecture are meant."""
 
@@ -66,6 +84,7 @@ class Method(Contract):
 
     lora: Lora | None = None
     full: Full | None = None
+    adapter: BottleneckAdapter | None = None
     ia3: Ia3 | None = None
     prompt: Prompt | None = None
     prefix: Prefix | None = None

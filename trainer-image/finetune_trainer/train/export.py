@@ -6,6 +6,7 @@ Merging an adapter into its base is a stage of its own and not here.
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 from peft import PeftModel
@@ -14,6 +15,7 @@ from transformers import PreTrainedModel
 
 from finetune_trainer.layout import write_companions
 from finetune_trainer.run import ModelSource
+from finetune_trainer.train.methods import bottleneck_tuner
 from finetune_trainer.train.methods.initialization import for_the_whole_base
 from finetune_trainer.train.model import stored_dtype
 from finetune_trainer.train.setup import Context, Trained
@@ -60,6 +62,10 @@ def save_adapter(
         model.save_pretrained(directory, state_dict=weights, save_embedding_layers=False)
         if workspace.initial.is_dir():
             for_the_whole_base(directory, workspace.initial)
+        if config.peft_type == bottleneck_tuner.PEFT_TYPE:
+            # What loads it, for those who have PEFT alone.
+            source_code = Path(bottleneck_tuner.__file__)
+            shutil.copyfile(source_code, directory / source_code.name)
         # The model card is written by `upload`, with the results.
         (directory / "README.md").unlink(missing_ok=True)
     return workspace.adapter

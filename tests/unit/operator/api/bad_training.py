@@ -7,8 +7,8 @@ from unit.operator.api.jobs import Case, Json
 _DECIMAL = 'must be a decimal number in quotes, for example "0.05" or "2e-4"'
 _RATE = 'learningRate must be greater than 0 and less than 1, for example "2e-4"'
 _METHOD = (
-    "exactly one of lora, full, ia3, prompt, prefix, pTuning must be set: full trains every "
-    "weight, the others what stands beside them"
+    "exactly one of lora, full, adapter, ia3, prompt, prefix, pTuning must be set: full trains "
+    "every weight, the others what stands beside them"
 )
 _UPLOAD: Json = {"repository": "acme/result", "tokenSecretRef": {"name": "hf-write"}}
 _PREFERENCE: Json = {"spec.task": "Preference", "spec.dataset.format": {"preference": {}}}
@@ -74,14 +74,48 @@ BAD_TRAINING = (
     Case(
         "a merge of a prompt",
         {"spec.method": {"prompt": {}}, "spec.merge": {}},
-        "merge changes weights by an adapter, but method.prompt, prefix and pTuning change none: "
-        "remove merge",
+        "merge puts into weights what was trained, which method.adapter, prompt, prefix and "
+        "pTuning do not allow: remove merge",
+    ),
+    Case(
+        "a merge of bottleneck adapters",
+        {"spec.method": {"adapter": {}}, "spec.merge": {}},
+        "merge puts into weights what was trained, which method.adapter, prompt, prefix and "
+        "pTuning do not allow: remove merge",
+    ),
+    Case(
+        "a merged model with bottleneck adapters",
+        {"spec.method": {"adapter": {}}, "spec.upload": {**_UPLOAD, "artifacts": ["Merged"]}},
+        "upload.artifacts has Merged, but what method.adapter, prompt, prefix and pTuning train "
+        "cannot be merged: set it to [Adapter], or remove it",
+    ),
+    Case(
+        "bottleneck adapters behind a module that is trained whole",
+        {"spec.method": {"adapter": {"targetModules": ["mlp"], "modulesToSave": ["mlp"]}}},
+        "modulesToSave are trained whole, and targetModules get adapters: remove what both name "
+        "from one of them",
+    ),
+    Case(
+        "sharded bottleneck adapters",
+        {"spec.method": {"adapter": {}}, "spec.parallelism.strategy": "FSDP"},
+        "parallelism.strategy FSDP and DeepSpeed are for method.lora and method.full: set strategy "
+        "to DDP, or use one of these methods",
+    ),
+    Case(
+        "preferences by bottleneck adapters",
+        {**_PREFERENCE, "spec.method": {"adapter": {}}},
+        "task Preference is for method.lora and method.full: use one of them",
+    ),
+    Case(
+        "bottleneck adapters of another non-linearity",
+        {"spec.method": {"adapter": {"nonLinearity": "Swish"}}},
+        "spec.method.adapter.nonLinearity: Unsupported value",
     ),
     Case(
         "a merged model of a prefix",
         {"spec.method": {"prefix": {}}, "spec.upload": {**_UPLOAD, "artifacts": ["Merged"]}},
-        "upload.artifacts has Merged, but method.prompt, prefix and pTuning change no weight that "
-        "could be merged: set it to [Adapter], or remove it",
+        "upload.artifacts has Merged, but what method.adapter, prompt, prefix and pTuning train "
+        "cannot be merged: set it to [Adapter], or remove it",
     ),
     Case(
         "a prefix that checkpointing would drop",

@@ -278,6 +278,22 @@ GOOD = (
         "the last layers and the head alone",
         {"spec.method": {"full": {"trainable": ["model.layers.2[0-9].*", "lm_head", "a-b_?[!c]"]}}},
     ),
+    Case("bottleneck adapters", {"spec.method": {"adapter": {}}, "spec.upload": _UPLOAD}),
+    Case(
+        "bottleneck adapters where Houlsby et al. put them, for labels",
+        {
+            "spec.task": "Classification",
+            "spec.dataset.format": {"classification": {}},
+            "spec.method": {
+                "adapter": {
+                    "reductionFactor": 8,
+                    "nonLinearity": "SiLU",
+                    "targetModules": ["self_attn", "mlp"],
+                    "modulesToSave": ["embed_tokens"],
+                }
+            },
+        },
+    ),
     Case("IA3 where PEFT puts it", {"spec.method": {"ia3": {}}}),
     Case(
         "IA3 on chosen modules, merged",

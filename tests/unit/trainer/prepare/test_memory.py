@@ -17,7 +17,7 @@ from finetune_trainer.train.speed.lora import use_fused_lora
 from finetune_trainer.train.speed.loss import SummedLoss
 from unit.trainer.prepare.plans import plan
 from unit.trainer.tiny import tiny_model
-from unit.trainer.train.methods.made import IA3, VIRTUAL_TOKENS
+from unit.trainer.train.methods.made import BOTTLENECK, IA3, VIRTUAL_TOKENS
 
 WIDER = {"hidden_size": 64, "intermediate_size": 176, "num_hidden_layers": 4}
 
@@ -41,7 +41,7 @@ def test_parameters_are_counted_as_on_the_real_model(modules: list[str], tied: b
     assert sizes.trainable == sum(trained)
 
 
-@pytest.mark.parametrize("method", [*IA3.values(), *VIRTUAL_TOKENS.values()])
+@pytest.mark.parametrize("method", [*BOTTLENECK.values(), *IA3.values(), *VIRTUAL_TOKENS.values()])
 def test_what_other_methods_train_is_counted_as_on_the_real_model(method: dict[str, Any]) -> None:
     model = tiny_model()
     run = plan(method={"lora": None, **method})

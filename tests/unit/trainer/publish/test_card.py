@@ -139,6 +139,18 @@ def test_an_adapter_alone_is_a_peft_repository() -> None:
     assert "merged" not in card
 
 
+def test_bottleneck_adapters_are_told_with_the_code_that_loads_them() -> None:
+    run = tiny_run(method={"adapter": {"targetModules": ["self_attn"], "nonLinearity": "SiLU"}})
+    card = model_card(facts(run=run, has_model=False, adapter_folder="", merge={}))
+    assert "bottleneck-adapter" in metadata(card)["tags"]
+    assert "trained with bottleneck adapters on" in card
+    assert "| Reduction factor | 16 |" in card
+    assert "| Non-linearity | SiLU |" in card
+    assert "| Adapted blocks | `self_attn` |" in card
+    load = 'get_class_from_dynamic_module("bottleneck_tuner.BottleneckConfig", "acme/'
+    assert card.index(load) < card.index("AutoPeftModelForCausalLM.from_pretrained(")
+
+
 def test_a_full_model_mentions_no_adapter() -> None:
     card = model_card(facts(run=tiny_run(method={"full": {}}), adapter_folder=None, merge={}))
     assert "full fine-tuning" in card

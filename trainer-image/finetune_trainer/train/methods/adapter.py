@@ -10,6 +10,7 @@ from peft import PeftModel
 from transformers import PreTrainedModel
 
 from finetune_trainer.run import Method, Task
+from finetune_trainer.train.methods.bottleneck import add_bottleneck
 from finetune_trainer.train.methods.ia3 import add_ia3
 from finetune_trainer.train.methods.lora import add_lora
 from finetune_trainer.train.methods.virtual_tokens import add_virtual_tokens
@@ -27,6 +28,8 @@ def add_adapter(
     """
     if method.lora:
         return add_lora(model, method.lora, task)
+    if method.adapter:
+        return add_bottleneck(model, method.adapter, task)
     if method.ia3:
         return add_ia3(model, method.ia3)
     if method.virtual_tokens:

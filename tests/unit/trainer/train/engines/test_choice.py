@@ -81,7 +81,9 @@ def test_quantized_weights_stay_whole(workspace: Workspace) -> None:
         chosen(quantized("FSDP"), scarce, workspace)
 
 
-@pytest.mark.parametrize("method", [{"ia3": {}}, {"prompt": {}}, {"prefix": {}}, {"pTuning": {}}])
+@pytest.mark.parametrize(
+    "method", [{"adapter": {}}, {"ia3": {}}, {"prompt": {}}, {"prefix": {}}, {"pTuning": {}}]
+)
 def test_what_is_neither_lora_nor_full_is_trained_by_ddp_alone(
     method: dict[str, Any], workspace: Workspace
 ) -> None:

@@ -24,6 +24,18 @@ LORA: dict[str, dict[str, Any]] = {
     },
 }
 
+BOTTLENECK: dict[str, dict[str, Any]] = {
+    "bottleneck": {"adapter": {"reductionFactor": 4}},
+    "bottleneck behind attention, too, and a saved norm": {
+        "adapter": {
+            "reductionFactor": 8,
+            "nonLinearity": "SiLU",
+            "targetModules": ["self_attn", "mlp"],
+            "modulesToSave": ["model.norm"],
+        }
+    },
+}
+
 IA3: dict[str, dict[str, Any]] = {
     "ia3": {"ia3": {}},
     "ia3 of chosen modules": {"ia3": {"targetModules": ["q_proj", "up_proj"]}},

@@ -20,13 +20,20 @@ from finetune_trainer.train.recipe import train
 from finetune_trainer.train.stop import Stop
 from finetune_trainer.workspace import Workspace
 from unit.trainer.train.made import StopAfter, plan, prepared_workspace
-from unit.trainer.train.methods.made import IA3, LORA, VIRTUAL_TOKENS
+from unit.trainer.train.methods.made import BOTTLENECK, IA3, LORA, VIRTUAL_TOKENS
 from unit.trainer.train.runs import losses, stock_loss, weights
 
 MERGED = {**LORA, **IA3}
-EVERY = {**MERGED, **VIRTUAL_TOKENS}
+EVERY = {**MERGED, **BOTTLENECK, **VIRTUAL_TOKENS}
 # What has few values to train needs a higher rate to show anything in a dozen steps.
-RATES = {"lora": "1e-2", "ia3": "5e-2", "prompt": "1e-1", "prefix": "3e-1", "pTuning": "1e-2"}
+RATES = {
+    "lora": "1e-2",
+    "adapter": "1e-2",
+    "ia3": "5e-2",
+    "prompt": "1e-1",
+    "prefix": "3e-1",
+    "pTuning": "1e-2",
+}
 
 
 @pytest.fixture(autouse=True)
