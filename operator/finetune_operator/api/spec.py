@@ -177,11 +177,10 @@ class Spec(ApiModel):
         ),
         Cel(
             "!has(self.method.lora) || !has(self.method.lora.quantization) || "
-            "!(self.parallelism.strategy == 'FSDP' || "
-            "(self.parallelism.strategy == 'DeepSpeed' && "
-            "(!has(self.parallelism.deepspeed) || self.parallelism.deepspeed.stage == 3)))",
-            "parallelism.strategy FSDP, and DeepSpeed in stage 3, cannot share weights that "
-            "method.lora.quantization packs: set strategy to DDP, or remove quantization",
+            "!(self.parallelism.strategy == 'DeepSpeed' && "
+            "(!has(self.parallelism.deepspeed) || self.parallelism.deepspeed.stage == 3))",
+            "parallelism.strategy DeepSpeed in stage 3 cannot share weights that "
+            "method.lora.quantization packs: set strategy to FSDP or DDP, or remove quantization",
             field_path=".parallelism.strategy",
         ),
         Cel(

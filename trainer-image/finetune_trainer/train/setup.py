@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from peft import PeftModel
@@ -28,7 +28,7 @@ from finetune_trainer.train.journal import Journal
 from finetune_trainer.train.methods.adapter import add_adapter
 from finetune_trainer.train.methods.initialization import starts_from_base, take_out_of_base
 from finetune_trainer.train.methods.partial import freeze_others
-from finetune_trainer.train.methods.quantization import nf4
+from finetune_trainer.train.methods.quantization import nf4, quantize_later
 from finetune_trainer.train.model import load_base, stored_dtype, trainable_parameters
 from finetune_trainer.train.neftune import add_noise
 from finetune_trainer.train.objectives.classification import Classification
@@ -139,17 +139,7 @@ def load_model(context: Context) -> Trained:
         frozen = dtype
     choice = choose(run, context.group, context.workspace, dtype)
     torch.manual_seed(training.seed)  # for a head that begins at random
-    model = load_base(
-        context.workspace.model,
-        dtype="auto" if choice.in_slices else frozen,
-        device=torch.device("cpu") if choice.in_slices else context.device,
-        quantization=(
-            nf4(context.workspace.model, lora.modules_to_save, dtype)
-            if lora and lora.quantization
-            else None
-        ),
-        task=run.task,
-    )
+    model = _load_base(context, choice, frozen)
     torch.manual_seed(training.seed)
     adapter = add_adapter(model, run.method, context.workspace.model, run.task)
     if chosen:
@@ -190,6 +180,24 @@ def load_model(context: Context) -> Trained:
     )
     _say_what_runs(context, trained)
     return trained
+
+
+def _load_base(context: Context, choice: Choice, frozen: torch.dtype) -> PreTrainedModel:
+    run, directory = context.run, context.workspace.model
+    lora = run.method.lora
+    device = torch.device("cpu") if choice.in_slices else context.device
+    if not (lora and lora.quantization):
+        dtype: torch.dtype | Literal["auto"] = "auto" if choice.in_slices else frozen
+        return load_base(directory, dtype=dtype, device=device, task=run.task)
+    if choice.in_slices and not lora.dora:
+        model = load_base(directory, dtype="auto", device=device, task=run.task)
+        quantize_later(model, lora.modules_to_save, frozen)
+        return model
+    # DoRA's norms begin as those of quantized weights, so these have to be there.
+    quantization = nf4(directory, lora.modules_to_save, frozen)
+    return load_base(
+        directory, dtype=frozen, device=device, quantization=quantization, task=run.task
+    )
 
 
 def _find_out(

@@ -339,6 +339,10 @@ GOOD = (
             "spec.parallelism": {"strategy": "DeepSpeed", "deepspeed": {"stage": 2}},
         },
     ),
+    Case(
+        "slices of quantized weights",
+        {"spec.method.lora.quantization": "NF4", "spec.parallelism.strategy": "FSDP"},
+    ),
     Case("the optimizer's state shared", {"spec.parallelism.strategy": "DeepSpeed"}),
     Case(
         "the optimizer's state in the pods' memory",

@@ -50,15 +50,13 @@ def choose(run: Run, group: Group, workspace: Workspace, dtype: torch.dtype) -> 
         UserError: the strategy asked for cannot train this.
     """
     asked = run.parallelism.strategy
-    if run.method.lora and run.method.lora.quantization:
-        if run.parallelism.in_slices:
-            raise UserError(
-                f"spec.parallelism.strategy {asked} cannot share weights that "
-                "spec.method.lora.quantization packs: set the strategy to DDP, or remove "
-                "quantization."
-            )
-        if asked is Strategy.AUTO:
-            return Choice(Strategy.DDP, "quantized weights stay whole")
+    quantized = bool(run.method.lora and run.method.lora.quantization)
+    if quantized and asked is Strategy.DEEPSPEED and run.parallelism.in_slices:
+        raise UserError(
+            "spec.parallelism.strategy DeepSpeed in stage 3 cannot share weights that "
+            "spec.method.lora.quantization packs: set the strategy to FSDP or DDP, or remove "
+            "quantization."
+        )
     if not (run.method.lora or run.method.full):
         if asked in (Strategy.FSDP, Strategy.DEEPSPEED):
             raise UserError(

@@ -22,6 +22,7 @@ from finetune_trainer.train.batches import Batch
 from finetune_trainer.train.engines.base import TorchEngine
 from finetune_trainer.train.engines.engine import MakeOptimizer, Result
 from finetune_trainer.train.engines.entry import Entry
+from finetune_trainer.train.methods.quantization import UnquantizedWeight, place_scales, plain
 from finetune_trainer.train.model import placed_dtype
 from finetune_trainer.train.parallel import Group
 
@@ -49,7 +50,9 @@ class Sharded(TorchEngine):
         entry = Entry(model)
         values = _leave(model, frozen)
         _shard(entry, self._mesh, group.device, settings)
-        _take(model, values, torch.device("cpu") if settings.cpu_offload else group.device)
+        kept_on = torch.device("cpu") if settings.cpu_offload else group.device
+        _take(model, values, frozen, group, kept_on)
+        place_scales(model, group.device)
         require_sharded(model, self._mesh)
         super().__init__(entry, entry, optimizer, group)
         count = sum(parameter.numel() for parameter in model.parameters())
@@ -147,21 +150,27 @@ def _shard(entry: Entry, mesh: DeviceMesh, device: torch.device, settings: Fsdp)
 
 def _leave(model: nn.Module, frozen: torch.dtype) -> dict[str, Tensor]:
     """Take the parameters' storage out of `model`: they go to the meta device, in the format that
-    each is trained or kept with; their values as they were, by name.
+    each is trained or kept with; what they were, by name.
     """
-    values = {name: parameter.detach() for name, parameter in model.named_parameters()}
+    values = dict(model.named_parameters())
     usual = model.dtype
 
     def without_storage(parameter: nn.Parameter) -> nn.Parameter:
         dtype = placed_dtype(parameter, usual=usual, frozen=frozen)
-        empty = torch.empty_like(parameter, device="meta", dtype=dtype)
+        empty = torch.empty(parameter.shape, device="meta", dtype=dtype)
         return nn.Parameter(empty, requires_grad=parameter.requires_grad)
 
     _replace_parameters(model, without_storage)
     return values
 
 
-def _take(model: nn.Module, values: dict[str, Tensor], device: torch.device) -> None:
+def _take(
+    model: nn.Module,
+    values: dict[str, Tensor],
+    frozen: torch.dtype,
+    group: Group,
+    device: torch.device,
+) -> None:
     """Give the sharded parameters of `model`, on the meta device, this rank's slices of `values`,
     on `device`.
     """
@@ -169,7 +178,10 @@ def _take(model: nn.Module, values: dict[str, Tensor], device: torch.device) -> 
 
     def with_slice(parameter: nn.Parameter) -> nn.Parameter:
         assert isinstance(parameter, DTensor)
-        value = _distribute(values[names[parameter]], parameter, device)
+        whole = values.pop(names[parameter])
+        if isinstance(whole, UnquantizedWeight):
+            whole = whole.quantized(frozen, group.device)
+        value = _distribute(plain(whole), parameter, device)
         return nn.Parameter(value, requires_grad=parameter.requires_grad)
 
     _replace_parameters(model, with_slice)

@@ -69,16 +69,17 @@ def test_what_is_asked_for_is_taken_whatever_fits(workspace: Workspace) -> None:
     assert found == choice.Choice(Strategy.DEEPSPEED, "spec.parallelism.strategy", in_slices=True)
 
 
-def test_quantized_weights_stay_whole(workspace: Workspace) -> None:
+def test_quantized_weights_are_shared_by_fsdp_alone(workspace: Workspace) -> None:
     def quantized(strategy: str) -> Run:
         run = asking(strategy=strategy).model_dump(mode="json", by_alias=True)
         run["method"]["lora"]["quantization"] = "NF4"
         return Run.model_validate(run)
 
     scarce = Two(others=2**30)
-    assert chosen(quantized("Auto"), scarce, workspace).strategy is Strategy.DDP
-    with pytest.raises(UserError, match=r"strategy FSDP cannot share .* quantization"):
-        chosen(quantized("FSDP"), scarce, workspace)
+    assert chosen(quantized("Auto"), scarce, workspace).strategy is Strategy.FSDP
+    assert chosen(quantized("FSDP"), scarce, workspace).in_slices
+    with pytest.raises(UserError, match=r"DeepSpeed in stage 3 cannot share .* quantization"):
+        chosen(quantized("DeepSpeed"), scarce, workspace)
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from bitsandbytes.nn.modules import Linear4bit
 from torch import distributed, nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.testing._internal.distributed.fake_pg import FakeStore
@@ -16,6 +17,7 @@ from finetune_trainer.outcome import DefectError
 from finetune_trainer.run import Fsdp, Lora
 from finetune_trainer.train.engines.sharded import Sharded, require_sharded
 from finetune_trainer.train.methods.lora import add_lora
+from finetune_trainer.train.methods.quantization import nf4, quantize_later
 from finetune_trainer.train.model import load_base
 from finetune_trainer.train.optimizer import make_optimizer
 from finetune_trainer.train.parallel import Group, Ranks
@@ -73,6 +75,33 @@ def test_files_are_mapped_and_a_rank_keeps_only_its_slices_of_them(
         held += local.untyped_storage().nbytes()
         torch.testing.assert_close(local, whole[name].chunk(RANKS)[1], rtol=0, atol=0)
     assert held == sum(value.nbytes for value in whole.values()) / RANKS
+
+
+@pytest.mark.parametrize("later", [True, False], ids=["from files", "from a model"])
+def test_a_rank_keeps_its_slices_of_packed_weights_and_all_their_scales(
+    later: bool, group: Group, files: Path
+) -> None:
+    model = load_base(
+        files, dtype=torch.float32, device=CPU, quantization=nf4(files, (), torch.float32)
+    )
+    layers = {name: each for name, each in model.named_modules() if isinstance(each, Linear4bit)}
+    packed = {name: layer.weight.data.clone() for name, layer in layers.items()}
+    scales = {name: layer.quant_state for name, layer in layers.items()}
+    del layers
+    if later:
+        model = load_base(files, dtype="auto", device=CPU)
+        quantize_later(model, (), torch.float32)
+
+    shard(model, group, torch.float32)
+
+    assert not mapped(files)
+    assert packed
+    for name, expected in packed.items():
+        layer = model.get_submodule(name)
+        mine = layer.weight.to_local()
+        assert mine.untyped_storage().nbytes() == expected.nbytes // RANKS
+        assert torch.equal(mine, expected.chunk(RANKS)[1])
+        assert layer.quant_state == scales[name]
 
 
 def test_frozen_weights_take_the_compute_format_and_adapters_stay_float32(

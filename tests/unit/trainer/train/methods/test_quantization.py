@@ -15,6 +15,7 @@ from finetune_trainer.train.methods.lora import add_lora
 from finetune_trainer.train.methods.quantization import (
     BYTES_PER_WEIGHT,
     nf4,
+    quantize_later,
     quantized_linears,
     rounded_to_nf4,
 )
@@ -49,6 +50,32 @@ def test_what_is_quantized_is_what_is_said_to_be(
     assert "model.layers.1.mlp.up_proj" in names
     assert "lm_head" not in names
     assert not any(name.endswith(part) for name in names for part in kept)
+
+
+@pytest.mark.parametrize("architecture", ["llama", "gpt2"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_what_is_quantized_later_is_the_same(
+    dtype: torch.dtype, architecture: str, tmp_path: Path
+) -> None:
+    if architecture == "llama":
+        write_tiny_model(tmp_path, **WIDE)
+    else:
+        GPT2LMHeadModel(GPT2Config(n_embd=32, n_layer=1, n_head=2)).save_pretrained(tmp_path)
+    expected = loaded(tmp_path, "c_proj", dtype=dtype)
+    model = load_base(tmp_path, dtype="auto", device=torch.device("cpu"))
+    quantize_later(model, ("c_proj",), dtype)
+    assert quantized(model) == quantized(expected)
+    for name in quantized(model):
+        layer, other = model.get_submodule(name), expected.get_submodule(name)
+        assert layer.weight.shape == other.weight.shape
+        assert layer.weight.untyped_storage().nbytes() == 1
+        packed = layer.weight.quantized(dtype, torch.device("cpu"))
+        assert torch.equal(packed, other.weight.data)
+        mine, theirs = (each.quant_state.as_dict() for each in (layer, other))
+        assert mine.keys() == theirs.keys()
+        for key, value in theirs.items():
+            same = torch.equal(mine[key], value) if torch.is_tensor(value) else mine[key] == value
+            assert same, key
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
