@@ -316,10 +316,10 @@ RULES = (
         field_path=".merge.base",
     ),
     Cel(
-        "has(self.method.lora) || has(self.method.full) || "
+        "has(self.method.lora) || has(self.method.adapter) || has(self.method.full) || "
         "!(self.parallelism.strategy in ['FSDP', 'DeepSpeed'])",
-        "parallelism.strategy FSDP and DeepSpeed are for method.lora and method.full: set strategy "
-        "to DDP, or use one of these methods",
+        "parallelism.strategy FSDP and DeepSpeed are for method.lora, adapter and full: set "
+        "strategy to DDP, or use one of these methods",
         field_path=".parallelism.strategy",
     ),
     Cel(

@@ -96,12 +96,6 @@ BAD_TRAINING = (
         "from one of them",
     ),
     Case(
-        "sharded bottleneck adapters",
-        {"spec.method": {"adapter": {}}, "spec.parallelism.strategy": "FSDP"},
-        "parallelism.strategy FSDP and DeepSpeed are for method.lora and method.full: set strategy "
-        "to DDP, or use one of these methods",
-    ),
-    Case(
         "preferences by bottleneck adapters",
         {**_PREFERENCE, "spec.method": {"adapter": {}}},
         "task Preference is for method.lora and method.full: use one of them",
@@ -139,8 +133,8 @@ BAD_TRAINING = (
     Case(
         "slices beside virtual tokens",
         {"spec.method": {"prompt": {}}, "spec.parallelism.strategy": "DeepSpeed"},
-        "parallelism.strategy FSDP and DeepSpeed are for method.lora and method.full: set strategy "
-        "to DDP, or use one of these methods",
+        "parallelism.strategy FSDP and DeepSpeed are for method.lora, adapter and full: set "
+        "strategy to DDP, or use one of these methods",
     ),
     Case(
         "a path as a module",

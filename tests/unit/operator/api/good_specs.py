@@ -294,6 +294,10 @@ GOOD = (
             },
         },
     ),
+    Case(
+        "sharded bottleneck adapters",
+        {"spec.method": {"adapter": {}}, "spec.parallelism.strategy": "FSDP"},
+    ),
     Case("IA3 where PEFT puts it", {"spec.method": {"ia3": {}}}),
     Case(
         "IA3 on chosen modules, merged",

@@ -78,19 +78,19 @@ def test_auto_counts_as_bfloat16_where_there_is_an_accelerator() -> None:
 
 def saved_for_backward(run: Run, tokens: int) -> int:
     """Bytes that the forward pass of `train` keeps for the backward pass, weights aside."""
-    lora = run.method.lora
+    full = run.method.full is not None
     low = run.training.precision is Precision.BFLOAT16
     model = tiny_model(**WIDER)
-    if low and lora:
+    if low and not full:
         model = model.to(torch.bfloat16)
     abilities = probe(model.eval(), tokens)
-    if lora:
-        add_lora(model, lora)
+    add_adapter(model, run.method, None)
+    if run.method.lora:
         use_fused_lora(model)
     loss = SummedLoss(
         model.train(),
         separable_head=abilities.separable_head,
-        autocast=torch.bfloat16 if low and lora is None else None,
+        autocast=torch.bfloat16 if low and full else None,
     )
     weights = {weight.untyped_storage().data_ptr() for weight in model.parameters()}
     kept: dict[int, torch.UntypedStorage] = {}
@@ -117,8 +117,10 @@ def saved_for_backward(run: Run, tokens: int) -> int:
         {"lora": {"rank": 4, "targetModules": ["q_proj", "v_proj"]}},
         {"lora": {"rank": 4, "dora": True}},
         {"lora": None, "full": {}},
+        # Behind feed-forward blocks alone the lowest layer keeps nothing: one of four here.
+        {"lora": None, "adapter": {"targetModules": ["self_attn", "mlp"]}},
     ],
-    ids=["lora", "dropout", "two-modules", "dora", "full"],
+    ids=["lora", "dropout", "two-modules", "dora", "full", "bottleneck"],
 )
 def test_activations_are_estimated_as_they_are_kept(method: dict[str, Any], precision: str) -> None:
     tokens = 512
@@ -126,7 +128,7 @@ def test_activations_are_estimated_as_they_are_kept(method: dict[str, Any], prec
     config = tiny_model(**WIDER).config
     sizes = count_parameters(config, run)
     estimated = estimate_memory(config, sizes, run).activations
-    if run.method.lora is None and precision == "Bfloat16":
+    if run.method.full and precision == "Bfloat16":
         # Autocast's copy of the weights, which the estimate counts as weights.
         estimated += sizes.parameters * 2
     assert estimated == pytest.approx(saved_for_backward(run, tokens), rel=0.25)

@@ -57,13 +57,13 @@ def choose(run: Run, group: Group, workspace: Workspace, dtype: torch.dtype) -> 
             "spec.method.lora.quantization packs: set the strategy to FSDP or DDP, or remove "
             "quantization."
         )
-    if not (run.method.lora or run.method.full):
+    if not (run.method.lora or run.method.adapter or run.method.full):
         if asked in (Strategy.FSDP, Strategy.DEEPSPEED):
             raise UserError(
-                f"spec.parallelism.strategy {asked} is for spec.method.lora and spec.method.full, "
-                f"and not for spec.method.{run.method.name}: set the strategy to DDP."
+                f"spec.parallelism.strategy {asked} is for spec.method.lora, adapter and full, and "
+                f"not for spec.method.{run.method.name}: set the strategy to DDP."
             )
-        return Choice(Strategy.DDP, "the others are for lora and full")
+        return Choice(Strategy.DDP, "the others are for lora, adapter and full")
     if run.training.optimizer.type == "Adafactor" and asked is Strategy.AUTO:
         return Choice(Strategy.DDP, "Adafactor needs whole matrices")
     if asked is not Strategy.AUTO:

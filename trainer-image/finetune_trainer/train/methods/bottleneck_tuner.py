@@ -56,6 +56,16 @@ class BottleneckConfig(PeftConfig):  # type: ignore[misc]  # PEFT is not type-ch
             raise ValueError(f"non_linearity must be one of {', '.join(NON_LINEARITIES)}")
 
 
+class Projection(nn.Linear):  # type: ignore[misc]
+    """A linear layer that computes in the format of what it reads, which may be narrower than its
+    weights'.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[..., in] → [..., out]."""
+        return functional.linear(x, self.weight.to(x.dtype), self.bias.to(x.dtype))
+
+
 class BottleneckLayer(nn.Module, BaseTunerLayer):  # type: ignore[misc]
     """A block, `base_layer`, with adapters behind it; without an active one it is the block."""
 
@@ -89,8 +99,8 @@ class BottleneckLayer(nn.Module, BaseTunerLayer):  # type: ignore[misc]
         if size < 1:
             raise ValueError(f"reduction_factor must be at most {hidden}, the hidden size")
         device = next(self.base_layer.parameters()).device
-        down = nn.Linear(hidden, size, device=device, dtype=torch.float32)
-        up = nn.Linear(size, hidden, device=device, dtype=torch.float32)
+        down = Projection(hidden, size, device=device, dtype=torch.float32)
+        up = Projection(size, hidden, device=device, dtype=torch.float32)
         nn.init.kaiming_uniform_(down.weight, a=math.sqrt(5))
         for zero in (down.bias, up.weight, up.bias):
             nn.init.zeros_(zero)
@@ -112,8 +122,8 @@ class BottleneckLayer(nn.Module, BaseTunerLayer):  # type: ignore[misc]
         for name in self.active_adapters:
             if name in self.bottleneck_down:
                 activation = NON_LINEARITIES[self.non_linearities[name]]
-                inner = activation(_linear(hidden, self.bottleneck_down[name]))
-                hidden = hidden + _linear(inner, self.bottleneck_up[name])
+                inner = activation(self.bottleneck_down[name](hidden))
+                hidden = hidden + self.bottleneck_up[name](inner)
         return hidden
 
     def merge(self, safe_merge: bool = False, adapter_names: list[str] | None = None) -> None:
@@ -160,11 +170,6 @@ class BottleneckModel(BaseTuner):  # type: ignore[misc]
     ) -> None:
         """PEFT's would take a weight over, which a block does not have."""
         setattr(parent, child_name, new_module)
-
-
-def _linear(x: Tensor, layer: nn.Linear) -> Tensor:
-    """In the format of x [..., in], which may be narrower than the trained weights'."""
-    return functional.linear(x, layer.weight.to(x.dtype), layer.bias.to(x.dtype))
 
 
 # `peft.utils.register_peft_method` takes only names that PEFT's own list of types has, and does

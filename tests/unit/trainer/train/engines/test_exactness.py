@@ -16,7 +16,11 @@ from unit.trainer.train.made import plan, prepared_workspace
 pytestmark = pytest.mark.timeout(900)
 
 LORA: dict[str, Any] = {"rank": 4, "alpha": 8, "dropout": "0"}
-METHODS: dict[str, dict[str, Any]] = {"lora": {"lora": LORA}, "full": {"full": {}}}
+METHODS: dict[str, dict[str, Any]] = {
+    "lora": {"lora": LORA},
+    "adapter": {"adapter": {"reductionFactor": 4, "targetModules": ["self_attn", "mlp"]}},
+    "full": {"full": {}},
+}
 QUANTIZED: dict[str, dict[str, Any]] = {
     "qlora": {"lora": {**LORA, "quantization": "NF4"}},
     "qdora": {"lora": {**LORA, "quantization": "NF4", "dora": True}},
