@@ -7,6 +7,7 @@ from itertools import groupby
 
 from transformers import PreTrainedTokenizerBase
 
+from finetune_trainer.data.answers import answers_of
 from finetune_trainer.data.examples import Example, Examples
 from finetune_trainer.run import Task
 
@@ -55,12 +56,9 @@ def _parts(example: Example, task: Task, labels: Sequence[str]) -> list[tuple[st
         return [(_harmless(" ".join(names)) + more + "\n", example)]
     if task is not Task.PREFERENCE:
         return [("", example)]
-    first = int(example.labels[0])
-    tokens, supervised = example.tokens, example.supervised
-    return [
-        ("chosen: ", Example(tokens[:first], supervised[:first])),
-        ("rejected: ", Example(tokens[first:], supervised[first:])),
-    ]
+    answers = answers_of(example)
+    titles = ("rejected: ", "chosen: ") if len(answers) > 1 else ("undesirable: ", "desirable: ")
+    return [(titles[int(answer.labels[0])], answer) for answer in answers]
 
 
 def _marked(

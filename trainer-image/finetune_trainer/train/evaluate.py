@@ -25,14 +25,14 @@ def evaluate(
     """
     objective = trained.objective
     trained.model.eval()
-    batches = objective.batches(examples, [[index] for index in range(len(examples))])
+    packs = [[index] for index in range(len(examples))]
+    objective.look_ahead(examples, packs, trained.engine, group, between)
+    batches = objective.batches(examples, packs)
     total = torch.zeros(1 + objective.counts, dtype=torch.float64, device=group.device)
     count = 0
-    for start in range(0, len(batches), group.world_size):
+    for place, own in group.turns(len(batches)):
         between()
-        own = start + group.rank < len(batches)
-        # All ranks make as many passes: see `Engine`.
-        documents = batches[start + group.rank] if own else batches[-1][:1]
+        documents = batches[place] if own else batches[place][:1]
         batch = objective.collate(examples, documents, supervised=own)
         sums = trained.engine.evaluate(objective.measure, batch)
         if own:

@@ -74,6 +74,14 @@ class Group:
         """Wait for all ranks."""
         self.maximum(0.0)
 
+    def turns(self, count: int) -> Iterator[tuple[int, bool]]:
+        """Which of `count` things this rank does, and whether it is the one to do it: the ranks
+        take turns, and all get as many, since a pass may need all of them (see `Engine`).
+        """
+        for start in range(0, count, self.world_size):
+            place = start + self.rank
+            yield min(place, count - 1), place < count
+
     def _reduce(
         self, values: list[float], operation: distributed.ReduceOp.RedOpType
     ) -> list[float]:

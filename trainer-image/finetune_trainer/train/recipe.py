@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -33,6 +34,7 @@ from finetune_trainer.train.methods import virtual_tokens
 from finetune_trainer.train.outlets import open_journal
 from finetune_trainer.train.pace import Pace, weighted_mean
 from finetune_trainer.train.parallel import Ranks, process_group, seed_step
+from finetune_trainer.train.passes import passes_of
 from finetune_trainer.train.results import result, summary
 from finetune_trainer.train.samples import write_samples
 from finetune_trainer.train.saving import Saver
@@ -204,24 +206,17 @@ class _Training:
         """
         engine, objective, examples = self.trained.engine, self.trained.objective, self.data.train
         targets = objective.targets(examples, plan.documents)
-        ranks = self.group.world_size
-        shares = [objective.batches(examples, plan.sequences[rank::ranks]) for rank in range(ranks)]
-        mine, passes = shares[self.group.rank], max(map(len, shares))
         seed_step(self.training.seed, step, self.group.rank)
+        beat = partial(self.heart.beat, f"in step {step + 1}")
+        objective.look_ahead(examples, plan.sequences, engine, self.group, beat)
+        mine, passes = passes_of(objective, examples, plan.sequences, self.group)
         self.trained.model.train()
         engine.start_step()
-        # All ranks make as many passes (see `Engine`), some for a gradient of zero.
-        given = (
-            objective.collate(examples, mine[index])
-            if index < len(mine)
-            else objective.collate(examples, plan.sequences[0][:1], supervised=False)
-            for index in range(passes)
-        )
-        coming = self.heart.beating(f"in step {step + 1}", self.pace.waiting(given))
+        coming = self.heart.beating(f"in step {step + 1}", self.pace.waiting(passes))
         weight = 1 / max(1, targets)
         losses = [
-            engine.backward(objective.module, batch, weight=weight, last=index == passes - 1)
-            for index, batch in enumerate(coming)
+            engine.backward(objective.module, batch, weight=weight, last=is_last)
+            for batch, is_last in coming
         ]
         total = float(torch.stack(losses).sum(dtype=torch.float64))
         asked = [float(self.stop.requested), float(self.saver.overdue)]

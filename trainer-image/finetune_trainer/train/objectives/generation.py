@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import torch
@@ -70,6 +70,16 @@ class Generation:
         directory: Path,
     ) -> None:
         """Nothing has to be known beforehand."""
+
+    def look_ahead(
+        self,
+        examples: Examples,
+        packs: list[list[int]],
+        engine: Engine,
+        group: Group,
+        between: Callable[[], None],
+    ) -> None:
+        """No example needs another."""
 
     def measure(self, batch: Batch) -> Tensor:
         """The loss, [1]."""

@@ -4,7 +4,7 @@ own forward pass, so that any architecture of transformers will do.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -61,6 +61,16 @@ class Labelled:
         self, splits: Mapping[str, Examples], engine: Engine, group: Group, directory: Path
     ) -> None:
         """Nothing has to be known beforehand."""
+
+    def look_ahead(
+        self,
+        examples: Examples,
+        packs: list[list[int]],
+        engine: Engine,
+        group: Group,
+        between: Callable[[], None],
+    ) -> None:
+        """No example needs another."""
 
     def module(self, batch: LabelledBatch) -> Tensor:
         """The sum of -log p(label) over the labels of `batch`, a float32 scalar."""

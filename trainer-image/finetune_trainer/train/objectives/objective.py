@@ -6,7 +6,7 @@ are not its business.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Protocol, TypeVar
 
@@ -45,6 +45,22 @@ class Objective(Protocol[B]):
 
         `splits` are `train` and, if there is one, `validation`; what the run is to find again
         belongs into `directory`.
+        """
+        ...
+
+    def look_ahead(
+        self,
+        examples: Examples,
+        packs: list[list[int]],
+        engine: Engine,
+        group: Group,
+        between: Callable[[], None],
+    ) -> None:
+        """Called on all ranks before the passes over all `packs`, a step's or an evaluation's: what
+        the loss of one example needs to know of the others.
+
+        What passes it makes leave no gradient; the model may be in evaluation mode afterwards. All
+        ranks call `between` together before each; it may raise.
         """
         ...
 

@@ -13,8 +13,8 @@ from peft import PeftModel
 from torch.nn.functional import logsigmoid
 from transformers import AutoModelForCausalLM
 
+from finetune_trainer.data.answers import answers_of
 from finetune_trainer.data.examples import Example, Examples
-from finetune_trainer.train.objectives.preference import answers_of
 from finetune_trainer.train.recipe import train
 from finetune_trainer.train.stop import Stop
 from finetune_trainer.workspace import Workspace
