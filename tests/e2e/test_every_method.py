@@ -35,13 +35,21 @@ JUDGED = [
     }
     for number in range(80)
 ]
+VERDICTS = [
+    {"prompt": row["prompt"], "completion": row[kind], "label": kind == "chosen"}
+    for row in JUDGED
+    for kind in ("chosen", "rejected")
+]
 SORTED = [
     {"text": f"a {'kind' if row % 2 else 'rude'} word {row}", "label": ["bad", "good"][row % 2]}
     for row in range(80)
 ]
 HELD_OUT = {"fraction": "0.2"}
+LOSSES: dict[str, tuple[dict[str, Any], list[dict[str, Any]]]] = {
+    "DPO": ({"preference": {"prompt": "prompt"}}, JUDGED),
+    "KTO": ({"preference": {"prompt": "prompt", "completion": "completion"}}, VERDICTS),
+}
 TASKS: dict[str, tuple[dict[str, Any], list[dict[str, Any]]]] = {
-    "Preference": ({"preference": {"prompt": "prompt"}}, JUDGED),
     "Classification": ({"classification": {}}, SORTED),
     "TokenClassification": ({"tokenClassification": {}}, TAGGED),
 }
@@ -68,7 +76,24 @@ def test_a_method_learns_and_its_adapter_is_merged(name: str, bench: Bench) -> N
 
 @pytest.mark.parametrize("task", TASKS)
 def test_a_task_learns_from_rows_of_a_configmap(task: str, bench: Bench) -> None:
-    layout, rows = TASKS[task]
+    assert_learned(trained(task.lower(), task, *TASKS[task], {}, bench))
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_preferences_are_learned_from_rows_of_a_configmap(loss: str, bench: Bench) -> None:
+    settings = {"preference": {"loss": loss}}
+    assert_learned(trained(loss.lower(), "Preference", *LOSSES[loss], settings, bench))
+
+
+def trained(
+    name: str,
+    task: str,
+    layout: dict[str, Any],
+    rows: list[dict[str, Any]],
+    training: dict[str, Any],
+    bench: Bench,
+) -> dict[str, Any]:
+    """The finished run of `task` on `rows`."""
     lines = "".join(json.dumps(row) + "\n" for row in rows)
     data = {
         "apiVersion": "v1",
@@ -80,7 +105,7 @@ def test_a_task_learns_from_rows_of_a_configmap(task: str, bench: Bench) -> None
     source = "configmap://rows/train.jsonl"
     run = bench.apply(
         tiny_job(
-            task.lower(),
+            name,
             task=task,
             dataset={"source": source, "format": layout, "validation": HELD_OUT},
             training={
@@ -88,13 +113,13 @@ def test_a_task_learns_from_rows_of_a_configmap(task: str, bench: Bench) -> None
                 "sequenceLength": 128,
                 "sequencesPerStep": 4,
                 "learningRate": DEFAULT_RATE,
+                **training,
             },
             upload=None,
             merge={},
         )
     )
-
-    assert_learned(bench.wait_for_phase(run, "Succeeded"))
+    return bench.wait_for_phase(run, "Succeeded")
 
 
 def assert_learned(resource: dict[str, Any]) -> None:

@@ -117,18 +117,48 @@ class Text(ApiModel):
     text: Column = Field(default="text", description="Column with the text.")
 
 
-class PreferencePair(ApiModel):
-    """A preferred and a rejected answer, in any of TRL's forms: texts, to which no chat template is
-    applied, or lists of {role, content}.
+class PreferenceColumns(ApiModel):
+    """A preferred and a rejected answer, or one that was judged by itself, in any of TRL's forms:
+    texts, to which no chat template is applied, or lists of {role, content}.
     """
+
+    cel: ClassVar[tuple[Cel, ...]] = (
+        Cel(
+            "!has(self.completion) || !(has(self.chosen) || has(self.rejected))",
+            "completion is a row's only answer: remove completion, or chosen and rejected",
+        ),
+        Cel(
+            "!has(self.completion) || has(self.prompt)",
+            "completion needs the column that it follows: set prompt",
+        ),
+        Cel(
+            "!has(self.label) || has(self.completion)",
+            "label judges completion: set completion, or remove label",
+            field_path=".label",
+            forbidden=True,
+        ),
+    )
 
     prompt: Column | None = Field(
         default=None,
-        description="Column with what both answers follow. Default: none; the answers' common "
+        description="Column with what an answer follows. Default: none; the answers' common "
         "beginning is the prompt.",
     )
-    chosen: Column = Field(default="chosen", description="Column with the preferred answer.")
-    rejected: Column = Field(default="rejected", description="Column with the rejected answer.")
+    chosen: Column | None = Field(
+        default=None, description="Column with the preferred answer. Default: chosen."
+    )
+    rejected: Column | None = Field(
+        default=None, description="Column with the rejected answer. Default: rejected."
+    )
+    completion: Column | None = Field(
+        default=None,
+        description="Column with a row's only answer, for training.preference.loss KTO.",
+    )
+    label: Column | None = Field(
+        default=None,
+        description="Column that says whether completion is desirable: true or false. Default: "
+        "label.",
+    )
 
 
 class LabelledText(ApiModel):
@@ -181,8 +211,9 @@ class DataFormat(ApiModel):
         default=None, description="Turns written as text with {column} placeholders."
     )
     text: Text | None = Field(default=None, description="A column with raw text.")
-    preference: PreferencePair | None = Field(
-        default=None, description="Columns with a preferred and a rejected answer."
+    preference: PreferenceColumns | None = Field(
+        default=None,
+        description="Columns with a preferred and a rejected answer, or with one and a label.",
     )
     classification: LabelledText | None = Field(
         default=None, description="Columns with a text and its class."

@@ -29,6 +29,17 @@ class PreferenceLoss(StrEnum):
     DPO = "DPO"
     ORPO = "ORPO"
     SIMPO = "SimPO"
+    KTO = "KTO"
+
+
+# How much an answer counts.
+_Weight = Annotated[
+    Decimal,
+    Cel(
+        "double(self) > 0.0 && double(self) <= 100.0",
+        'the weight must be greater than 0 and at most 100, for example "1.5"',
+    ),
+]
 
 
 class Preference(ApiModel):
@@ -41,13 +52,19 @@ class Preference(ApiModel):
             field_path=".gamma",
             forbidden=True,
         ),
+        Cel(
+            "!(has(self.desirableWeight) || has(self.undesirableWeight)) || self.loss == 'KTO'",
+            "desirableWeight and undesirableWeight are KTO's: remove them, or set loss to KTO",
+            forbidden=True,
+        ),
     )
 
     loss: PreferenceLoss = Field(
         default=PreferenceLoss.DPO,
         description="DPO (Rafailov et al., 2023) keeps close to the base model; ORPO (Hong et al., "
         "2024) learns the preferred answers as well; SimPO (Meng et al., 2024) compares means per "
-        "token, without the base.",
+        "token, without the base; KTO (Ethayarajh et al., 2024) takes answers that were judged one "
+        "by one, and pairs as one of each kind.",
     )
     beta: (
         Annotated[
@@ -61,7 +78,7 @@ class Preference(ApiModel):
     ) = Field(
         default=None,
         description="How strongly preferences count; for ORPO the paper's lambda. "
-        'Default: "0.1" for DPO and ORPO, "2" for SimPO.',
+        'Default: "0.1" for DPO, ORPO and KTO, "2" for SimPO.',
     )
     gamma: (
         Annotated[
@@ -73,6 +90,14 @@ class Preference(ApiModel):
         default=None,
         description="SimPO's margin: how much more reward the preferred answer is to have. "
         'Default: "0.5".',
+    )
+    desirable_weight: _Weight | None = Field(
+        default=None,
+        description="How much KTO counts a desirable answer. Times their number it should be 1 to "
+        '4/3 of the same of the undesirable ones. Default: "1".',
+    )
+    undesirable_weight: _Weight | None = Field(
+        default=None, description='How much KTO counts an undesirable answer. Default: "1".'
     )
 
 
@@ -96,7 +121,7 @@ def _belong_together(task: Task, member: str, what: str) -> tuple[Cel, Cel]:
 
 # Of the whole spec.
 RULES = (
-    *_belong_together(Task.PREFERENCE, "preference", "both answers"),
+    *_belong_together(Task.PREFERENCE, "preference", "the answers"),
     *_belong_together(Task.CLASSIFICATION, "classification", "text and label"),
     *_belong_together(Task.TOKEN_CLASSIFICATION, "tokenClassification", "words and tags"),
     Cel(
@@ -126,6 +151,16 @@ RULES = (
         "method.ia3 is for tasks Generation and Preference: use method.lora or method.full",
         field_path=".method",
         forbidden=True,
+    ),
+    Cel(
+        "(has(self.training.preference) && self.training.preference.loss == 'KTO') || "
+        "((!has(self.dataset) || !has(self.dataset.format.preference) || "
+        "!has(self.dataset.format.preference.completion)) && "
+        "(!has(self.datasets) || self.datasets.all(d, !has(d.format.preference) || "
+        "!has(d.format.preference.completion))))",
+        "dataset.format.preference.completion is one answer, but training.preference.loss compares "
+        "two: set loss to KTO, or name the columns chosen and rejected",
+        field_path=".task",
     ),
     Cel(
         "self.task == 'Preference' || !has(self.training.preference)",

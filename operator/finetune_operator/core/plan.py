@@ -42,7 +42,12 @@ LEARNING_RATES = {
 # Preferences move a model that can answer already: Zephyr's rates, of DPO with LoRA and in full.
 LEARNING_RATES_PREFERENCE = {"lora": "5e-6", "full": "5e-7"}
 # The papers' own.
-BETAS = {PreferenceLoss.DPO: "0.1", PreferenceLoss.ORPO: "0.1", PreferenceLoss.SIMPO: "2"}
+BETAS = {
+    PreferenceLoss.DPO: "0.1",
+    PreferenceLoss.ORPO: "0.1",
+    PreferenceLoss.SIMPO: "2",
+    PreferenceLoss.KTO: "0.1",
+}
 GAMMA = "0.5"
 # PEFT's word for every linear layer but the head.
 ALL_LINEAR = "all-linear"
@@ -118,11 +123,16 @@ def _data(spec: Spec) -> dict[str, Any]:
 
 def _dataset(dataset: Dataset) -> dict[str, Any]:
     loss = dataset.loss or (LossOn.ALL_TOKENS if dataset.format.text else LossOn.COMPLETIONS)
-    return {
+    values = {
         **_json(dataset, without={"token_secret_ref"}),
         **_revision(dataset),
         "loss": str(loss),
     }
+    if (columns := dataset.format.preference) is not None:
+        given = _json(columns)
+        defaults = ("chosen", "rejected") if columns.completion is None else ("label",)
+        values["format"] = {"preference": {**{name: name for name in defaults}, **given}}
+    return values
 
 
 def _revision(source: Model | Dataset) -> dict[str, str]:
@@ -173,6 +183,9 @@ def _preference(spec: Spec) -> dict[str, Any]:
     settings = {"loss": str(preference.loss), "beta": preference.beta or BETAS[preference.loss]}
     if preference.loss is PreferenceLoss.SIMPO:
         settings["gamma"] = preference.gamma or GAMMA
+    if preference.loss is PreferenceLoss.KTO:
+        settings["desirableWeight"] = preference.desirable_weight or "1"
+        settings["undesirableWeight"] = preference.undesirable_weight or "1"
     return {"preference": settings}
 
 

@@ -33,7 +33,7 @@ from finetune_trainer.prepare.labels import (
 from finetune_trainer.prepare.loader import RowSource
 from finetune_trainer.prepare.mixing import draw, shares
 from finetune_trainer.prepare.pipeline import Encodes, Pipeline
-from finetune_trainer.prepare.preference import PairEncoder, preference_reader
+from finetune_trainer.prepare.preference import AnswerEncoder, preference_reader
 from finetune_trainer.prepare.rows import Rows
 from finetune_trainer.prepare.source import Commit, HubSource, Source, parse_source
 from finetune_trainer.prepare.split import stratified_rows, validation_rows
@@ -112,7 +112,7 @@ class _Encoders:
         self.stops |= template.stops if template else {self._tokenizer.eos_token_id}
         if self._run.task is Task.PREFERENCE:
             encoder = Encoder(self._tokenizer, template, loss=spec.loss, capacity=sys.maxsize)
-            return PairEncoder(encoder, capacity=capacity)
+            return AnswerEncoder(encoder, capacity=capacity)
         return Encoder(self._tokenizer, template, loss=spec.loss, capacity=capacity)
 
 

@@ -77,6 +77,14 @@ class Pair:
 
 
 @dataclass(frozen=True, slots=True)
+class Judged:
+    """One document and whether it is desirable."""
+
+    answer: Conversation | Continuation
+    desirable: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Labelled:
     """A text and its one label, or words and one label each."""
 
@@ -84,7 +92,7 @@ class Labelled:
     labels: tuple[str, ...]
 
 
-Document = Conversation | Continuation | Passage | Pair | Labelled
+Document = Conversation | Continuation | Passage | Pair | Judged | Labelled
 
 
 class Dropped(Exception):

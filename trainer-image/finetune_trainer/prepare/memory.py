@@ -105,6 +105,9 @@ def estimate_memory(config: PretrainedConfig, sizes: Sizes, run: Run) -> Memory:
       checkpointing only the borders of all layers and the inside of one.
     * Logits: one chunk of the loss and its gradient, in float32 and as the head wrote it.
     * What the process holds without any model.
+
+    What the losses of preferences ask the base, or ahead, they ask before and without gradients, so
+    that it needs no more than the step itself.
     """
     text = config.get_text_config()
     compute = _compute_bytes(run)

@@ -27,6 +27,7 @@ from finetune_trainer.prepare.model import (
     from_hub,
     is_weights,
 )
+from finetune_trainer.prepare.preference import require_both, require_pairs
 from finetune_trainer.prepare.preview import COLOURS, preview
 from finetune_trainer.prepare.report import Prepared, message, page, report, result
 from finetune_trainer.prepare.reuse import META, data_key, describe, kept_data
@@ -52,9 +53,12 @@ def prepare(run: Run, workspace: Workspace) -> tuple[str, dict[str, Any]]:
     if run.model.chat_template is not None:
         model.delivery.override(chat_template_files(workspace.model, run.model.chat_template))
     tokenizer = _load_tokenizer(workspace)
+    require_pairs(run)
     origins = find_data(run)
     written = _tokenized(run, origins, tokenizer, config, workspace)
     model.delivery.override(stopping_at(workspace.model, config, written.stops))
+    train = Examples(workspace.data / "train")
+    require_both(run, train)
     names = read_labels(workspace.data)
     model.delivery.override(configured(workspace.model, names, config, tokenizer, run.task))
     model.delivery.bring(weights)
@@ -67,7 +71,7 @@ def prepare(run: Run, workspace: Workspace) -> tuple[str, dict[str, Any]]:
         model=model.commit,
         commits={part.field: part.commit.sha for part in origins if part.commit is not None},
         counts=written.counts,
-        train=Examples(workspace.data / "train"),
+        train=train,
         validation=Examples(validation) if validation.exists() else None,
         sizes=sizes,
         memory=memory,

@@ -9,14 +9,17 @@ from typing import Any
 
 import numpy as np
 
+from finetune_trainer.data.answers import count_answers
 from finetune_trainer.data.examples import Examples
 from finetune_trainer.data.packing import plan_epoch, steps_of
 from finetune_trainer.prepare.data import Counts
 from finetune_trainer.prepare.sizes import Memory, Sizes
 from finetune_trainer.prepare.source import Commit
 from finetune_trainer.prepare.tally import Tally
-from finetune_trainer.run import Precision, Run
+from finetune_trainer.run import Precision, Run, Task
 
+# What KTO's authors advise (arXiv:2402.01306, section 4.2), and TRL.
+BALANCED = (1.0, 4 / 3)
 PERCENTILES = (5, 25, 50, 75, 95, 99, 100)
 
 
@@ -92,6 +95,7 @@ def report(prepared: Prepared) -> dict[str, Any]:
     return {
         **values,
         "modelLicense": dict(prepared.model.license) if prepared.model else {},
+        **_judged(prepared),
         **({"labels": list(prepared.labels)} if prepared.labels else {}),
         "dataSets": [_data_set(prepared, field) for field in prepared.counts],
         "droppedByReason": dict(prepared.dropped.most_common()),
@@ -107,6 +111,22 @@ def report(prepared: Prepared) -> dict[str, Any]:
             values["tokens"] / (values["trainSequences"] * values["sequenceLength"]), 4
         ),
         "memoryEstimate": memory,
+    }
+
+
+def _judged(prepared: Prepared) -> dict[str, Any]:
+    """How many answers of each kind KTO learns from, and how the kinds are to each other with their
+    weights; nothing of other losses.
+    """
+    settings = prepared.run.training.preference
+    if prepared.run.task is not Task.PREFERENCE or settings is None or settings.loss != "KTO":
+        return {}
+    desirable, undesirable = count_answers(prepared.train)
+    weights = settings.desirable_weight / settings.undesirable_weight
+    return {
+        "desirableAnswers": desirable,
+        "undesirableAnswers": undesirable,
+        "answerBalance": round(weights * desirable / undesirable, 3),
     }
 
 
@@ -152,6 +172,7 @@ def page(values: dict[str, Any]) -> str:
         *([("  split", f"{values['rowsSplit']:,} too long")] if values["rowsSplit"] else []),
         *_shares(values["dataSets"]),
         ("examples", f"{values['trainExamples']:,} train, {values['validationExamples']:,} valid."),
+        *_answers(values),
         ("tokens", f"{values['tokens']:,}, {values['supervisedShare']:.1%} supervised"),
         (
             "  an example",
@@ -173,6 +194,21 @@ def page(values: dict[str, Any]) -> str:
         ("time", "unknown before the first steps; train's log and status tell it then"),
     ]
     return "\n".join(f"{name:<14}{text}" for name, text in lines)
+
+
+def _answers(values: dict[str, Any]) -> list[tuple[str, str]]:
+    """The kinds of answers that KTO learns from, and what to do if one of them counts too much."""
+    if "answerBalance" not in values:
+        return []
+    desirable, undesirable = values["desirableAnswers"], values["undesirableAnswers"]
+    low, high = BALANCED
+    text = f"{desirable:,} desirable, {undesirable:,} undesirable"
+    if not low <= values["answerBalance"] <= high:
+        text += (
+            f"; with their weights {values['answerBalance']:.2f} to 1, where {low:g} to {high:.2f} "
+            "is advised: see spec.training.preference.desirableWeight and undesirableWeight"
+        )
+    return [("answers", text)]
 
 
 def _shares(parts: list[dict[str, Any]]) -> list[tuple[str, str]]:

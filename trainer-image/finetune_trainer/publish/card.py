@@ -31,6 +31,7 @@ from finetune_trainer.publish.task import (
     labelled_use,
     measured,
     results_table,
+    targets,
     task_tag,
 )
 from finetune_trainer.run import DatasetSource, LossOn, Run, Scheduler, Task
@@ -141,7 +142,7 @@ def _results(facts: Facts) -> str:
     split = code(_validation_split(facts.run))
     return (
         results_table(task, train)
-        + f"\n\nMean over {WORDS[task].targets} of {split}, none of which was trained on; "
+        + f"\n\nMean over {targets(facts.run)} of {split}, none of which was trained on; "
         "a lower loss is better."
     )
 
@@ -269,8 +270,13 @@ def _loss_on(run: Run) -> str:
         return "labels"
     tokens = "; ".join(dict.fromkeys(_LOSS_ON[data.loss] for data in run.data.values()))
     if run.task is Task.PREFERENCE and (preference := run.training.preference):
-        margin = f", gamma {preference.gamma:g}" if preference.loss == "SimPO" else ""
-        return f"{tokens}, {preference.loss} with beta {preference.beta:g}{margin}"
+        more = f", gamma {preference.gamma:g}" if preference.loss == "SimPO" else ""
+        if preference.loss == "KTO":
+            more = (
+                f", desirable answers weighed {preference.desirable_weight:g}, "
+                f"undesirable ones {preference.undesirable_weight:g}"
+            )
+        return f"{tokens}, {preference.loss} with beta {preference.beta:g}{more}"
     return tokens
 
 

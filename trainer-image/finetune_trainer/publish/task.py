@@ -46,7 +46,10 @@ WORDS = {
         "the pairs",
         (
             Metric("RewardAccuracy", "Reward accuracy", "rewards/accuracies"),
+            Metric("RewardChosen", "Reward of desirable answers", "rewards/chosen"),
+            Metric("RewardRejected", "Reward of undesirable answers", "rewards/rejected"),
             Metric("RewardMargin", "Reward margin", "rewards/margins"),
+            Metric("Kl", "KL from the base", "kl"),
         ),
     ),
     Task.CLASSIFICATION: TaskWords(
@@ -76,6 +79,14 @@ def task_tag(run: Run) -> str:
     if run.task is Task.PREFERENCE:
         return run.training.preference.loss.lower() if run.training.preference else "dpo"
     return "sft" if run.task is Task.GENERATION else WORDS[run.task].pipeline
+
+
+def targets(run: Run) -> str:
+    """What a mean loss is a mean over."""
+    preference = run.training.preference
+    if run.task is Task.PREFERENCE and preference and preference.loss == "KTO":
+        return "the answers"
+    return WORDS[run.task].targets
 
 
 def measured(task: Task, train: Mapping[str, Any]) -> list[tuple[Metric, float]]:

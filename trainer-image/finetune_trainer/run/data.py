@@ -51,12 +51,16 @@ class Text(Contract):
     text: str = "text"
 
 
-class PreferencePair(Contract):
-    """Without `prompt` the two answers begin with it."""
+class PreferenceColumns(Contract):
+    """A pair of answers, which begin with their prompt if that has no column; or, with
+    `completion`, one answer and whether it is desirable.
+    """
 
     prompt: str | None = None
     chosen: str = "chosen"
     rejected: str = "rejected"
+    completion: str | None = None
+    label: str = "label"
 
 
 class LabelledText(Contract):
@@ -79,7 +83,7 @@ class Format(Contract):
     alpaca: Alpaca | None = None
     template: Template | None = None
     text: Text | None = None
-    preference: PreferencePair | None = None
+    preference: PreferenceColumns | None = None
     classification: LabelledText | None = None
     token_classification: TaggedTokens | None = None
 

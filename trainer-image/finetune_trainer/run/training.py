@@ -70,11 +70,13 @@ class Precision(StrEnum):
 
 
 class Preference(Contract):
-    """The loss of task Preference; `gamma` is SimPO's margin."""
+    """The loss of task Preference; `gamma` is SimPO's margin, the weights are KTO's."""
 
-    loss: Literal["DPO", "ORPO", "SimPO"] = "DPO"
+    loss: Literal["DPO", "ORPO", "SimPO", "KTO"] = "DPO"
     beta: Decimal = 0.1
     gamma: Decimal = 0.5
+    desirable_weight: Decimal = 1.0
+    undesirable_weight: Decimal = 1.0
 
 
 class Compile(StrEnum):

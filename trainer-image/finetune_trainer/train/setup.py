@@ -33,6 +33,7 @@ from finetune_trainer.train.model import load_base, stored_dtype, trainable_para
 from finetune_trainer.train.neftune import add_noise
 from finetune_trainer.train.objectives.classification import Classification
 from finetune_trainer.train.objectives.generation import Generation
+from finetune_trainer.train.objectives.kto import Kto
 from finetune_trainer.train.objectives.objective import Objective
 from finetune_trainer.train.objectives.preference import Preference
 from finetune_trainer.train.objectives.token_classification import TokenClassification
@@ -244,10 +245,11 @@ def _objective(
             # A base that the adapters' beginning was taken out of is none without them.
             again = lora is None or starts_from_base(lora.initialization)
             again = again or (run.training.epochs or 1) > 1
-            return Preference(
+            settings = run.training.preference or PreferenceSettings()
+            return (Kto if settings.loss == "KTO" else Preference)(
                 model,
                 abilities,
-                run.training.preference or PreferenceSettings(),
+                settings,
                 capacity=capacity,
                 autocast=autocast,
                 device=device,

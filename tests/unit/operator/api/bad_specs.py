@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from unit.operator.api.bad_training import BAD_TRAINING
 from unit.operator.api.jobs import ABSENT, Case, Json
+from unit.operator.api.preference_specs import BAD_PREFERENCES
 
 _DECIMAL = 'must be a decimal number in quotes, for example "0.05" or "2e-4"'
 _SOURCE = "must be hf://OWNER/NAME (Hugging Face Hub) or pvc://CLAIM/PATH (a volume claim)"
@@ -136,51 +137,7 @@ BAD = (
         {"spec.dataset.format": {"promptCompletion": {}}, "spec.dataset.loss": "LastTurn"},
         "format.promptCompletion has no turns: set loss to Completions or AllTokens",
     ),
-    Case(
-        "a loss on the last turn of preferred answers",
-        {**_PREFERENCE, "spec.dataset.loss": "LastTurn"},
-        "format.preference compares the two answers: remove loss, or set it to Completions",
-    ),
-    Case(
-        "preference from one answer each",
-        {"spec.task": "Preference"},
-        "task Preference needs dataset.format.preference: set it to the columns with both answers",
-    ),
-    Case(
-        "preference from one answer each in the second data set",
-        {"spec.task": "Preference", **_several(_PAIRS, _PART)},
-        "task Preference needs dataset.format.preference: set it to the columns with both answers",
-    ),
-    Case(
-        "two answers to generate from in the second data set",
-        _several(_PART, _PAIRS),
-        "dataset.format.preference is for task Preference: set task, or another format",
-    ),
-    Case(
-        "two answers to generate from",
-        {"spec.dataset.format": {"preference": {}}},
-        "dataset.format.preference is for task Preference: set task, or another format",
-    ),
-    Case(
-        "a preference loss without preferences",
-        {"spec.training.preference": {"loss": "DPO"}},
-        "training.preference is for task Preference: set task, or remove training.preference",
-    ),
-    Case(
-        "a margin for a loss that has none",
-        {**_PREFERENCE, "spec.training.preference": {"loss": "DPO", "gamma": "1"}},
-        "gamma is SimPO's margin: remove gamma, or set loss to SimPO",
-    ),
-    Case(
-        "preferences that count for nothing",
-        {**_PREFERENCE, "spec.training.preference": {"beta": "0"}},
-        'beta must be greater than 0 and at most 100, for example "0.1"',
-    ),
-    Case(
-        "a margin beyond reason",
-        {**_PREFERENCE, "spec.training.preference": {"loss": "SimPO", "gamma": "101"}},
-        'gamma must be at most 100, for example "0.5"',
-    ),
+    *BAD_PREFERENCES,
     *(
         case
         for task, member, what in (

@@ -6,6 +6,7 @@ Together they hold every object of the schema: `bounds.py` changes them field by
 from __future__ import annotations
 
 from unit.operator.api.jobs import ABSENT, Case, Json
+from unit.operator.api.preference_specs import GOOD_PREFERENCES
 
 _UPLOAD: Json = {"repository": "acme/result", "tokenSecretRef": {"name": "hf-write"}}
 _FULL: Json = {"full": {}}
@@ -114,24 +115,7 @@ GOOD = (
         )
         for format in _FORMATS
     ),
-    Case("preferences", _PREFERENCE),
-    Case(
-        "preferences of several data sets",
-        {
-            "spec.task": "Preference",
-            "spec.dataset": ABSENT,
-            "spec.datasets": [{**_PART, "format": {"preference": {}}}] * 2,
-        },
-    ),
-    Case(
-        "preferences with columns and loss of one's own",
-        {
-            "spec.task": "Preference",
-            "spec.dataset.format": {"preference": {"prompt": "question", "chosen": "good"}},
-            "spec.dataset.loss": "Completions",
-            "spec.training.preference": {"loss": "SimPO", "beta": "2.5", "gamma": "0"},
-        },
-    ),
+    *GOOD_PREFERENCES,
     Case(
         "classes",
         {
@@ -176,7 +160,6 @@ GOOD = (
             ("TokenClassification", "tokenClassification"),
         )
     ),
-    Case("the odds ratio", {**_PREFERENCE, "spec.training.preference": {"loss": "ORPO"}}),
     Case("a task, said twice", {"spec.task": "Generation"}),
     Case("a held-out split", {"spec.dataset.validation": {"split": "test"}}),
     Case("a tiny fraction", {"spec.dataset.validation": {"fraction": "1e-6"}}),

@@ -15,6 +15,15 @@ PREFERENCE: dict[str, Any] = {
     "task": "Preference",
     "dataset": {"format": {"questionAnswer": None, "preference": {}}},
 }
+JUDGED: dict[str, Any] = {
+    "task": "Preference",
+    "dataset": {
+        "format": {
+            "questionAnswer": None,
+            "preference": {"prompt": "question", "completion": "answer"},
+        }
+    },
+}
 CLASSES: dict[str, Any] = {
     "task": "Classification",
     "dataset": {"format": {"questionAnswer": None, "classification": {}}},
@@ -70,6 +79,7 @@ def test_the_documented_example_is_the_plan_of_the_spec_that_it_shows() -> None:
         {"parallelism": {"strategy": "DeepSpeed", "deepspeed": {"stage": 1, "offload": "CPU"}}},
         {"training": {"maxSteps": 10, "evaluateEverySteps": 5}, "rerunToken": "again"},
         PREFERENCE,
+        {**JUDGED, "training": {"preference": {"loss": "KTO", "undesirableWeight": "2"}}},
         CLASSES,
         {"training": {"evaluateEverySteps": 5, "earlyStopping": {"minDelta": "1e-3"},
                       "loadBestModelAtEnd": True, "checkpoint": {"everySeconds": 600}}},
@@ -158,6 +168,21 @@ def unknown(value: Any, schema: dict[str, Any], types: dict[str, Any]) -> Iterat
             {**PREFERENCE, "training": {"preference": {"loss": "SimPO"}}},
             "training.preference",
             {"loss": "SimPO", "beta": "2", "gamma": "0.5"},
+        ),
+        (
+            {**JUDGED, "training": {"preference": {"loss": "KTO", "desirableWeight": "1.2"}}},
+            "training.preference",
+            {"loss": "KTO", "beta": "0.1", "desirableWeight": "1.2", "undesirableWeight": "1"},
+        ),
+        (
+            PREFERENCE,
+            "dataset.format",
+            {"preference": {"chosen": "chosen", "rejected": "rejected"}},
+        ),
+        (
+            JUDGED,
+            "dataset.format",
+            {"preference": {"prompt": "question", "completion": "answer", "label": "label"}},
         ),
         (PREFERENCE, "training.learningRate", "5e-6"),
         (PREFERENCE, "training.packing", True),

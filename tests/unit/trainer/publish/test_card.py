@@ -257,6 +257,24 @@ def test_preferences_are_told_with_their_rewards_and_without_a_perplexity() -> N
     assert "simpo" in metadata(card)["tags"]
 
 
+def test_kto_is_told_with_its_weights_and_the_rewards_of_both_kinds() -> None:
+    document = tiny_run(task="Preference").model_dump(by_alias=True, mode="json")
+    document["training"]["preference"] = {"loss": "KTO", "beta": "0.1", "desirableWeight": "1.3"}
+    values = {"RewardChosen": 0.5, "RewardRejected": -0.25, "RewardMargin": 0.75, "Kl": 0.125}
+    train = {**TRAIN, **{f"validation{name}": value for name, value in values.items()}}
+    card = model_card(facts(run=Run.model_validate(document), train=train))
+    assert "Reward of desirable answers | Reward of undesirable answers | Reward margin" in card
+    assert "| **0.5000** | **-0.2500** | **0.7500** | **0.1250** |" in card
+    assert "Mean over the answers of" in card
+    assert (
+        "| Loss on | the answers, KTO with beta 0.1, desirable answers weighed 1.3, undesirable "
+        "ones 1 |" in card
+    )
+    kinds = [each["type"] for each in metadata(card)["model-index"][0]["results"][0]["metrics"]]
+    assert kinds == ["loss", "rewards/chosen", "rewards/rejected", "rewards/margins", "kl"]
+    assert "kto" in metadata(card)["tags"]
+
+
 @pytest.mark.parametrize(
     ("task", "pipeline", "auto"),
     [

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from finetune_trainer.data.answers import answers_of, example_of
 from finetune_trainer.data.examples import Block, Example, write_examples
 from finetune_trainer.run import Run
 from finetune_trainer.train.stop import Stop
@@ -54,6 +55,21 @@ def preference_pairs(count: int, seed: int = 0, longest: int = 16) -> list[Examp
         labels = np.array([len(answers[0][0])], dtype=np.int32)
         pairs.append(Example(tokens, supervised, labels))
     return pairs
+
+
+def judged_answers(count: int, seed: int = 0, longest: int = 16) -> list[Example]:
+    """What is preferred in such pairs, or rejected, one by one; every fourth is a whole pair. A
+    step of one of them reaches every weight: none is so short that nothing is attended to.
+    """
+    examples: list[Example] = []
+    for pair in preference_pairs(3 * count, seed, longest):
+        answers, index = answers_of(pair), len(examples)
+        if index == count or min(len(answer.tokens) for answer in answers) < 4:
+            continue
+        only = answers[index % 2]
+        one = example_of(only, None) if only.labels[0] else example_of(None, only)
+        examples.append(one if index % 4 else pair)
+    return examples
 
 
 LABELS = ("O", "B-UP", "I-UP", "B-DOWN", "I-DOWN")

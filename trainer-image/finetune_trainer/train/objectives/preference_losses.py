@@ -1,8 +1,9 @@
-"""What is minimized over pairs of a preferred and a rejected answer: pure functions of their
-log-probabilities.
+"""What is minimized over answers that are preferred or rejected, desirable or not: pure functions
+of their log-probabilities.
 
-All tensors are [pairs], float32: log p(answer | prompt), the sum over an answer's tokens, or their
-mean where a function says so. Where the values come from is `preference.py`'s business.
+All tensors are [pairs], or [answers], float32: log p(answer | prompt), the sum over an answer's
+tokens, or their mean where a function says so. Where the values come from is the business of
+`preference.py` and `kto.py`.
 """
 
 from __future__ import annotations
@@ -57,6 +58,22 @@ def orpo(policy: Pair, *, beta: float) -> Judged:
     preferred = logsigmoid(odds.chosen - odds.rejected)
     rewards = Pair(beta * policy.chosen, beta * policy.rejected)
     return Judged(-policy.chosen - beta * preferred, rewards)
+
+
+def kto(
+    rewards: Tensor, desirable: Tensor, *, zero: Tensor, weights: tuple[float, float]
+) -> Tensor:
+    """Kahneman-Tversky optimization (Ethayarajh et al., arXiv:2402.01306, equations 7 and 8), the
+    loss of each answer: weight (1 - sigmoid(r - z)) of a desirable one, weight (1 - sigmoid(z - r))
+    of another, with the reward r = beta (log p - log p_reference), of sums.
+
+    `zero` is the reference point z = beta KL, a constant; `weights` are those of desirable answers
+    and of others, the paper's lambdas; `desirable` is of bool.
+    """
+    signs = torch.where(desirable, 1.0, -1.0)
+    scales = torch.where(desirable, *weights)
+    # 1 - sigmoid(x) = sigmoid(-x), without a difference of nearly equal numbers.
+    return scales * torch.sigmoid(signs * (zero - rewards))
 
 
 def _log_odds(log_probability: Tensor) -> Tensor:

@@ -23,6 +23,7 @@ from finetune_trainer.train.stop import Stop
 from finetune_trainer.workspace import Workspace
 from unit.trainer.train.made import (
     LABELLED_MODEL,
+    judged_answers,
     labelled_documents,
     plan,
     preference_pairs,
@@ -58,6 +59,7 @@ CASES = {
     "dpo": Case("Preference", preference_pairs, {"preference": {"loss": "DPO", "beta": "0.5"}}),
     "simpo": Case("Preference", preference_pairs, {"preference": {"loss": "SimPO", "beta": "2"}}),
     "orpo": Case("Preference", preference_pairs, {"preference": {"loss": "ORPO", "beta": "0.2"}}),
+    "kto": Case("Preference", judged_answers, {"preference": {"loss": "KTO", "beta": "0.5"}}),
     "classes": Case("Classification", labelled_documents, {"packing": False}, LABELLED_MODEL),
     "tags": Case("TokenClassification", tagged_documents, {"packing": False}, LABELLED_MODEL),
 }
@@ -148,7 +150,14 @@ def test_a_stopped_and_resumed_run_equals_the_uninterrupted_one_bit_for_bit(
 @pytest.mark.timeout(400)  # two processes that load everything, on a machine that may be busy
 @pytest.mark.parametrize(
     ("name", "strategy"),
-    [("dpo", "DDP"), ("orpo", "FSDP"), ("classes", "FSDP"), ("tags", "DDP")],
+    [
+        ("dpo", "DDP"),
+        ("orpo", "FSDP"),
+        ("kto", "DDP"),
+        ("kto", "FSDP"),
+        ("classes", "FSDP"),
+        ("tags", "DDP"),
+    ],
 )
 def test_two_processes_learn_what_one_learns(name: str, strategy: str, tmp_path: Path) -> None:
     case = CASES[name]

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from finetune_trainer.train.objectives.preference_losses import Pair, dpo, orpo, simpo
+from finetune_trainer.train.objectives.preference_losses import Pair, dpo, kto, orpo, simpo
 
 CHOSEN, REJECTED = (-1.5, -20.0, -0.3), (-2.5, -3.0, -0.30001)
 BASE_CHOSEN, BASE_REJECTED = (-1.0, -25.0, -0.4), (-2.0, -3.5, -0.2)
@@ -59,3 +59,25 @@ def test_orpo_has_a_gradient_where_the_model_is_certain() -> None:
     judged.losses.sum().backward()
     for tensor in (judged.losses, chosen.grad, rejected.grad):
         assert torch.isfinite(tensor).all()
+
+
+def test_kto_is_trls_loss_of_that_type() -> None:
+    desirable = (True, False, True)
+    rewards = tuple(0.3 * (mine - base) for mine, base in zip(CHOSEN, BASE_CHOSEN, strict=True))
+    losses = kto(
+        torch.tensor(rewards),
+        torch.tensor(desirable),
+        zero=torch.tensor(0.3 * 1.5),
+        weights=(1.5, 0.5),
+    )
+    for loss, reward, good in zip(losses.tolist(), rewards, desirable, strict=True):
+        value = sigmoid(reward - 0.3 * 1.5) if good else sigmoid(0.3 * 1.5 - reward)
+        assert loss == pytest.approx((1.5 if good else 0.5) * (1 - value), rel=1e-6)
+
+
+def test_kto_has_a_gradient_where_an_answer_is_far_better_than_the_base() -> None:
+    rewards = torch.tensor([30.0, -30.0], requires_grad=True)
+    desirable = torch.tensor([True, False])
+    kto(rewards, desirable, zero=torch.tensor(0.0), weights=(1.0, 1.0)).sum().backward()
+    assert rewards.grad is not None
+    assert rewards.grad.tolist() == pytest.approx([-math.exp(-30), math.exp(-30)], rel=1e-4)
