@@ -22,6 +22,7 @@ from finetune_trainer.train.methods.modules import (
     kinds_of,
     linear_names,
     require_modules,
+    require_outside,
     train_in_float32,
 )
 
@@ -40,13 +41,16 @@ def add_lora(model: PreTrainedModel, lora: Lora, task: Task = Task.GENERATION) -
 
     Raises:
         UserError: a name in `spec.method.lora.targetModules` or `modulesToSave` is none of the
-            model's modules, or of a kind that LoRA cannot adapt; the rank is larger than a layer.
+            model's modules, or of a kind that LoRA cannot adapt; what one of the former names is
+            a part of what the latter do; the rank is larger than a layer.
     """
     every = lora.target_modules == [ALL_LINEAR]
     remedy = f"its linear modules are: {', '.join(linear_names(model))}."
     named = [] if every else lora.target_modules
     require_modules(model, "spec.method.lora.targetModules", named)
     require_modules(model, "spec.method.lora.modulesToSave", lora.modules_to_save)
+    saved = [*lora.modules_to_save, *head_modules(model, task)]
+    require_outside(model, "spec.method.lora.targetModules", named, saved)
     for parameter in model.parameters():
         parameter.requires_grad_(False)
     config = LoraConfig(
@@ -57,7 +61,7 @@ def add_lora(model: PreTrainedModel, lora: Lora, task: Task = Task.GENERATION) -
         use_dora=lora.dora,
         init_lora_weights="gaussian" if lora.initialization is Initialization.GAUSSIAN else True,
         target_modules=ALL_LINEAR if every else list(lora.target_modules),
-        modules_to_save=[*lora.modules_to_save, *head_modules(model, task)] or None,
+        modules_to_save=saved or None,
         task_type=peft_task(task),
     )
     try:

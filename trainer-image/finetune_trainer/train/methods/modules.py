@@ -31,13 +31,13 @@ def linear_names(model: nn.Module) -> list[str]:
 
 def kinds_of(model: nn.Module, wanted: str) -> list[str]:
     """The classes of the modules that PEFT takes `wanted` for."""
-    return sorted(
-        {
-            type(module).__name__
-            for name, module in model.named_modules()
-            if name == wanted or name.endswith(f".{wanted}")
-        }
-    )
+    return sorted({type(model.get_submodule(name)).__name__ for name in meant(model, wanted)})
+
+
+def meant(model: nn.Module, wanted: str) -> list[str]:
+    """The whole names of the modules that PEFT takes `wanted` for."""
+    names = (name for name, _ in model.named_modules())
+    return [name for name in names if name == wanted or name.endswith(f".{wanted}")]
 
 
 def require_modules(model: nn.Module, field: str, names: Sequence[str]) -> None:
@@ -51,6 +51,29 @@ def require_modules(model: nn.Module, field: str, names: Sequence[str]) -> None:
             raise UserError(
                 f'{field} names "{wanted}", which the model does not have; '
                 f"its linear modules are: {', '.join(linear_names(model))}."
+            )
+
+
+def require_outside(
+    model: nn.Module, field: str, names: Sequence[str], saved: Sequence[str]
+) -> None:
+    """Of every one of `names`, which the user wrote in `field`, some module is not trained whole
+    with one of `saved`: PEFT would leave it without an adapter, and say nothing.
+
+    Raises:
+        UserError: all modules of one of them are.
+    """
+    whole = {name: module for module in saved for name in meant(model, module)}
+    for wanted in names:
+        inside = [
+            next((whole[outer] for outer in whole if f"{name}.".startswith(f"{outer}.")), None)
+            for name in meant(model, wanted)
+        ]
+        if inside and all(inside):
+            raise UserError(
+                f'{field} names "{wanted}", which is trained whole with "{inside[0]}" and can have '
+                f'no adapter: remove it from there, or "{inside[0]}" from '
+                "spec.method.lora.modulesToSave."
             )
 
 
