@@ -78,15 +78,15 @@ class Saver:
 
     def is_due(self, position: Position) -> bool:
         """Whether a checkpoint of `position` is to be written: by steps, because it was `asked` for
-        (on all ranks), or as the best evaluated.
+        (on all ranks), or as the best evaluated; after a skipped step with the next good one, since
+        weights that compute no number must not push out those that did.
         """
         if position.step == 0:
             return False
         every, best = self._settings.every_steps, position.evaluations.best_step
-        return (
-            self.asked
-            or (every > 0 and position.step % every == 0)
-            or (self._keeps_best and best == position.step)
+        self.asked |= every > 0 and position.step % every == 0
+        return not position.skips.in_a_row and (
+            self.asked or (self._keeps_best and best == position.step)
         )
 
     def save(self, position: Position) -> None:
@@ -96,12 +96,13 @@ class Saver:
             NonFiniteLossError: the weights are broken: the older ones are worth more.
             OSError: the one before could not be written; those before that are untouched.
         """
+        self.asked = False
         if position.step == self._step:
             return
         require_finite_weights(self._trained.engine, self._context.run)
         self.finish()
         weights, moments = self._trained.engine.state()
-        self._step, self._saved_at, self.asked = position.step, time.monotonic(), False
+        self._step, self._saved_at = position.step, time.monotonic()
         if not self._context.group.is_main:
             return
         if self._context.device.type == "cpu" and _bytes(weights, moments) > LARGEST_SECOND_COPY:
