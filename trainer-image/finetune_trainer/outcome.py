@@ -22,6 +22,8 @@ TERMINATION_LOG = "/dev/termination-log"
 TERMINATION_LIMIT = 4096
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
+_TOO_LARGE = (errno.EFBIG,)
+_FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 
 class Outcome(IntEnum):
@@ -100,11 +102,19 @@ def run_stage(stage: str, body: Stage, workspace: Workspace) -> int:
 
 def record_failure(stage: str, error: Exception, workspace: Workspace) -> int:
     """Record that `error` ended the stage, and return the exit code."""
-    outcome, message = classify(error), describe(error)
-    if not isinstance(error, StageError):
-        traceback.print_exception(error)
+    outcome, message = classify(error), describe(error, stage)
+    print_trace(error)
     print(f"{stage}: {outcome.label}: {message}", file=sys.stderr, flush=True)
     return _record(stage, outcome, message, {}, workspace)
+
+
+def print_trace(error: Exception) -> None:
+    """Print where `error` came from, unless its sentence says all there is to know."""
+    known = (_is_full, _is_too_large, _forbidden)
+    if not isinstance(error, StageError) and not any(
+        is_it(link) for link in causes(error) for is_it in known
+    ):
+        traceback.print_exception(error)
 
 
 def _record(
@@ -133,7 +143,7 @@ def classify(error: BaseException) -> Outcome:
             return link.outcome
         if _is_out_of_memory(link):
             return Outcome.OUT_OF_MEMORY
-        if _is_full(link):
+        if _is_full(link) or _is_too_large(link) or _forbidden(link):
             return Outcome.USER_ERROR
     return Outcome.RETRYABLE
 
@@ -147,15 +157,37 @@ def _is_out_of_memory(error: BaseException) -> bool:
     )
 
 
-def describe(error: BaseException) -> str:
+def describe(error: BaseException, stage: str) -> str:
     """One sentence for a person, about what `classify` decided by."""
     for link in causes(error):
         if isinstance(link, StageError):
             return str(link)
+        if _is_out_of_memory(link):
+            return f"{stage} ran out of memory: {more_room(stage)}."
         if _is_full(link):
             return "The workspace volume is full: set spec.storage.size to a larger size."
+        if _is_too_large(link):
+            return (
+                "The workspace's file system takes no file as large as one of this run: set "
+                "spec.storage.storageClassName to a class whose file system does."
+            )
+        if what := _forbidden(link):
+            return (
+                f"{what}: name a claim in spec.storage.claimName that user {os.geteuid()} may "
+                "write, or leave claimName out."
+            )
     text = " ".join(str(error).split())
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def more_room(stage: str) -> str:
+    """What helps a stage that ran out of memory."""
+    if stage == "train":
+        return (
+            "raise spec.resources.memory, lower spec.training.sequenceLength, or set "
+            "spec.training.gradientCheckpointing"
+        )
+    return "let spec.scheduling choose a node with more memory, or raise the namespace's limit"
 
 
 def causes(error: BaseException) -> Iterator[BaseException]:
@@ -172,10 +204,28 @@ def volume_is_full(error: BaseException) -> bool:
 
 
 def _is_full(error: BaseException) -> bool:
-    if isinstance(error, OSError) and error.errno in _FULL:
+    return _has_number(error, _FULL)
+
+
+def _is_too_large(error: BaseException) -> bool:
+    return _has_number(error, _TOO_LARGE)
+
+
+def _has_number(error: BaseException, numbers: tuple[int, ...]) -> bool:
+    if isinstance(error, OSError) and error.errno in numbers:
         return True
     # safetensors and tokenizers write by themselves, in Rust.
-    return any(f"(os error {number})" in str(error) for number in _FULL)
+    return any(f"(os error {number})" in str(error) for number in numbers)
+
+
+def _forbidden(error: BaseException) -> str | None:
+    """What of the workspace may not be read or written, as a clause; None if it is not that."""
+    if not isinstance(error, OSError) or error.errno not in _FORBIDDEN:
+        return None
+    path, root = error.filename, Workspace.from_environment().root
+    if not isinstance(path, str | Path) or not Path(path).is_relative_to(root):
+        return None
+    return f"{path} cannot be used ({os.strerror(error.errno)})"
 
 
 def write_termination_message(document: dict[str, Any], path: str | None = None) -> None:

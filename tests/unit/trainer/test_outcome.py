@@ -117,7 +117,7 @@ def wrapped(cause: BaseException) -> Exception:
     [
         (OSError(errno.ENOSPC, "No space left"), 10, "spec.storage.size"),
         (OSError(errno.EIO, "Input/output error"), 11, "while that was handled"),
-        (MemoryError(), 12, "while that was handled"),
+        (MemoryError(), 12, "spec.resources.memory"),
         (UserError("Set spec.model.source."), 10, "Set spec.model.source."),
     ],
 )
@@ -132,6 +132,30 @@ def test_a_defect_is_called_one(tmp_path: Path, log: Path) -> None:
     end(Workspace(tmp_path), DefectError("The merged model is not what was trained."))
     said = json.loads(log.read_text())["message"]
     assert said.startswith("The merged model is not what was trained; this is a defect of the")
+
+
+@pytest.mark.parametrize(
+    ("number", "code"), [(errno.EACCES, 10), (errno.EROFS, 10), (errno.EIO, 11)]
+)
+def test_what_may_not_be_written_of_the_workspace_is_a_matter_of_its_claim(
+    number: int, code: int, tmp_path: Path, log: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FINETUNE_WORKSPACE", str(tmp_path))
+    path = str(tmp_path / "history.jsonl")
+    assert end(Workspace(tmp_path), OSError(number, "it fails", path)) == code
+    said = json.loads(log.read_text())["message"]
+    assert ("spec.storage.claimName" in said) is (code == 10)
+    # What lies elsewhere is no matter of the claim.
+    assert end(Workspace(tmp_path), OSError(number, "it fails", "/etc/finetune/run.json")) == 11
+
+
+def test_memory_ran_out_in_another_stage_than_train(tmp_path: Path, log: Path) -> None:
+    def body() -> tuple[str, dict[str, Any]]:
+        raise MemoryError
+
+    assert run_stage("merge", body, Workspace(tmp_path)) == 12
+    said = json.loads(log.read_text())["message"]
+    assert said.startswith("merge ran out of memory: let spec.scheduling choose a node")
 
 
 def test_a_number_that_json_does_not_have_is_left_out(tmp_path: Path, log: Path) -> None:

@@ -72,19 +72,31 @@ class Block:
         )
 
 
+class BrokenExamplesError(Exception):
+    """The files are not what was written; the message says which one, as a clause."""
+
+
 class Examples:
-    """Random access to the examples in a directory that `write_examples` made."""
+    """Random access to the examples in a directory that `write_examples` made.
+
+    Raises:
+        BrokenExamplesError: a file is missing or cut off, or they do not belong together. What
+            tokens and labels are is not checked.
+    """
 
     def __init__(self, directory: Path) -> None:
-        self._tokens = np.load(directory / "tokens.npy", mmap_mode="r")
+        self._tokens = _load(directory / "tokens.npy", mapped=True)
         self._supervised_file = directory / "supervised.npy"
-        self._supervised = np.load(self._supervised_file, mmap_mode="r")
-        self._offsets: NDArray[np.int64] = np.load(directory / "offsets.npy")
+        self._supervised = _load(self._supervised_file, mapped=True)
+        self._offsets: NDArray[np.int64] = _load(directory / "offsets.npy")
         self._labels = _none()
         self._label_offsets: NDArray[np.int64] | None = None
+        _require_spans(self._offsets, self._tokens, directory, shortest=1)
+        _require_spans(self._offsets, self._supervised, directory, shortest=1)
         if (directory / "labels.npy").exists():
-            self._labels = np.load(directory / "labels.npy", mmap_mode="r")
-            self._label_offsets = np.load(directory / "label_offsets.npy")
+            self._labels = _load(directory / "labels.npy", mapped=True)
+            self._label_offsets = _load(directory / "label_offsets.npy")
+            _require_spans(self._label_offsets, self._labels, directory, shortest=0)
 
     def __len__(self) -> int:
         return len(self._offsets) - 1
@@ -123,6 +135,28 @@ class Examples:
         """The first label of every example, where each has one, shape [len(self)]."""
         assert self._label_offsets is not None, "examples of a task without labels"
         return self._labels[self._label_offsets[:-1]]
+
+
+def _load(path: Path, *, mapped: bool = False) -> Any:
+    try:
+        return np.load(path, mmap_mode="r" if mapped else None)
+    except FileNotFoundError:
+        raise BrokenExamplesError(f"{path.parent.name}/{path.name} is missing") from None
+    except (ValueError, EOFError) as error:
+        raise BrokenExamplesError(f"{path.parent.name}/{path.name} is damaged") from error
+
+
+def _require_spans(
+    offsets: NDArray[np.int64], values: NDArray[Any], directory: Path, *, shortest: int
+) -> None:
+    if (
+        len(offsets)
+        and offsets[0] == 0
+        and offsets[-1] == len(values)
+        and (np.diff(offsets) >= shortest).all()
+    ):
+        return
+    raise BrokenExamplesError(f"the files in {directory.name}/ do not belong together")
 
 
 def write_examples(directory: Path, blocks: Iterable[Block], *, labelled: bool = False) -> None:

@@ -18,7 +18,7 @@ from pathlib import Path
 from finetune_trainer.hub import hub_errors
 from finetune_trainer.outcome import RetryableError, UserError
 from finetune_trainer.prepare.source import Commit, HubSource, LocalSource
-from finetune_trainer.weights import INDEX, SINGLE, BrokenWeightsError, read_index
+from finetune_trainer.weights import INDEX, SINGLE, BrokenWeightsError, read_header, read_index
 from finetune_trainer.workspace import sync, write_json
 
 RECORD = ".finetune.json"
@@ -105,7 +105,11 @@ class Delivery:
         for path in self._directory.iterdir():
             if path.is_file() and path.name != RECORD and path.name not in self._files:
                 path.unlink()
-        return {name for name in known.get("verified", ()) if self._is_whole(name)}
+        return {
+            name
+            for name in known.get("verified", ())
+            if self._is_whole(name) and not (is_weights(name) and self._is_broken(name))
+        }
 
     def _record(self) -> None:
         write_json(
@@ -127,6 +131,15 @@ class Delivery:
         except FileNotFoundError:
             return False
         return file is not None and file.size in (None, size)
+
+    def _is_broken(self, name: str) -> bool:
+        """Whether a file of weights, as long as it should be, has rotten where that is seen."""
+        try:
+            read_header(self._directory / name)
+        except BrokenWeightsError:
+            (self._directory / name).unlink()
+            return True
+        return False
 
     def _verify(self, name: str) -> None:
         path, expected = self._directory / name, self._files[name].sha256

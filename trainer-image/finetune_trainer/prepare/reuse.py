@@ -14,6 +14,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from finetune_trainer.data.examples import BrokenExamplesError, Examples
 from finetune_trainer.layout import is_tokenizer
 from finetune_trainer.prepare.data import Counts, Origin, Written
 from finetune_trainer.prepare.source import HubSource
@@ -104,7 +105,7 @@ def kept_data(run: Run, key: str, workspace: Workspace) -> Written | None:
         meta = json.loads((workspace.data / META).read_bytes())
     except (FileNotFoundError, ValueError):
         return None
-    if meta.get("key") != key:
+    if meta.get("key") != key or not _are_whole(workspace):
         return None
     # Counts are by field, and one data set may have become the only one of a list.
     counts = {
@@ -117,6 +118,16 @@ def kept_data(run: Run, key: str, workspace: Workspace) -> Written | None:
     }
     write_json(workspace.data / META, {**meta, "planHash": run.plan_hash})
     return Written(counts, frozenset(meta["stops"]))
+
+
+def _are_whole(workspace: Workspace) -> bool:
+    try:
+        for directory in (workspace.data / "train", workspace.data / "validation"):
+            if directory.name == "train" or directory.exists():
+                Examples(directory)
+    except BrokenExamplesError:
+        return False
+    return True
 
 
 def _tally(tally: Tally) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from finetune_trainer.outcome import Outcome, RetryableError, StageError, record_failure
+from finetune_trainer.outcome import Outcome, RetryableError, StageError, more_room, record_failure
 from finetune_trainer.run import Run
 from finetune_trainer.train.stop import Stop
 from finetune_trainer.workspace import Workspace, write_json
@@ -190,7 +190,10 @@ def _read_outcome(file: Path, returncode: int, stop: Stop) -> dict[str, Any]:
     except FileNotFoundError:
         if returncode == -signal.SIGKILL:
             # Only the kernel's memory killer does that to a worker that nobody here killed.
-            message = "A training process was killed (signal 9), most likely for want of memory."
+            message = (
+                "A training process was killed (signal 9), most likely for want of memory: "
+                f"{more_room('train')}."
+            )
             return {"outcome": Outcome.OUT_OF_MEMORY, "message": message, "result": {}}
         if returncode == -signal.SIGTERM and stop.requested:
             # It was so young that it did not listen for the signal yet.

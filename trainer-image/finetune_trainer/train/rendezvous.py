@@ -76,7 +76,8 @@ def _await_all(store: Store, world_size: int, where: str, deadline: float) -> No
             missing = [rank for rank in range(world_size) if not store.check([_arrival(rank)])]
             raise RetryableError(
                 f"The {world_size} processes of the run did not meet at {where} within "
-                f"{_patience()}: rank {', '.join(map(str, missing))} did not come."
+                f"{_patience()}: rank {', '.join(map(str, missing))} did not come: "
+                "look why its pod does not run, or lower spec.resources.nodes."
             )
         if not told:
             told = True

@@ -5,7 +5,6 @@ The order matters and is explained where it does. Nothing here steps.
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Literal
@@ -17,7 +16,6 @@ from transformers import PreTrainedModel
 from finetune_trainer.architecture import head_modules
 from finetune_trainer.data.examples import Examples
 from finetune_trainer.data.packing import total_steps
-from finetune_trainer.outcome import RetryableError, UserError
 from finetune_trainer.run import Preference as PreferenceSettings
 from finetune_trainer.run import Run, Task
 from finetune_trainer.train.custom_loss import load_loss
@@ -39,6 +37,7 @@ from finetune_trainer.train.objectives.preference import Preference
 from finetune_trainer.train.objectives.token_classification import TokenClassification
 from finetune_trainer.train.optimizer import make_optimizer
 from finetune_trainer.train.parallel import Group
+from finetune_trainer.train.prepared import load_examples, require_whole_model
 from finetune_trainer.train.probe import Abilities, probe
 from finetune_trainer.train.speed.lora import use_fused_lora
 from finetune_trainer.train.speed.techniques import enabled
@@ -93,23 +92,13 @@ def load_data(context: Context) -> Data:
     """The prepared examples.
 
     Raises:
-        RetryableError: they are those of another plan.
-        UserError: there is none.
+        UserError: they are those of another plan, damaged or none.
     """
-    directory, training = context.workspace.data, context.run.training
-    prepared = json.loads((directory / "meta.json").read_bytes())["planHash"]
-    if prepared != context.run.plan_hash:
-        raise RetryableError(
-            f"The workspace holds data of plan {prepared}, not of {context.run.plan_hash}: "
-            "the prepare stage has to run first."
-        )
-    train = Examples(directory / "train")
-    if not len(train):
-        raise UserError("spec.dataset.split has no example to train on; choose another split.")
-    validation = directory / "validation"
+    training = context.run.training
+    train, validation = load_examples(context.workspace, context.run.plan_hash)
     return Data(
         train=train,
-        validation=Examples(validation) if validation.is_dir() else None,
+        validation=validation,
         total_steps=total_steps(
             train.lengths,
             capacity=training.sequence_length,
@@ -129,6 +118,7 @@ def load_model(context: Context) -> Trained:
         UserError: model and plan do not fit together.
     """
     run, training = context.run, context.run.training
+    require_whole_model(context.workspace)
     lora = run.method.lora
     dtype = compute_dtype(training.precision, context.device)
     # What is trained stays in float32; a full model is then computed with under autocast. What of

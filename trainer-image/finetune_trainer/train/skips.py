@@ -126,6 +126,18 @@ def require_few(skips: Skips, latest: SkippedStep, total_steps: int, run: Run) -
     if skips.end_run(latest.step, total_steps):
         raise NonFiniteLossError(
             f"{skips.in_a_row} steps in a row were not finite, the last with {latest.words} in "
-            f"step {latest.step}; logs/{FILE} in the workspace names their documents: lower "
-            f"spec.training.learningRate (now {run.training.learning_rate:g}) or correct the data."
+            f"step {latest.step}; logs/{FILE} in the workspace names their documents: "
+            f"{_remedy(skips, latest, run)}."
         )
+
+
+def _remedy(skips: Skips, latest: SkippedStep, run: Run) -> str:
+    if run.training.loss:
+        return "correct spec.training.loss, or the data"
+    if skips.total == latest.step:  # nothing has been learned that could have spoiled the weights
+        return (
+            "set spec.training.precision to Float32, choose another spec.model.source, or correct "
+            "the data"
+        )
+    rate = run.training.learning_rate
+    return f"lower spec.training.learningRate (now {rate:g}) or correct the data"

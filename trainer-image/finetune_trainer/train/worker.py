@@ -7,12 +7,11 @@ from __future__ import annotations
 
 import os
 import sys
-import traceback
 import warnings
 from pathlib import Path
 from typing import Any
 
-from finetune_trainer.outcome import Outcome, StageError, classify, describe
+from finetune_trainer.outcome import Outcome, classify, describe, print_trace
 from finetune_trainer.run import load_run
 from finetune_trainer.train.launch import OUTCOME_FILE
 from finetune_trainer.train.stop import Stop
@@ -30,9 +29,8 @@ def main() -> int:
         message, result = train(load_run(), Workspace.from_environment(), stop)
         outcome = Outcome.SUCCEEDED
     except Exception as error:
-        outcome, message = classify(error), describe(error)
-        if not isinstance(error, StageError):
-            traceback.print_exc()
+        outcome, message = classify(error), describe(error, "train")
+        print_trace(error)
     write_json(
         Path(os.environ[OUTCOME_FILE]),
         {"outcome": int(outcome), "message": message, "result": result},

@@ -153,3 +153,11 @@ def test_data_whose_description_is_damaged_are_made_anew(workspace: Workspace) -
     (workspace.data / "meta.json").write_text("{")
     assert not again(workspace, plan(planHash="2222"))
     assert len(Examples(workspace.data / "train")) == 40
+
+
+@pytest.mark.parametrize("name", ["train/tokens.npy", "validation/offsets.npy"])
+def test_data_that_are_damaged_are_made_anew(workspace: Workspace, name: str) -> None:
+    stage(plan(dataset=HELD_OUT), workspace)
+    os.truncate(workspace.data / name, 140)
+    assert not again(workspace, plan(planHash="2222", dataset=HELD_OUT))
+    assert len(Examples(workspace.data / "train")) == 36

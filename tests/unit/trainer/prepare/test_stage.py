@@ -240,11 +240,18 @@ def test_clearing_that_was_cut_off_is_taken_up_again(
     assert not workspace.adapter.exists()
 
 
-def test_a_damaged_model_is_repaired(workspace: Workspace) -> None:
+@pytest.mark.parametrize(
+    "damage",
+    [lambda file: file[:1000], lambda file: file[:8] + b"z" + file[9:]],
+    ids=["cut off", "a turned bit"],
+)
+def test_a_damaged_model_is_repaired(
+    workspace: Workspace, damage: Callable[[bytes], bytes]
+) -> None:
     stage(plan(), workspace)
     weights = workspace.model / "model.safetensors"
     whole = weights.read_bytes()
-    weights.write_bytes(whole[:1000])
+    weights.write_bytes(damage(whole))
     stage(plan(planHash="2222"), workspace)
     assert weights.read_bytes() == whole
 

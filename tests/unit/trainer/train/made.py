@@ -168,23 +168,30 @@ class StopAfter(Stop):
         return self
 
 
+def container_environment(
+    workspace: Workspace, run: Run | dict[str, Any], **environment: str
+) -> dict[str, str]:
+    """What a container would have, but for what this process has; `run` is in its file then."""
+    run_file = workspace.root / "run.json"
+    text = json.dumps(run) if isinstance(run, dict) else run.model_dump_json(by_alias=True)
+    run_file.write_text(text)
+    return {
+        "PYTHONPATH": str(REPOSITORY / "trainer-image"),
+        "FINETUNE_RUN_FILE": str(run_file),
+        "FINETUNE_WORKSPACE": str(workspace.root),
+        "FINETUNE_TERMINATION_LOG": str(workspace.root / "termination-log"),
+        "FINETUNE_CPUS": "1",
+        "HF_HUB_OFFLINE": "1",
+        **environment,
+    }
+
+
 def trainer_process(workspace: Workspace, run: Run, **environment: str) -> subprocess.Popen[str]:
     """`python -m finetune_trainer train` as a container would start it."""
-    run_file = workspace.root / "run.json"
-    run_file.write_text(run.model_dump_json(by_alias=True))
     return subprocess.Popen(
         [sys.executable, "-m", "finetune_trainer", "train"],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        env={
-            **os.environ,
-            "PYTHONPATH": str(REPOSITORY / "trainer-image"),
-            "FINETUNE_RUN_FILE": str(run_file),
-            "FINETUNE_WORKSPACE": str(workspace.root),
-            "FINETUNE_TERMINATION_LOG": str(workspace.root / "termination-log"),
-            "FINETUNE_CPUS": "1",
-            "HF_HUB_OFFLINE": "1",
-            **environment,
-        },
+        env={**os.environ, **container_environment(workspace, run, **environment)},
     )

@@ -195,17 +195,6 @@ def test_a_user_error_in_the_workers_is_the_pods_own(tmp_path: Path) -> None:
     assert 'names "nonsense"' in termination_message(workspace)["message"]
 
 
-def test_a_killed_worker_ends_the_pod_without_hanging(tmp_path: Path) -> None:
-    workspace = prepared_workspace(tmp_path)
-    process = trainer_process(workspace, LONG, **TWO)
-    wait_for_steps(workspace, process, 2)
-    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-    os.kill(int(children[1]), signal.SIGKILL)
-    code, output = finish(process, 60)
-    assert code == Outcome.OUT_OF_MEMORY, output
-    assert "killed (signal 9)" in termination_message(workspace)["message"]
-
-
 def test_a_lost_pod_is_retryable_for_the_other(tmp_path: Path) -> None:
     workspace = prepared_workspace(tmp_path)
     with socket.socket() as listener:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import json
 import signal
-import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -16,16 +15,12 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from finetune_trainer.outcome import (
     NonFiniteLossError,
-    Outcome,
     PreemptedError,
-    RetryableError,
     UserError,
-    classify,
-    describe,
 )
 from finetune_trainer.train import checkpoint, export, setup
 from finetune_trainer.train import recipe as subject
-from finetune_trainer.train.engines import replicated
+from finetune_trainer.train.engines import base
 from finetune_trainer.train.model import trainable_parameters
 from finetune_trainer.train.probe import Abilities
 from finetune_trainer.train.recipe import train
@@ -150,25 +145,6 @@ def test_a_stopped_and_resumed_run_equals_the_uninterrupted_one_bit_for_bit(
         assert torch.equal(resumed[name], tensor), name
 
 
-def test_a_damaged_checkpoint_is_skipped_for_an_older_one(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    run = plan(DROPOUT, epochs=3, checkpoint={"everySteps": 2, "keep": 3})
-    workspace = prepared_workspace(tmp_path)
-    train(run, workspace, Stop())
-    expected = weights(workspace)
-    newest, older, _ = checkpoint.steps(workspace.checkpoints)
-    assert (newest.name, older.name) == ("step-9", "step-8")
-    damage(newest)
-    _, result = train(run, workspace, Stop())
-    assert result["resumedFromStep"] == 8
-    assert "step-9 cannot be used and is skipped: optimizer.safetensors is damaged" in (
-        capsys.readouterr().out
-    )
-    for name, tensor in weights(workspace).items():
-        assert torch.equal(expected[name], tensor)
-
-
 def test_a_damaged_checkpoint_never_outlives_a_whole_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -238,7 +214,7 @@ def test_what_fails_after_the_last_step_costs_no_step(
         with pytest.raises(OSError, match="the volume is gone"):
             train(run, workspace, Stop())
     assert [path.name for path in checkpoint.steps(workspace.checkpoints)] == ["step-3"]
-    monkeypatch.setattr(replicated, "clip", lose_the_pod)  # a further step would fail
+    monkeypatch.setattr(base, "clip", lose_the_pod)  # a further step would fail
     _, result = train(run, workspace, Stop())
     assert result["resumedFromStep"] == 3
     assert result["validationLoss"] < result["baseValidationLoss"]
@@ -264,36 +240,6 @@ def test_weights_that_the_last_step_broke_are_not_exported(validation: int, tmp_
         train(run, workspace, Stop())
     assert not workspace.merged.exists()
     assert not checkpoint.steps(workspace.checkpoints)
-
-
-def test_a_base_that_computes_nonsense_is_found_out_before_the_first_step(tmp_path: Path) -> None:
-    workspace = prepared_workspace(tmp_path)
-    model = AutoModelForCausalLM.from_pretrained(workspace.model)
-    model.model.norm.weight.data.fill_(float("nan"))
-    model.save_pretrained(workspace.model)
-    with pytest.raises(NonFiniteLossError, match=r"before the first step.*spec\.model\.source"):
-        train(plan(LORA, maxSteps=1), workspace, Stop())
-
-
-def test_an_unknown_target_module_is_answered_with_those_that_exist(tmp_path: Path) -> None:
-    workspace = prepared_workspace(tmp_path)
-    run = plan({"lora": {"rank": 4, "alpha": 8, "targetModules": ["query_proj"]}})
-    with pytest.raises(UserError, match=r'names "query_proj".*down_proj, gate_proj, k_proj'):
-        train(run, workspace, Stop())
-
-
-@pytest.mark.parametrize(
-    ("name", "kind"), [("self_attn", "LlamaAttention"), ("input_layernorm", "LlamaRMSNorm")]
-)
-def test_a_target_that_lora_cannot_adapt_is_answered_with_those_it_can(
-    name: str, kind: str, tmp_path: Path
-) -> None:
-    workspace = prepared_workspace(tmp_path)
-    run = plan({"lora": {"rank": 4, "alpha": 8, "targetModules": ["q_proj", name]}})
-    with pytest.raises(
-        UserError, match=rf"^spec\.method\.lora\.targetModules .*{name} is {kind}\).*down_proj"
-    ):
-        train(run, workspace, Stop())
 
 
 def test_rslora_weights_the_update_by_the_root_of_the_rank(tmp_path: Path) -> None:
@@ -328,7 +274,7 @@ def test_tensors_that_training_does_not_reach_are_an_error(
     def with_an_idle_one(model: Any) -> dict[str, torch.nn.Parameter]:
         return {**trainable_parameters(model), "idle": torch.nn.Parameter(torch.ones(3))}
 
-    monkeypatch.setattr(replicated, "trainable_parameters", with_an_idle_one)
+    monkeypatch.setattr(base, "trainable_parameters", with_an_idle_one)
     with pytest.raises(UserError, match=rf"1 of \d+ .* in 2 steps \(idle\).*{remedy}"):
         train(plan(method, epochs=1), workspace, Stop())
 
@@ -337,42 +283,6 @@ def test_updates_that_rounding_swallows_are_no_error(tmp_path: Path) -> None:
     workspace = prepared_workspace(tmp_path)
     _, result = train(plan(FULL, epochs=1, learningRate="1e-30"), workspace, Stop())
     assert result["steps"] == 3
-
-
-def test_a_full_volume_is_told_as_one(tmp_path: Path) -> None:
-    # 512 KiB hold the adapter, but not the checkpoints of a full training.
-    mount = ["mount", "-t", "tmpfs", "-o", "size=512k", "tmpfs", str(tmp_path)]
-    if subprocess.run(mount, capture_output=True, check=False).returncode:
-        pytest.skip("needs the right to mount a small volume")
-    try:
-        workspace = prepared_workspace(tmp_path)
-        run = plan(FULL, epochs=3, checkpoint={"everySteps": 1, "keep": 3})
-        # The error is safetensors' own, which is no OSError.
-        with pytest.raises(Exception, match="No space left") as raised:
-            train(run, workspace, Stop())
-        assert classify(raised.value) is Outcome.USER_ERROR
-        assert "spec.storage.size" in describe(raised.value)
-        assert checkpoint.steps(workspace.checkpoints)
-    finally:
-        subprocess.run(["umount", "--lazy", str(tmp_path)], check=True)
-
-
-def test_more_processes_than_sequences_are_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("WORLD_SIZE", "3")
-    run = plan(LORA, sequencesPerStep=2)
-    with pytest.raises(
-        UserError, match=r"spec\.training\.sequencesPerStep is 2, .*spec\.resources.*raise it to 3"
-    ):
-        train(run, prepared_workspace(tmp_path), Stop())
-
-
-def test_data_of_another_plan_is_refused(tmp_path: Path) -> None:
-    workspace = prepared_workspace(tmp_path)
-    (workspace.data / "meta.json").write_text('{"planHash": "other"}')
-    with pytest.raises(RetryableError, match="prepare stage has to run first"):
-        train(plan(), workspace, Stop())
 
 
 def test_without_a_validation_split_the_summary_tells_the_training_loss(tmp_path: Path) -> None:

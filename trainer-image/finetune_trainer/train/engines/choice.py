@@ -64,8 +64,15 @@ def choose(run: Run, group: Group, workspace: Workspace, dtype: torch.dtype) -> 
                 f"not for spec.method.{run.method.name}: set the strategy to DDP."
             )
         return Choice(Strategy.DDP, "the others are for lora, adapter and full")
-    if run.training.optimizer.type == "Adafactor" and asked is Strategy.AUTO:
-        return Choice(Strategy.DDP, "Adafactor needs whole matrices")
+    if run.training.optimizer.type == "Adafactor":
+        if asked in (Strategy.FSDP, Strategy.DEEPSPEED):
+            raise UserError(
+                f"spec.parallelism.strategy {asked} has parts of matrices, and spec.training."
+                "optimizer Adafactor needs whole ones: set the strategy to DDP, or the optimizer's "
+                "type to AdamW."
+            )
+        if asked is Strategy.AUTO:
+            return Choice(Strategy.DDP, "Adafactor needs whole matrices")
     if asked is not Strategy.AUTO:
         return Choice(asked, "spec.parallelism.strategy", run.parallelism.in_slices)
     if group.world_size == 1:

@@ -9,7 +9,6 @@ import torch
 from peft import PeftModel
 from safetensors.torch import load_file
 
-from finetune_trainer.outcome import UserError
 from finetune_trainer.run import Initialization, Lora
 from finetune_trainer.train.methods.initialization import for_the_whole_base, take_out_of_base
 from finetune_trainer.train.methods.lora import add_lora
@@ -98,12 +97,3 @@ def test_what_is_published_is_pefts_own_conversion(
         assert torch.equal(value, pefts[name]), name
     tuned = PeftModel.from_pretrained(tiny_model(), tmp_path / "ours").eval()
     torch.testing.assert_close(logits(tuned), expected, rtol=0, atol=1e-4)
-
-
-def test_what_has_no_singular_values_is_refused_with_its_name(tmp_path: Path) -> None:
-    with pytest.raises(
-        UserError,
-        match=r"spec\.method\.lora\.initialization .* model\.embed_tokens is Embedding: set it to "
-        r"Default, or .* spec\.method\.lora\.targetModules",
-    ):
-        adapted(Initialization.PISSA, tmp_path / "initial", targets=("q_proj", "embed_tokens"))
