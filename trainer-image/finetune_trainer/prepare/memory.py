@@ -22,6 +22,7 @@ from finetune_trainer.train.methods.adapter import add_adapter
 from finetune_trainer.train.methods.bottleneck_tuner import BottleneckLayer
 from finetune_trainer.train.methods.partial import freeze_others
 from finetune_trainer.train.methods.quantization import BYTES_PER_WEIGHT, quantized_linears
+from finetune_trainer.train.speed.layout import KEPT_KEYS
 from finetune_trainer.train.speed.loss import CHUNK_ROWS
 
 FLOAT32, BFLOAT16 = 4, 2
@@ -142,7 +143,8 @@ def _layer_bytes(config: PretrainedConfig, sizes: Sizes, run: Run) -> int:
     et al. (2022), arXiv:2205.05198, for a gated feed-forward block:
 
     * two norms: 2h in float32 whatever the format, and 2h more where their weights are trained;
-    * attention, which keeps no matrix, and the gated product: 2q + 2k + 3f in the compute format;
+    * attention and the gated product: 2q + 2k + 3f in the compute format. It keeps no matrix, but
+      for the blocks that are small enough to, on a CPU: there each head has half a document;
     * what the trained linear layers read. Those side by side share it (2h + q + f), but for weights
       in bfloat16, which each have a copy that is cast down, and adapters that are not plain, which
       have one in float32;
@@ -161,7 +163,8 @@ def _layer_bytes(config: PretrainedConfig, sizes: Sizes, run: Run) -> int:
     shares = plain or compute == FLOAT32
     read = min(inputs, 2 * hidden + query + wide) if shares else inputs
     norms = (4 if run.method.full else 2) * hidden * FLOAT32
-    products = (2 * query + 2 * keys + 3 * wide) * compute
+    kept = 0 if run.resources.gpus_per_node else min(run.training.sequence_length, KEPT_KEYS) // 2
+    products = (2 * query + 2 * keys + 3 * wide + heads * kept) * compute
     if run.method.full:
         return norms + products + read * compute
     if lora is None:

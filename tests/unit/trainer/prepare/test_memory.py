@@ -71,8 +71,9 @@ def test_a_frozen_base_costs_its_compute_format_only() -> None:
 
 
 def test_auto_counts_as_bfloat16_where_there_is_an_accelerator() -> None:
-    with_gpu = estimate(plan(resources={"gpusPerNode": 1}))
-    assert with_gpu == estimate(plan(training={"precision": "Bfloat16"}))
+    gpu = {"gpusPerNode": 1}
+    in_bfloat16 = estimate(plan(resources=gpu, training={"precision": "Bfloat16"}))
+    assert estimate(plan(resources=gpu)) == in_bfloat16
     assert estimate(plan()) == estimate(plan(training={"precision": "Float32"}))
 
 

@@ -73,6 +73,7 @@ def per_document_attention(
         # one that knows documents is chosen by format here.
         dtype = torch.get_autocast_dtype(query.device.type)
         query, key, value = query.to(dtype), key.to(dtype), value.to(dtype)
+    query, key = query.to(value.dtype), key.to(value.dtype)
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     if query.device.type == "cpu" and not dropout and BLOCKS:
         output: Tensor = block_attention(query, key, value, layout, scale, sliding_window or 0)

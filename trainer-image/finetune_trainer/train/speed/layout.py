@@ -4,7 +4,8 @@ A row holds segments of documents (`prefixes.py`). The queries of a segment are 
 blocks of like size are padded to one shape and computed together. The cost is the sum over the
 tokens of what each sees, and little more.
 
-Belongs here: the plan, computed once for all layers. The products are `attention.py`'s.
+Belongs here: the plan, computed once for all layers. The products are `attention.py`'s and
+`blocks.py`'s.
 """
 
 from __future__ import annotations
@@ -27,6 +28,15 @@ BLOCK = 96
 PADDING = 1.3
 # Scores below this count of one block are cheap enough to be padded at will.
 SMALL = 1024
+# Scores that a head computes in one product, if the block is not a small one. With more of them
+# they do not stay in a core's cache from one pass over them to the next: two blocks of 96 x 576
+# take twice as long together as one after the other.
+TOGETHER = 2**16
+# Queries of a block that sees many keys.
+SMALLEST_BLOCK = 32
+# Blocks of up to so many keys keep their weights for the backward pass, which costs as much memory
+# as a few of the layer's activations and saves a product and the softmax. More keys, more memory.
+KEPT_KEYS = 640
 
 # The position of a key that is padding: after every query.
 _NEVER = 2**30
@@ -37,8 +47,8 @@ class Bucket:
     """`n` blocks of up to `L` queries and `K` keys.
 
     `queries` [n * L] and `keys` [n * K] are places in the row; `real` [n, L] is 0 for queries that
-    are padding, else 1. `distance` [n, L, K] is by how many positions a key comes before a query,
-    negative for keys that come after it or are padding.
+    are padding, else 1; `padded` says whether there are any. `distance` [n, L, K] is by how many
+    positions a key comes before a query, negative for keys that come after it or are padding.
     """
 
     shape: tuple[int, int, int]
@@ -46,7 +56,25 @@ class Bucket:
     keys: Tensor
     distance: Tensor
     real: Tensor
+    padded: bool
+    _rows: dict[int, Tensor] = field(default_factory=dict)
     _biases: dict[tuple[torch.dtype, int | None], Tensor] = field(default_factory=dict)
+
+    def rows_of_queries(self, groups: int, length: int) -> Tensor:
+        """[n * groups * L]: where the queries are once more, among `groups` rows of `length` tokens
+        one after the other; each block asks in all of them.
+        """
+        if groups not in self._rows:
+            blocks = self.queries.view(self.shape[0], 1, -1)
+            first = torch.arange(groups, device=blocks.device)[:, None] * length
+            self._rows[groups] = (blocks + first).flatten()
+        return self._rows[groups]
+
+    @property
+    def kept(self) -> int:
+        """Of how many scores a query head keeps the weights for the backward pass: all or none."""
+        n, queries, keys = self.shape
+        return n * queries * keys if keys <= KEPT_KEYS else 0
 
     def bias(self, dtype: torch.dtype, window: int | None) -> Tensor:
         """What is added to the scores [n, L, K]: 0 for a key that is seen, else minus infinity.
@@ -77,23 +105,51 @@ class Layout:
     gather: Tensor
     documents: tuple[int, ...] | None
     number: int = field(default_factory=count().__next__)
+    _results: dict[int, Tensor] = field(default_factory=dict)
+
+    @property
+    def kept(self) -> int:
+        """Of how many scores a query head keeps the weights for the backward pass."""
+        return sum(bucket.kept for bucket in self.buckets)
+
+    def rows_of_results(self, groups: int) -> Tensor:
+        """[groups * length]: where the tokens' results are when every block has those of `groups`
+        rows, see `Bucket.rows_of_queries`.
+        """
+        if groups not in self._results:
+            asked = torch.cat([each.rows_of_queries(groups, self.length) for each in self.buckets])
+            real = [each.real.bool()[:, None].expand(-1, groups, -1) for each in self.buckets]
+            places = torch.cat([each.flatten() for each in real]).nonzero().flatten()
+            rows = torch.empty_like(places)
+            rows[asked[places]] = places
+            self._results[groups] = rows
+        return self._results[groups]
 
     def handle(self) -> Tensor:
         """What a compiled graph can carry instead of this object, and keeps it alive: see
-        `layout_of`.
+        `layout_of`. Its length is that of what is kept: see `kept_of`.
         """
         _layouts[self.number] = self
-        handle = torch.tensor(self.number)
+        handle = torch.tensor(self.number).expand(self.kept + _NEVER_SPECIAL)
         handle.finetune_layout = self
         return handle
 
+
+# Compilers take lengths of 0 and 1 for constants.
+_NEVER_SPECIAL = 2
 
 _layouts: WeakValueDictionary[int, Layout] = WeakValueDictionary()
 
 
 def layout_of(handle: Tensor) -> Layout:
     """The layout that gave `handle`, or the tensor that `handle` is a copy of."""
-    return _layouts[int(handle)]
+    return _layouts[int(handle[0])]
+
+
+def kept_of(handle: Tensor) -> int:
+    """`kept` of the layout that gave `handle`, which a compiler knows, too."""
+    kept: int = handle.shape[0] - _NEVER_SPECIAL
+    return kept
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,14 +190,14 @@ def _blocks(segment: Segment, segments: tuple[Segment, ...]) -> list[_Block]:
         before.append(np.arange(ancestor.start, ancestor.start + ancestor.length))
         above = ancestor.parent
     own = np.arange(segment.start, segment.start + segment.length)
-    return [
-        _Block(
-            queries=own[first : first + BLOCK],
-            keys=np.concatenate([*before[::-1], own[: first + BLOCK]]),
-            first_position=segment.depth + first,
-        )
-        for first in range(0, segment.length, BLOCK)
-    ]
+    blocks, first = [], 0
+    while first < segment.length:
+        seen = segment.depth + first + BLOCK
+        last = first + min(BLOCK, max(SMALLEST_BLOCK, TOGETHER // seen))
+        keys = np.concatenate([*before[::-1], own[:last]])
+        blocks.append(_Block(own[first:last], keys, first_position=segment.depth + first))
+        first = last
+    return blocks
 
 
 def _alike(blocks: list[_Block]) -> list[list[_Block]]:
@@ -151,7 +207,8 @@ def _alike(blocks: list[_Block]) -> list[list[_Block]]:
         most = max(SMALL, PADDING * len(block.queries) * len(block.keys))
         for group in groups:
             queries, keys = len(group[0].queries), len(group[0].keys)
-            if len(block.keys) <= keys and queries * keys <= most:
+            together = (len(group) + 1) * queries * keys
+            if len(block.keys) <= keys and queries * keys <= most and together <= TOGETHER:
                 group.append(block)
                 break
         else:
@@ -180,5 +237,6 @@ def _bucket(group: list[_Block], device: torch.device) -> tuple[Bucket, NDArray[
         keys=torch.from_numpy(key_places.ravel()).to(device),
         distance=torch.from_numpy(distance.astype(np.int32)).to(device),
         real=torch.from_numpy((query_places >= 0).astype(np.float32)).to(device),
+        padded=bool((query_places < 0).any()),
     )
     return bucket, query_places.ravel()

@@ -10,7 +10,7 @@ from transformers import LlamaForCausalLM, MistralConfig, MistralForCausalLM, Pr
 
 from finetune_trainer.data.examples import Example
 from finetune_trainer.train.batches import collate
-from finetune_trainer.train.speed import attention
+from finetune_trainer.train.speed import attention, blocks, layout
 from finetune_trainer.train.speed.blocks import block_attention
 from finetune_trainer.train.speed.loss import model_inputs
 from unit.trainer.tiny import SMALL, tiny_model
@@ -64,6 +64,52 @@ def test_token_losses_and_gradients_equal_those_of_unpacked_stock_attention(
     torch.testing.assert_close(losses[1], losses[0], rtol=1e-5, atol=1e-5)
     for together, alone in zip(gradients[1], gradients[0], strict=True):
         torch.testing.assert_close(together, alone, rtol=1e-5, atol=1e-4)
+
+
+def gradients_together(model: PreTrainedModel, documents: list[Example]) -> list[torch.Tensor]:
+    model.zero_grad()
+    torch.cat(token_losses_together(model, documents)).sum().backward()
+    return [parameter.grad.clone() for parameter in model.parameters()]
+
+
+@pytest.mark.parametrize(
+    ("module", "name", "value"),
+    [
+        pytest.param(layout, "KEPT_KEYS", 0, id="weights are computed again"),
+        pytest.param(blocks, "AT_A_TIME", 1, id="one head after the other"),
+        pytest.param(layout, "TOGETHER", 1, id="small blocks, each by itself"),
+        pytest.param(layout, "BLOCK", 5, id="several blocks a document"),
+    ],
+)
+def test_how_the_work_is_cut_changes_nothing(
+    model: LlamaForCausalLM, monkeypatch: pytest.MonkeyPatch, module: Any, name: str, value: int
+) -> None:
+    documents = random_examples(6, longest=80)
+    expected = gradients_together(model, documents)
+    monkeypatch.setattr(module, name, value)
+    for cut, whole in zip(gradients_together(model, documents), expected, strict=True):
+        torch.testing.assert_close(cut, whole, rtol=1e-5, atol=1e-5)
+
+
+def test_the_weights_are_kept_for_the_backward_pass_and_only_for_one(
+    model: LlamaForCausalLM,
+) -> None:
+    batch = collate(random_examples(3), padded=False, device=CPU)
+    assert batch.layout is not None
+    query = torch.randn(1, 2, batch.layout.length, 8, requires_grad=True)
+    kept: list[int] = []
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        kept.append(tensor.numel())
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        block_attention(query, query, query, batch.layout.handle(), 1.0, 0)
+        assert batch.layout.kept * 2 in kept
+        kept.clear()
+        with torch.no_grad():
+            block_attention(query, query, query, batch.layout.handle(), 1.0, 0)
+    assert not kept
 
 
 def test_changing_one_document_does_not_touch_its_neighbour(model: LlamaForCausalLM) -> None:
