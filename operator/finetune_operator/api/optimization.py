@@ -190,6 +190,7 @@ class Loss(ApiModel):
     )
     config_map_ref: LocalRef | None = Field(
         default=None,
-        description="ConfigMap whose keys are Python files, such as my_losses.py; the training "
-        "pods import them. Default: only the image's modules.",
+        description="ConfigMap whose keys are Python files, such as my_losses.py; prepare reads "
+        "them once, and the training pods import what it has read. Default: only the image's "
+        "modules.",
     )

@@ -34,6 +34,7 @@ Json = dict[str, Any]
 # A numeric id, so that the kubelet can see that it is not root; no image needs an entry for it.
 USER = 65532
 WORKSPACE = "workspace"
+LOSS_DIRECTORY = "/etc/finetune/loss"
 SECRETS = "/var/run/secrets/finetune"
 # What is large goes to the workspace; without a limit a run could fill its node's disk.
 SCRATCH = "16Gi"
@@ -106,6 +107,17 @@ def stage_job(resource: FineTuneJob, action: CreateJob, parts: Parts) -> Json:
             "template": template,
         },
     }
+
+
+def loss_volume(action: CreateJob) -> tuple[list[Json], list[Json]]:
+    """A user's code: for `train`, which runs it and holds no token that it could use, and for
+    `prepare`, which reads it.
+    """
+    reference = action.plan.run["training"].get("loss", {}).get("configMapRef")
+    if reference is None:
+        return [], []
+    volume = {"name": "loss", "configMap": {"name": reference["name"]}}
+    return [volume], [{"name": "loss", "mountPath": LOSS_DIRECTORY, "readOnly": True}]
 
 
 def token_volume(use: str, secret: SecretKeyRef | None) -> tuple[list[Json], list[Json]]:

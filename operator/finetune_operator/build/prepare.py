@@ -1,5 +1,5 @@
-"""The Job of `prepare`: network and read tokens, no GPU; claims and ConfigMaps named as sources,
-read-only.
+"""The Job of `prepare`: network and read tokens, no GPU; claims and ConfigMaps named as sources or
+for a loss, read-only.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from finetune_operator.build.common import (
     Json,
     Parts,
     hub_env,
+    loss_volume,
     stage_job,
     token_volume,
 )
@@ -23,8 +24,7 @@ from finetune_operator.core.model import CreateJob, Settings
 def prepare_job(resource: FineTuneJob, action: CreateJob, settings: Settings) -> Json:
     """The Job that downloads, checks and tokenizes."""
     spec, run = resource.spec, action.plan.run
-    volumes: list[Json] = []
-    mounts: list[Json] = []
+    volumes, mounts = loss_volume(action)
     uses = [("model", run["model"]["source"], spec.model.token_secret_ref), *_data(spec, run)]
     for use, source, secret in uses:
         for more_volumes, more_mounts in (

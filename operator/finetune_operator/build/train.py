@@ -3,7 +3,15 @@
 from __future__ import annotations
 
 from finetune_operator.api.resource import FineTuneJob
-from finetune_operator.build.common import OFFLINE, SECRETS, Json, Parts, env, stage_job
+from finetune_operator.build.common import (
+    OFFLINE,
+    SECRETS,
+    Json,
+    Parts,
+    env,
+    loss_volume,
+    stage_job,
+)
 from finetune_operator.core.model import CreateJob, Settings
 from finetune_operator.core.naming import (
     leader_host,
@@ -15,7 +23,6 @@ from finetune_operator.core.naming import (
 from finetune_operator.core.quantity import parse_quantity
 
 MASTER_PORT = 29500
-LOSS_DIRECTORY = "/etc/finetune/loss"
 # Of rank 0's /metrics.
 METRICS_PORT = 9400
 # SIGTERM asks for a checkpoint: weights and optimizer of a large model take a while to write.
@@ -36,7 +43,7 @@ def train_job(resource: FineTuneJob, action: CreateJob, settings: Settings) -> J
         pod["runtimeClassName"] = runtime_class
     shared_memory = resource.spec.resources.shared_memory or DEFAULT_SHARED_MEMORY
     progress_env, progress_volumes, progress_mounts = _progress(resource, action, settings)
-    loss_volumes, loss_mounts = _loss(action)
+    loss_volumes, loss_mounts = loss_volume(action)
     return stage_job(
         resource,
         action,
@@ -96,15 +103,6 @@ def _resources(resource: FineTuneJob, action: CreateJob) -> Json:
     if asked.memory:
         limits["memory"] = asked.memory
     return {"limits": limits, "requests": dict(limits)} if limits else {}
-
-
-def _loss(action: CreateJob) -> tuple[list[Json], list[Json]]:
-    """A user's code: only for the pods that run it, and these hold no token that it could use."""
-    reference = action.plan.run["training"].get("loss", {}).get("configMapRef")
-    if reference is None:
-        return [], []
-    volume = {"name": "loss", "configMap": {"name": reference["name"]}}
-    return [volume], [{"name": "loss", "mountPath": LOSS_DIRECTORY, "readOnly": True}]
 
 
 def _progress(

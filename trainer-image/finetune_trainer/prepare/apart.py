@@ -19,7 +19,7 @@ from typing import ParamSpec, TypeVar
 
 from finetune_trainer.prepare.sizes import Memory, Sizes
 from finetune_trainer.prepare.workers import end_with
-from finetune_trainer.run import Run, Task
+from finetune_trainer.run import CustomLoss, Run, Task
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -65,6 +65,15 @@ def require_whole(directory: Path, origin: str, task: Task) -> None:
     _apart(_require_whole, directory, origin, task)
 
 
+def require_loss(settings: CustomLoss, files: Path) -> None:
+    """Whether a user's own loss is there, by `loss.require_loss`.
+
+    Raises:
+        UserError: it is not.
+    """
+    _apart(_require_loss, settings, files)
+
+
 def _measure(directory: Path, run: Run) -> tuple[Sizes, Memory]:
     from transformers import AutoConfig
 
@@ -79,6 +88,12 @@ def _require_whole(directory: Path, origin: str, task: Task) -> None:
     from finetune_trainer.prepare.wholeness import require_whole
 
     require_whole(directory, origin, task)
+
+
+def _require_loss(settings: CustomLoss, files: Path) -> None:
+    from finetune_trainer.prepare import loss
+
+    loss.require_loss(settings, files)
 
 
 def _apart(function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:

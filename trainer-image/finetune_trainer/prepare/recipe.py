@@ -15,7 +15,8 @@ from transformers import AutoTokenizer, PretrainedConfig, PreTrainedTokenizerBas
 from finetune_trainer.data.examples import Examples
 from finetune_trainer.layout import chat_template_files
 from finetune_trainer.outcome import UserError
-from finetune_trainer.prepare.apart import measure, require_whole
+from finetune_trainer.prepare import loss
+from finetune_trainer.prepare.apart import measure, require_loss, require_whole
 from finetune_trainer.prepare.data import Origin, Written, find_data, write_data
 from finetune_trainer.prepare.generation import stopping_at
 from finetune_trainer.prepare.labels import configured, read_labels
@@ -43,6 +44,9 @@ def prepare(run: Run, workspace: Workspace) -> tuple[str, dict[str, Any]]:
     if (done := finished(run, workspace)) is not None:
         return message(done), done
     claim_workspace(run, workspace)
+    if run.training.loss is not None:
+        loss.keep(workspace)
+        require_loss(run.training.loss, loss.directory(workspace))
     model = _find_model(run, workspace)
     # The weights come last: whatever else is wrong is told before they are downloaded.
     model.delivery.bring(name for name in model.files if not is_weights(name))

@@ -1,15 +1,16 @@
 """A user's own loss, `spec.training.loss`: a function from an image's package or a mounted
 ConfigMap.
 
-It is imported where it is called: in the ranks of `train`, which hold no token, and nowhere else.
+Code of a ConfigMap is imported where it is called: in the ranks of `train`, which hold no token,
+and nowhere else. `prepare` has read it, and kept it.
 """
 
 from __future__ import annotations
 
 import importlib
-import os
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -17,23 +18,22 @@ from torch import Tensor
 from finetune_trainer.outcome import UserError
 from finetune_trainer.run import CustomLoss
 
-DIRECTORY = "/etc/finetune/loss"
 _FIELD = "spec.training.loss"
 
 TokenLoss = Callable[[Tensor, Tensor], Tensor]
 
 
-def load_loss(settings: CustomLoss) -> TokenLoss:
-    """The function, which takes logits [n, vocabulary] in float32 and the tokens to predict [n] and
-    returns their losses' sum; its result is checked at every call.
+def load_loss(settings: CustomLoss, files: Path) -> TokenLoss:
+    """The function, of the image or of the directory `files`: it takes logits [n, vocabulary] in
+    float32 and the tokens to predict [n] and returns their losses' sum, which is checked at every
+    call.
 
     Raises:
         UserError: it cannot be imported, or its result is no sum of losses.
     """
-    directory = os.environ.get("FINETUNE_LOSS_DIRECTORY", DIRECTORY)
     # Last: what the image has cannot be replaced.
-    if directory not in sys.path:
-        sys.path.append(directory)
+    if str(files) not in sys.path:
+        sys.path.append(str(files))
     where = f"{settings.module}:{settings.function}"
     try:
         function = getattr(importlib.import_module(settings.module), settings.function)

@@ -16,6 +16,7 @@ from transformers import PreTrainedModel
 from finetune_trainer.architecture import head_modules
 from finetune_trainer.data.examples import Examples
 from finetune_trainer.data.packing import total_steps
+from finetune_trainer.prepare import loss
 from finetune_trainer.run import Preference as PreferenceSettings
 from finetune_trainer.run import Run, Task
 from finetune_trainer.train.custom_loss import load_loss
@@ -219,6 +220,9 @@ def _objective(
 ) -> Objective[Any]:
     run, device = context.run, context.device
     capacity = run.training.sequence_length
+    own = None
+    if run.training.loss:
+        own = load_loss(run.training.loss, loss.directory(context.workspace))
     match run.task:
         case Task.GENERATION:
             return Generation(
@@ -228,7 +232,7 @@ def _objective(
                 autocast=autocast,
                 device=device,
                 virtual_tokens=run.method.virtual_tokens,
-                trained_by=load_loss(run.training.loss) if run.training.loss else None,
+                trained_by=own,
             )
         case Task.PREFERENCE:
             lora = run.method.lora

@@ -208,14 +208,15 @@ MIXTURE: dict[str, Any] = {
 }
 
 
-def test_code_of_ones_own_is_mounted_read_only_in_training_alone() -> None:
+def test_code_of_ones_own_is_mounted_read_only_where_it_is_read_and_run() -> None:
     own = {"module": "losses", "function": "focal", "configMapRef": {"name": "my-losses"}}
     changes: dict[str, Any] = {"training": {"loss": own}}
-    job = built("train", **changes)
-    assert volume(job, "loss")["configMap"] == {"name": "my-losses"}
     mount = {"name": "loss", "mountPath": "/etc/finetune/loss", "readOnly": True}
-    assert mount in container(job)["volumeMounts"]
-    for stage in ("prepare", "merge", "upload"):
+    for stage in ("prepare", "train"):
+        job = built(stage, **changes)
+        assert volume(job, "loss")["configMap"] == {"name": "my-losses"}
+        assert mount in container(job)["volumeMounts"]
+    for stage in ("merge", "upload"):
         assert "/etc/finetune/loss" not in mounts(built(stage, **changes))
     assert "/etc/finetune/loss" not in mounts(
         built("train", training={"loss": {"module": "a", "function": "b"}})

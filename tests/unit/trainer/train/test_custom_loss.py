@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
@@ -10,7 +11,8 @@ import torch
 
 from finetune_trainer.outcome import UserError
 from finetune_trainer.run import CustomLoss
-from finetune_trainer.train.custom_loss import load_loss
+from finetune_trainer.train.custom_loss import TokenLoss
+from finetune_trainer.train.custom_loss import load_loss as load_from
 from finetune_trainer.train.recipe import train
 from finetune_trainer.train.stop import Stop
 from unit.trainer.train.made import plan, prepared_workspace
@@ -36,6 +38,10 @@ number = 7
 """
 
 
+def load_loss(settings: CustomLoss) -> TokenLoss:
+    return load_from(settings, Path(os.environ["FINETUNE_LOSS_DIRECTORY"]))
+
+
 @pytest.fixture(autouse=True)
 def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """A module as a mounted ConfigMap has it; its name."""
@@ -56,6 +62,15 @@ def test_cross_entropy_by_hand_trains_the_same(module: str, tmp_path: Path) -> N
     assert losses(own) == pytest.approx(losses(stock), rel=1e-5)
     for name, tensor in weights(stock).items():
         torch.testing.assert_close(weights(own)[name], tensor, rtol=1e-4, atol=1e-5)
+
+
+def test_what_prepare_has_kept_is_what_is_trained_by(module: str, tmp_path: Path) -> None:
+    own = prepared_workspace(tmp_path / "own")
+    kept = own.prepare / "loss"
+    kept.mkdir(parents=True)
+    kept.joinpath(f"{module}.py").write_text(CODE)
+    (tmp_path / "mounted" / f"{module}.py").write_text("changed between two attempts")
+    train(plan(maxSteps=1, loss={"module": module, "function": "plain"}), own, Stop())
 
 
 def test_another_loss_is_trained_by_and_evaluations_keep_to_cross_entropy(
