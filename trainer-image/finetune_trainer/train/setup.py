@@ -154,7 +154,7 @@ def load_model(context: Context) -> Trained:
     abilities = Abilities(shared_rows=False, separable_head=False, shared_prefixes=False)
     if not run.task.has_labels:
         abilities = _find_out(context, engine, model, autocast, frozen)
-    if lora and enabled("lora") and choice.hooks_are_on_layers:
+    if lora and enabled("lora"):
         use_fused_lora(model)
     if training.neftune_noise_alpha:
         # Noise of a common beginning would be the same for all that share it.

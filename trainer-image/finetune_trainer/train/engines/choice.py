@@ -35,13 +35,6 @@ class Choice:
     why: str
     in_slices: bool = False
 
-    @property
-    def hooks_are_on_layers(self) -> bool:
-        """Whether a layer's weights are all there while it is computed. ZeRO-3 gathers a module's
-        own when that module is called, so none may read another's.
-        """
-        return not (self.in_slices and self.strategy is Strategy.DEEPSPEED)
-
 
 def choose(run: Run, group: Group, workspace: Workspace, dtype: torch.dtype) -> Choice:
     """The strategy of `run`, the same on all ranks; `dtype` is the format of matrix products.

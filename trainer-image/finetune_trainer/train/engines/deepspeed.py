@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -26,6 +26,7 @@ from finetune_trainer.train.engines.entry import Entry
 from finetune_trainer.train.model import placed_dtype, require_same_shapes, trainable_parameters
 from finetune_trainer.train.optimizer import arrived, set_learning_rate
 from finetune_trainer.train.parallel import Group
+from finetune_trainer.train.speed.lora import fusible
 
 # What torch's optimizers keep that has not its parameter's shape.
 STEP = "step"
@@ -55,6 +56,7 @@ class Zero:
         config = _config(settings)
         if settings.stage == 3:
             _take_parts(self._library, model, frozen, config)
+            _gather_at_once(self._library, fusible(model))
         self.parameters = trainable_parameters(model)
         self._optimizer = optimizer(self.parameters)
         self._engine, *_ = self._library.initialize(
@@ -299,6 +301,18 @@ def _take_parts(
         dtype = placed_dtype(parameter, usual=usual, frozen=frozen)
         parameter.data = parameter.data.to(dtype, copy=True)
         context._convert_to_zero_parameters([parameter])
+
+
+def _gather_at_once(library: Any, layers: Iterable[nn.Module]) -> None:
+    """Gather the parameters of each of `layers` when that is called, and not only in the modules in
+    it whose own they are: a forward pass may read them directly.
+
+    DeepSpeed's leaf modules would too, but add up the gradients of one whose input needs none
+    before they are there.
+    """
+    for layer in layers:
+        for parameter in layer.parameters():
+            library.zero.register_external_parameter(layer, parameter)
 
 
 def _shape(parameter: nn.Parameter) -> torch.Size:

@@ -26,12 +26,12 @@ ADAPTER = "default"
 _EXTENDED = "_finetune_extended"
 
 
-def fuse(model: nn.Module) -> list[LoraLinear]:
-    """Give every plain LoRA layer over a frozen linear base the forward pass of this file.
+def fusible(model: nn.Module) -> list[LoraLinear]:
+    """Its plain LoRA layers over a frozen linear base.
 
-    What is not plain (DoRA, quantized bases, biases of adapters) keeps PEFT's.
+    What is not plain (DoRA, quantized bases, biases of adapters) keeps PEFT's forward pass.
     """
-    layers = [
+    return [
         module
         for module in model.modules()
         if isinstance(module, LoraLinear)
@@ -39,6 +39,11 @@ def fuse(model: nn.Module) -> list[LoraLinear]:
         and not module.lora_variant
         and not module.lora_bias.get(ADAPTER, False)
     ]
+
+
+def fuse(model: nn.Module) -> list[LoraLinear]:
+    """Give every layer that is `fusible` the forward pass of this file."""
+    layers = fusible(model)
     for layer in layers:
         layer.forward = MethodType(_forward, layer)
     return layers
@@ -53,12 +58,14 @@ def extend(layers: list[LoraLinear]) -> None:
     """Keep `[W, s·B]` of the bfloat16 layers as one matrix, of which W is a view from now on.
 
     It costs rank / in of the weights' memory, and saves putting the two together in every pass.
+    Weights of which this rank has only a part stay as they are.
     """
     for layer in layers:
         base, rank = layer.base_layer, layer.r[ADAPTER]
-        if base.weight.dtype is not torch.bfloat16 or isinstance(base.weight, DTensor):
+        rows, columns = base.out_features, base.in_features
+        whole = not isinstance(base.weight, DTensor) and base.weight.shape == (rows, columns)
+        if base.weight.dtype is not torch.bfloat16 or not whole:
             continue
-        rows, columns = base.weight.shape
         extended = base.weight.new_empty(rows, columns + rank)
         extended[:, :columns] = base.weight.data
         base.weight.data = extended[:, :columns]
