@@ -114,8 +114,7 @@ def estimate_memory(config: PretrainedConfig, sizes: Sizes, run: Run) -> Memory:
     compute = _compute_bytes(run)
     full = run.method.full is not None
     hidden, layers = int(text.hidden_size), int(text.num_hidden_layers)
-    # Between layers the values are float32 where the weights are.
-    border = hidden * (FLOAT32 if full else compute)
+    border = hidden * FLOAT32
     inside = _layer_bytes(config, sizes, run)
     passed = layers if sizes.reached is None else sizes.reached
     checkpointing = run.training.gradient_checkpointing

@@ -17,8 +17,9 @@ from transformers import PreTrainedModel
 from finetune_trainer.data.examples import Example
 from finetune_trainer.train.batches import Batch, collate
 from finetune_trainer.train.speed import attention
-from finetune_trainer.train.speed.loss import decode, head_logits, model_inputs
+from finetune_trainer.train.speed.loss import decode, head_logits, is_elsewhere, model_inputs
 from finetune_trainer.train.speed.prefixes import MINIMUM_SAVING
+from finetune_trainer.train.speed.residual import keep_stream_in_float32, may_gain
 from finetune_trainer.train.speed.techniques import enabled
 
 CPU = torch.device("cpu")
@@ -34,17 +35,20 @@ MASKED_LAYER_TYPES = frozenset({"chunked_attention"})
 @dataclass(frozen=True, slots=True)
 class Abilities:
     """`shared_rows`: documents share a row, each seeing only itself. `shared_prefixes`: in it, a
-    common beginning is computed once. `separable_head`: see `SummedLoss`.
+    common beginning is computed once. `separable_head`: see `SummedLoss`. `float32_stream`: see
+    `residual.py`.
     """
 
     shared_rows: bool
     shared_prefixes: bool
     separable_head: bool
+    float32_stream: bool = False
 
 
 def probe(model: PreTrainedModel, longest_document: int, device: torch.device = CPU) -> Abilities:
     """Find out what `model`, which computes on `device`, can do with documents of up to
-    `longest_document` tokens, and leave per-document attention in place if it can use it.
+    `longest_document` tokens, and leave in place what it can use: per-document attention, and a
+    residual stream in float32.
 
     `model` must be in evaluation mode and with its stock attention.
     """
@@ -95,6 +99,10 @@ def _probe(model: PreTrainedModel, longest_document: int, device: torch.device) 
         shared_rows = shared_prefixes = False
     if not shared_rows:
         model.set_attn_implementation(stock)
+    float32_stream = False
+    if shared_rows and may_gain(model) and enabled("residual"):
+        batch = collate(documents, padded=False, device=device)
+        float32_stream = _keeps_stream(model, batch, expected, tolerance)
     return Abilities(
         shared_rows=shared_rows,
         shared_prefixes=shared_rows
@@ -102,7 +110,24 @@ def _probe(model: PreTrainedModel, longest_document: int, device: torch.device) 
         and not _is_random(model)
         and enabled("prefixes"),
         separable_head=separable_head and enabled("loss"),
+        float32_stream=float32_stream,
     )
+
+
+def _keeps_stream(model: PreTrainedModel, batch: Batch, expected: Tensor, tolerance: float) -> bool:
+    """Whether the residual stream of `model` is in float32 from now on."""
+    if any(is_elsewhere(parameter) for parameter in model.parameters()):
+        # What gathers a layer casts what enters it.
+        return False
+    handles = keep_stream_in_float32(model)
+    try:
+        if _agree(_trained_logits(model, batch), expected, tolerance):
+            return True
+    except (TypeError, ValueError, RuntimeError):
+        pass  # something reads the stream other than through a norm
+    for handle in handles:
+        handle.remove()
+    return False
 
 
 def _is_random(model: PreTrainedModel) -> bool:

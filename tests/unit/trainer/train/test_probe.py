@@ -34,11 +34,18 @@ def test_llama_shares_rows_and_has_a_separable_head() -> None:
     assert model.config._attn_implementation == attention.NAME
 
 
-def test_llama_in_bfloat16_too() -> None:
+def test_llama_in_bfloat16_keeps_its_stream_in_float32_besides() -> None:
     model = tiny_model().to(torch.bfloat16).eval()
     assert probe(model, LONGEST) == Abilities(
-        shared_rows=True, shared_prefixes=True, separable_head=True
+        shared_rows=True, shared_prefixes=True, separable_head=True, float32_stream=True
     )
+
+
+def test_a_stream_that_something_else_than_an_rms_norm_reads_is_left_as_it_is() -> None:
+    torch.manual_seed(0)
+    model = CohereForCausalLM(CohereConfig(**SMALL)).to(torch.bfloat16).eval()
+    assert not probe(model, LONGEST).float32_stream
+    assert not model.get_input_embeddings()._forward_hooks
 
 
 def test_qwen_with_biases_shares_rows() -> None:

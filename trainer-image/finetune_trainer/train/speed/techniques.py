@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 
 SWITCH = "FINETUNE_SPEED_WITHOUT"
-TECHNIQUES = ("prefixes", "attention", "loss", "lora", "compile")
+TECHNIQUES = ("prefixes", "attention", "loss", "lora", "residual", "compile")
 
 
 def enabled(technique: str) -> bool:
