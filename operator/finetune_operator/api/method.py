@@ -168,6 +168,10 @@ class BottleneckAdapter(ApiModel):
         description="Names of the modules that are trained whole beside the adapters and saved "
         "with them. Default: none.",
     )
+    quantization: Quantization | None = Field(
+        default=None,
+        description="NF4 keeps the frozen base in 4 bits, as in method.lora. Default: none.",
+    )
 
 
 class Ia3(ApiModel):
@@ -263,6 +267,9 @@ class Method(ApiModel):
         description="Train a network that makes embeddings before every document (P-tuning).",
     )
 
+
+# The members with a quantization.
+QUANTIZED = ("lora", "adapter")
 
 _UNMERGEABLE = (
     "has(self.method.adapter) || has(self.method.prompt) || has(self.method.prefix) || "

@@ -29,8 +29,8 @@ from finetune_operator.api.data import (
     Validation,
     WeightedDataset,
 )
+from finetune_operator.api.method import QUANTIZED, Full, Lora, Method
 from finetune_operator.api.method import RULES as METHOD_RULES
-from finetune_operator.api.method import Full, Lora, Method
 from finetune_operator.api.optimization import (
     Optimizer,
     OptimizerType,
@@ -175,13 +175,17 @@ class Spec(ApiModel):
             field_path=".training.loadBestModelAtEnd",
             forbidden=True,
         ),
-        Cel(
-            "!has(self.method.lora) || !has(self.method.lora.quantization) || "
-            "!(self.parallelism.strategy == 'DeepSpeed' && "
-            "(!has(self.parallelism.deepspeed) || self.parallelism.deepspeed.stage == 3))",
-            "parallelism.strategy DeepSpeed in stage 3 cannot share weights that "
-            "method.lora.quantization packs: set strategy to FSDP or DDP, or remove quantization",
-            field_path=".parallelism.strategy",
+        *(
+            Cel(
+                f"!has(self.method.{method}) || !has(self.method.{method}.quantization) || "
+                "!(self.parallelism.strategy == 'DeepSpeed' && "
+                "(!has(self.parallelism.deepspeed) || self.parallelism.deepspeed.stage == 3))",
+                "parallelism.strategy DeepSpeed in stage 3 cannot share weights that "
+                f"method.{method}.quantization packs: set strategy to FSDP or DDP, or remove "
+                "quantization",
+                field_path=".parallelism.strategy",
+            )
+            for method in QUANTIZED
         ),
         Cel(
             "self.resources.nodes == 1 || !has(self.storage.accessMode) || "

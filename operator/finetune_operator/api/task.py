@@ -10,6 +10,7 @@ from typing import Annotated, ClassVar
 
 from pydantic import Field
 
+from finetune_operator.api.method import QUANTIZED
 from finetune_operator.api.schema import ApiModel, Cel
 from finetune_operator.api.values import Decimal
 
@@ -132,12 +133,16 @@ RULES = (
         field_path=".training.packing",
         forbidden=True,
     ),
-    Cel(
-        "!(self.task in ['Classification', 'TokenClassification']) || !has(self.method.lora) || "
-        "!has(self.method.lora.quantization)",
-        "method.lora.quantization is for tasks Generation and Preference: remove quantization",
-        field_path=".method.lora.quantization",
-        forbidden=True,
+    *(
+        Cel(
+            "!(self.task in ['Classification', 'TokenClassification']) || "
+            f"!has(self.method.{method}) || !has(self.method.{method}.quantization)",
+            f"method.{method}.quantization is for tasks Generation and Preference: remove "
+            "quantization",
+            field_path=f".method.{method}.quantization",
+            forbidden=True,
+        )
+        for method in QUANTIZED
     ),
     Cel(
         "self.task == 'Generation' || "

@@ -43,9 +43,9 @@ def count_parameters(config: PretrainedConfig, run: Run, directory: Path | None 
         base = sum(parameter.numel() for parameter in model.parameters())
         if run.method.full:
             return _full(model, run.method.full, base)
-        lora = run.method.lora
-        names = quantized_linears(model, lora.modules_to_save) if lora and lora.quantization else []
-        quantized = sum(model.get_parameter(f"{name}.weight").numel() for name in names)
+        whole = run.method.modules_to_save
+        names = quantized_linears(model, whole) if run.method.quantization else []
+        quantized = [model.get_parameter(f"{name}.weight").numel() for name in names]
         add_adapter(model, run.method, directory, run.task)
     trainable = sum(
         parameter.numel() for parameter in model.parameters() if parameter.requires_grad
@@ -60,8 +60,9 @@ def count_parameters(config: PretrainedConfig, run: Run, directory: Path | None 
         outputs=sum(layer.out_features for layer in layers)
         + sum(factor.ia3_l["default"].numel() for factor in factors)
         + sum(_bottleneck_values(layer) for layer in bottlenecks),
-        quantized=quantized,
-        widest=max((layer.in_features * layer.out_features for layer in layers), default=0),
+        quantized=sum(quantized),
+        widest=max((layer.in_features * layer.out_features for layer in layers), default=0)
+        or max(quantized, default=0),
     )
 
 
@@ -184,9 +185,8 @@ def _layer_bytes(config: PretrainedConfig, sizes: Sizes, run: Run) -> int:
 def _whole_bytes(run: Run) -> int:
     """Bytes of a value of the weight that is made whole in a layer."""
     lora = run.method.lora
-    if lora is None:
-        return 0
-    return (_compute_bytes(run) if lora.quantization else 0) + (3 * FLOAT32 if lora.dora else 0)
+    made = _compute_bytes(run) if run.method.quantization else 0
+    return made + (3 * FLOAT32 if lora and lora.dora else 0)
 
 
 def _compute_bytes(run: Run) -> int:

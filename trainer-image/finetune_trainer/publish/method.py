@@ -42,7 +42,10 @@ def method_title(method: Method) -> str:
     """
     if method.full and method.full.trainable:
         return "fine-tuning of chosen weights"
-    return _lora(method.lora) if method.lora else _TITLES[method.name]
+    if method.lora:
+        return _lora(method.lora)
+    over = f" over an {method.quantization} base" if method.quantization else ""
+    return _TITLES[method.name] + over
 
 
 def method_tag(method: Method) -> str:

@@ -56,6 +56,7 @@ class BottleneckAdapter(Contract):
     non_linearity: NonLinearity = NonLinearity.RELU
     target_modules: list[str] | None = None
     modules_to_save: list[str] = Field(default_factory=list)
+    quantization: Literal["NF4"] | None = None
 
 
 class Ia3(Contract):
@@ -99,6 +100,18 @@ class Method(Contract):
     def makes_adapter(self) -> bool:
         """Whether what is trained stands beside the base."""
         return self.full is None
+
+    @property
+    def quantization(self) -> Literal["NF4"] | None:
+        """The number format of the frozen base, if it is another one than that of computing."""
+        beside = self.lora or self.adapter
+        return beside.quantization if beside else None
+
+    @property
+    def modules_to_save(self) -> list[str]:
+        """The modules that are trained whole beside an adapter."""
+        beside = self.lora or self.adapter
+        return beside.modules_to_save if beside else []
 
     @property
     def virtual_tokens(self) -> int:

@@ -176,17 +176,17 @@ def load_model(context: Context) -> Trained:
 
 def _load_base(context: Context, choice: Choice, frozen: torch.dtype) -> PreTrainedModel:
     run, directory = context.run, context.workspace.model
-    lora = run.method.lora
+    lora, whole = run.method.lora, run.method.modules_to_save
     device = torch.device("cpu") if choice.in_slices else context.device
-    if not (lora and lora.quantization):
+    if not run.method.quantization:
         dtype: torch.dtype | Literal["auto"] = "auto" if choice.in_slices else frozen
         return load_base(directory, dtype=dtype, device=device, task=run.task)
-    if choice.in_slices and not lora.dora:
+    if choice.in_slices and not (lora and lora.dora):
         model = load_base(directory, dtype="auto", device=device, task=run.task)
-        quantize_later(model, lora.modules_to_save, frozen)
+        quantize_later(model, whole, frozen)
         return model
     # DoRA's norms begin as those of quantized weights, so these have to be there.
-    quantization = nf4(directory, lora.modules_to_save, frozen)
+    quantization = nf4(directory, whole, frozen)
     return load_base(
         directory, dtype=frozen, device=device, quantization=quantization, task=run.task
     )

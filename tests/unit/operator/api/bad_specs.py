@@ -174,6 +174,11 @@ BAD = (
         "method.lora.quantization is for tasks Generation and Preference: remove quantization",
     ),
     Case(
+        "labels by bottleneck adapters on a quantized base",
+        {**_CLASSES, "spec.method": {"adapter": {"quantization": "NF4"}}},
+        "method.adapter.quantization is for tasks Generation and Preference: remove quantization",
+    ),
+    Case(
         "labels by factors",
         {**_CLASSES, "spec.method": {"ia3": {}}},
         "method.ia3 is for tasks Generation and Preference: use method.lora or method.full",

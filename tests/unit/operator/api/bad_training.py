@@ -282,6 +282,15 @@ BAD_TRAINING = (
         "set strategy to FSDP or DDP, or remove quantization",
     ),
     Case(
+        "bottleneck adapters whose quantized base ZeRO-3 would share",
+        {
+            "spec.method": {"adapter": {"quantization": "NF4"}},
+            "spec.parallelism.strategy": "DeepSpeed",
+        },
+        "parallelism.strategy DeepSpeed in stage 3 cannot share weights that "
+        "method.adapter.quantization packs: set strategy to FSDP or DDP, or remove quantization",
+    ),
+    Case(
         "a strategy that is unknown",
         {"spec.parallelism.strategy": "ZeRO"},
         "spec.parallelism.strategy: Unsupported value",

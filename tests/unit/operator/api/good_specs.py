@@ -278,8 +278,11 @@ GOOD = (
         },
     ),
     Case(
-        "sharded bottleneck adapters",
-        {"spec.method": {"adapter": {}}, "spec.parallelism.strategy": "FSDP"},
+        "sharded bottleneck adapters on a quantized base",
+        {
+            "spec.method": {"adapter": {"quantization": "NF4"}},
+            "spec.parallelism.strategy": "FSDP",
+        },
     ),
     Case("IA3 where PEFT puts it", {"spec.method": {"ia3": {}}}),
     Case(

@@ -147,6 +147,10 @@ def test_bottleneck_adapters_are_told_with_the_code_that_loads_them() -> None:
     assert "| Reduction factor | 16 |" in card
     assert "| Non-linearity | SiLU |" in card
     assert "| Adapted blocks | `self_attn` |" in card
+    quantized = tiny_run(method={"adapter": {"quantization": "NF4"}})
+    assert "trained with bottleneck adapters over an NF4 base on" in model_card(
+        facts(run=quantized)
+    )
     load = 'get_class_from_dynamic_module("bottleneck_tuner.BottleneckConfig", "acme/'
     assert card.index(load) < card.index("AutoPeftModelForCausalLM.from_pretrained(")
 

@@ -43,12 +43,12 @@ def choose(run: Run, group: Group, workspace: Workspace, dtype: torch.dtype) -> 
         UserError: the strategy asked for cannot train this.
     """
     asked = run.parallelism.strategy
-    quantized = bool(run.method.lora and run.method.lora.quantization)
+    quantized = run.method.quantization is not None
     if quantized and asked is Strategy.DEEPSPEED and run.parallelism.in_slices:
         raise UserError(
             "spec.parallelism.strategy DeepSpeed in stage 3 cannot share weights that "
-            "spec.method.lora.quantization packs: set the strategy to FSDP or DDP, or remove "
-            "quantization."
+            f"spec.method.{run.method.name}.quantization packs: set the strategy to FSDP or DDP, "
+            "or remove quantization."
         )
     if not (run.method.lora or run.method.adapter or run.method.full):
         if asked in (Strategy.FSDP, Strategy.DEEPSPEED):

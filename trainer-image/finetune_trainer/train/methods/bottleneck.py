@@ -29,7 +29,8 @@ def add_bottleneck(
 
     Raises:
         UserError: a layer has no such block, or none that is known as its feed-forward block and no
-            name is given; there is no such module to save; nothing is left of the hidden size.
+            name is given; there is no such module to save, or it overlaps with a block; nothing is
+            left of the hidden size.
     """
     blocks = _blocks(model)
     has = f"what a layer of the model has is: {', '.join(blocks) or 'not known'}."
@@ -46,6 +47,8 @@ def add_bottleneck(
                 f'{_FIELD}.targetModules names "{wanted}", which is no block of a layer; {has}'
             )
     require_modules(model, f"{_FIELD}.modulesToSave", adapter.modules_to_save)
+    adapted_blocks = [name for target in targets for name in blocks[target]]
+    _require_apart(model, adapted_blocks, adapter.modules_to_save)
     hidden = model.config.get_text_config().hidden_size
     if adapter.reduction_factor > hidden:
         raise UserError(
@@ -53,7 +56,7 @@ def add_bottleneck(
             f"model's hidden size, {hidden}: set it to {hidden} or less."
         )
     config = BottleneckConfig(
-        target_modules=[name for target in targets for name in blocks[target]],
+        target_modules=adapted_blocks,
         modules_to_save=[*adapter.modules_to_save, *head_modules(model, task)] or None,
         reduction_factor=adapter.reduction_factor,
         non_linearity=adapter.non_linearity.lower(),
@@ -62,6 +65,26 @@ def add_bottleneck(
     adapted = get_peft_model(model, config, autocast_adapter_dtype=True)
     train_in_float32(model)
     return adapted
+
+
+def _require_apart(model: nn.Module, adapted: list[str], saved: list[str]) -> None:
+    """No module that is trained whole is one of the blocks `adapted`, in one, or around one, which
+    PEFT does not allow.
+
+    Raises:
+        UserError: some is.
+    """
+    for wanted in saved:
+        for name, _ in model.named_modules():
+            if name != wanted and not name.endswith(f".{wanted}"):
+                continue
+            for block in adapted:
+                if f"{name}.".startswith(f"{block}.") or f"{block}.".startswith(f"{name}."):
+                    raise UserError(
+                        f'{_FIELD}.modulesToSave names "{wanted}", and {name} and {block}, which '
+                        "gets an adapter, are one or in one another: leave one of them out of "
+                        f"modulesToSave or {_FIELD}.targetModules."
+                    )
 
 
 def _blocks(model: PreTrainedModel) -> dict[str, list[str]]:

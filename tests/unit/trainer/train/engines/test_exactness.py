@@ -24,6 +24,7 @@ METHODS: dict[str, dict[str, Any]] = {
 QUANTIZED: dict[str, dict[str, Any]] = {
     "qlora": {"lora": {**LORA, "quantization": "NF4"}},
     "qdora": {"lora": {**LORA, "quantization": "NF4", "dora": True}},
+    "qadapter": {"adapter": {"reductionFactor": 4, "quantization": "NF4"}},
 }
 ENGINES: dict[str, dict[str, Any]] = {
     "ddp": {"strategy": "DDP"},
@@ -188,7 +189,8 @@ def test_slices_are_computed_with_in_bfloat16_as_whole_weights_are(
 
 
 def test_slices_of_a_quantized_base_are_computed_with_as_the_whole_is(runs: Runs) -> None:
-    runs.assert_same("fsdp-qlora", "one-qlora")
+    for method in ("qlora", "qadapter"):
+        runs.assert_same(f"fsdp-{method}", f"one-{method}")
     one, two = (Job(str(runs.root / f"{name}-qdora"), {}).workspace for name in ("one", "fsdp"))
     # Of its weights a few have gradients near zero, whose rounding AdamW magnifies.
     assert losses(two) == pytest.approx(losses(one), rel=1e-5)

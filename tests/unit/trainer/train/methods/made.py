@@ -34,6 +34,9 @@ BOTTLENECK: dict[str, dict[str, Any]] = {
             "modulesToSave": ["model.norm"],
         }
     },
+    "bottleneck over four bits": {
+        "adapter": {"reductionFactor": 4, "quantization": "NF4", "modulesToSave": ["o_proj"]}
+    },
 }
 
 IA3: dict[str, dict[str, Any]] = {

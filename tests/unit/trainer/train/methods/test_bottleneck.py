@@ -193,7 +193,7 @@ def test_a_four_bit_base_is_adapted_and_stays_as_it_is(tmp_path: Path) -> None:
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-        losses.append(float(loss))
+        losses.append(float(loss.detach()))
     assert losses[-1] < losses[0]
     assert torch.equal(adapted.get_base_model().model.layers[0].mlp.up_proj.weight, weight)
 
@@ -238,6 +238,15 @@ def test_a_head_for_labels_is_trained_with_it(tmp_path: Path) -> None:
         (
             {"modulesToSave": ["head"]},
             r'spec\.method\.adapter\.modulesToSave names "head", which the model does not have',
+        ),
+        *(
+            (
+                {"modulesToSave": [name]},
+                rf'modulesToSave names "{name}", and model\.layers\.0.* gets an adapter, are one '
+                r"or in one another: leave one of them out of modulesToSave or "
+                r"spec\.method\.adapter\.targetModules",
+            )
+            for name in ("down_proj", "mlp", "layers.0")
         ),
         (
             {"reductionFactor": 33},

@@ -51,12 +51,12 @@ def run_of(method: dict[str, Any], **training: Any) -> Run:
 
 
 def base_of(workspace: Workspace, method: dict[str, Any]) -> Any:
-    lora = method.get("lora", {})
-    if "quantization" not in lora:
+    (settings,) = method.values()
+    if "quantization" not in settings:
         return AutoModelForCausalLM.from_pretrained(workspace.model)
     model = AutoModelForCausalLM.from_pretrained(
         workspace.model,
-        quantization_config=nf4(workspace.model, lora.get("modulesToSave", []), torch.float32),
+        quantization_config=nf4(workspace.model, settings.get("modulesToSave", []), torch.float32),
     )
     keep_trainable(model)
     return model
