@@ -111,6 +111,13 @@ def validation_losses(workspace: Workspace) -> list[float]:
     return _recorded(workspace, "base_eval_loss") + _recorded(workspace, "eval_loss")
 
 
+def evaluations(workspace: Workspace) -> list[dict[str, float]]:
+    """All that each evaluation found, the base's first."""
+    lines = [json.loads(line) for line in workspace.history.read_text().splitlines()]
+    found = [{name: value for name, value in line.items() if "eval_" in name} for line in lines]
+    return [each for each in found if each]
+
+
 def weights(workspace: Workspace) -> dict[str, torch.Tensor]:
     """What the training left, adapter or model."""
     lora = workspace.adapter / "adapter_model.safetensors"

@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 
 from finetune_trainer.data.examples import Example
 from finetune_trainer.outcome import PreemptedError
-from finetune_trainer.run import Parallelism, Run, Strategy
+from finetune_trainer.run import Run
 from finetune_trainer.train import recipe, setup
 from finetune_trainer.train.parallel import seed_step
 from finetune_trainer.train.probe import Abilities
@@ -29,7 +29,6 @@ from unit.trainer.train.made import (
     preference_pairs,
     prepared_workspace,
     tagged_documents,
-    trainer_process,
 )
 
 FULL: dict[str, Any] = {"full": {}}
@@ -145,33 +144,3 @@ def test_a_stopped_and_resumed_run_equals_the_uninterrupted_one_bit_for_bit(
     resumed = weights(stopped)
     for name, tensor in weights(straight).items():
         assert torch.equal(resumed[name], tensor), name
-
-
-@pytest.mark.timeout(400)  # two processes that load everything, on a machine that may be busy
-@pytest.mark.parametrize(
-    ("name", "strategy"),
-    [
-        ("dpo", "DDP"),
-        ("orpo", "FSDP"),
-        ("kto", "DDP"),
-        ("kto", "FSDP"),
-        ("classes", "FSDP"),
-        ("tags", "DDP"),
-    ],
-)
-def test_two_processes_learn_what_one_learns(name: str, strategy: str, tmp_path: Path) -> None:
-    case = CASES[name]
-    # The last step of an epoch has a single sequence: the second rank then has none.
-    run = case.plan(LORA, epochs=2, packing=False, sequencesPerStep=12)
-    one, two = case.workspace(tmp_path / "one"), case.workspace(tmp_path / "two")
-    _, expected = train(run, one, Stop())
-    shared = run.model_copy(update={"parallelism": Parallelism(strategy=Strategy(strategy))})
-    process = trainer_process(two, shared, FINETUNE_PROCESSES_PER_NODE="2")
-    output, _ = process.communicate(timeout=380)
-    assert process.returncode == 0, output
-    assert f"strategy {strategy}" in output
-    assert_same_training(one, two)
-    found = two.read_result("train") or {}
-    for key, value in expected.items():
-        if "alidation" in key:
-            assert found[key] == pytest.approx(value, rel=1e-4), key
