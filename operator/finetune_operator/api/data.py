@@ -288,7 +288,7 @@ class Dataset(ApiModel):
         ),
         Cel(
             "!has(self.format.preference) || !has(self.loss) || self.loss == 'Completions'",
-            "format.preference compares the two answers: remove loss, or set it to Completions",
+            "format.preference trains the answers alone: remove loss, or set it to Completions",
         ),
         Cel(
             "!has(self.loss) || !(has(self.format.classification) || "

@@ -215,7 +215,7 @@ class Spec(ApiModel):
     task: Task = Field(
         default=Task.GENERATION,
         description="What the model learns: Generation (text, from examples of it), Preference "
-        "(which of two answers is better), Classification (the class of a text) or "
+        "(which answers are better, or good), Classification (the class of a text) or "
         "TokenClassification (a tag for every word). The last two add a new output layer.",
     )
     model: Model = Field(description="The base model.")

@@ -108,8 +108,8 @@ def estimate_memory(config: PretrainedConfig, sizes: Sizes, run: Run) -> Memory:
     * Logits: one chunk of the loss and its gradient, in float32 and as the head wrote it.
     * What the process holds without any model.
 
-    What the losses of preferences ask the base, or ahead, they ask before and without gradients, so
-    that it needs no more than the step itself.
+    Not counted is what the losses of preferences ask of the base, or ahead of a step: forward
+    passes before it that keep no activations, though KTO's may have three times as many tokens.
     """
     text = config.get_text_config()
     compute = _compute_bytes(run)

@@ -70,7 +70,7 @@ BAD_PREFERENCES = (
     Case(
         "a loss on the last turn of preferred answers",
         {**_PREFERENCE, "spec.dataset.loss": "LastTurn"},
-        "format.preference compares the two answers: remove loss, or set it to Completions",
+        "format.preference trains the answers alone: remove loss, or set it to Completions",
     ),
     Case(
         "preference from one answer each",
