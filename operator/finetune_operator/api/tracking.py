@@ -21,13 +21,21 @@ class Wandb(ApiModel):
     )
 
 
+class Mlflow(ApiModel):
+    """A run in a file store in the workspace, in logs/mlflow."""
+
+    experiment: Annotated[str, Field(min_length=1, max_length=128)] = Field(
+        description="Experiment of the run."
+    )
+
+
 class Tracking(ApiModel):
     """Trackers that record the run."""
 
     cel: ClassVar[tuple[Cel, ...]] = (
         Cel(
-            "has(self.tensorboard) || has(self.wandb)",
-            "tracking needs a tracker: set tensorboard or wandb, or remove tracking",
+            "has(self.tensorboard) || has(self.wandb) || has(self.mlflow)",
+            "tracking needs a tracker: set tensorboard, wandb or mlflow, or remove tracking",
         ),
     )
 
@@ -36,4 +44,7 @@ class Tracking(ApiModel):
     )
     wandb: Wandb | None = Field(
         default=None, description="Record the run for Weights & Biases, offline."
+    )
+    mlflow: Mlflow | None = Field(
+        default=None, description="Record the run for MLflow, in its file store."
     )

@@ -70,11 +70,18 @@ class Wandb(Contract):
     project: str
 
 
+class Mlflow(Contract):
+    """A run in MLflow's file store in the workspace."""
+
+    experiment: str
+
+
 class Tracking(Contract):
     """Which trackers get the logged values."""
 
     tensorboard: TensorBoard | None = None
     wandb: Wandb | None = None
+    mlflow: Mlflow | None = None
 
 
 class Merge(Contract):

@@ -1,25 +1,31 @@
 """Experiment trackers: the logged values once more, in the files that a tracker's own tools read.
 
-Nothing leaves the pod, which has neither network nor token for it: TensorBoard reads its files from
-the workspace, and `wandb sync` sends a run from there. accelerate's classes for these trackers are
-not used: they want its process state, which takes device and threads into its own hands.
+Nothing leaves the pod, which has neither network nor token for it: TensorBoard and MLflow read
+their files from the workspace, and `wandb sync` sends a run from there. accelerate's classes for
+these trackers are not used: they want its process state, which takes device and threads into its
+own hands.
 """
 
 from __future__ import annotations
 
 import math
+import os
 import queue
 import sys
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol
 
-from finetune_trainer.run import Run, Wandb
+from finetune_trainer.run import Mlflow, Run, Wandb
 from finetune_trainer.train.journal import Outlet
 from finetune_trainer.workspace import Workspace
+
+# At its end a run waits so long for a tracker that has not written all.
+FINISH_SECONDS = 60.0
 
 _Values = tuple[int, dict[str, float]]
 
@@ -103,6 +109,73 @@ class WeightsAndBiases:
         self._log.finish()
 
 
+class MLflow:
+    """A run in the file store `directory`, the same in all attempts. What an attempt repeats of the
+    steps before is there twice, with the same values.
+    """
+
+    name = "MLflow"
+    # Which run of the experiment is this one.
+    TAG = "finetune.planHash"
+
+    def __init__(self, settings: Mlflow, run: Run, directory: Path) -> None:
+        self._settings, self._run, self._directory = settings, run, directory
+
+    def start(self, step: int) -> None:
+        """See `Tracker`."""
+        # MLflow's databases want locks, which shared volumes often lack, and seconds of a CPU
+        # before the first step; its file store is complete, and only gets nothing new any more.
+        os.environ["MLFLOW_ALLOW_FILE_STORE"] = "true"
+        os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
+        from mlflow.tracking import MlflowClient
+
+        self._client: Any = MlflowClient(self._directory.resolve().as_uri())
+        self._id = self._found() or self._new()
+        self._client.update_run(self._id, status="RUNNING")
+
+    def _found(self) -> str | None:
+        experiment = self._client.get_experiment_by_name(self._settings.experiment)
+        if experiment is None:
+            return None
+        wanted = f"tags.`{self.TAG}` = '{self._run.plan_hash}'"
+        runs = self._client.search_runs([experiment.experiment_id], wanted, max_results=1)
+        return str(runs[0].info.run_id) if runs else None
+
+    def _new(self) -> str:
+        client, name = self._client, self._settings.experiment
+        experiment = client.get_experiment_by_name(name)
+        run = client.create_run(
+            experiment.experiment_id if experiment else client.create_experiment(name),
+            run_name=self._run.name,
+            tags={self.TAG: self._run.plan_hash},
+        )
+        for key, value in _leaves(self._run.model_dump(mode="json", by_alias=True)):
+            client.log_param(run.info.run_id, key, value)
+        return str(run.info.run_id)
+
+    def log(self, step: int, values: dict[str, float]) -> None:
+        """See `Tracker`."""
+        from mlflow.entities import Metric
+
+        now = int(time.time() * 1000)
+        self._client.log_batch(
+            self._id, metrics=[Metric(tag(name), v, now, step) for name, v in values.items()]
+        )
+
+    def finish(self) -> None:
+        """See `Tracker`."""
+        self._client.set_terminated(self._id)
+
+
+def _leaves(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
+    """The values of a plan by their paths, `training.seed`; no absent ones."""
+    if isinstance(value, Mapping):
+        for key, member in value.items():
+            yield from _leaves(member, f"{name}.{key}" if name else key)
+    elif value is not None and value != []:
+        yield name, value
+
+
 class Background:
     """An outlet that passes values on in a thread; one whose tracker fails ends, and only that."""
 
@@ -122,7 +195,9 @@ class Background:
         trace: TracebackType | None,
     ) -> None:
         self._waiting.put(None)
-        self._thread.join()
+        self._thread.join(FINISH_SECONDS)
+        if self._thread.is_alive():
+            print(f"{self._tracker.name} is too slow: its last values are lost", file=sys.stderr)
 
     def put(
         self, step: int, total_steps: int, metrics: Mapping[str, float], eta_seconds: float | None
@@ -162,5 +237,7 @@ def open_trackers(run: Run, workspace: Workspace) -> Iterator[list[Outlet]]:
         asked.append(TensorBoard(workspace.logs / "tensorboard"))
     if run.tracking.wandb is not None:
         asked.append(WeightsAndBiases(run.tracking.wandb, run, workspace.logs / "wandb"))
+    if run.tracking.mlflow is not None:
+        asked.append(MLflow(run.tracking.mlflow, run, workspace.logs / "mlflow"))
     with ExitStack() as stack:
         yield [stack.enter_context(Background(tracker)) for tracker in asked]

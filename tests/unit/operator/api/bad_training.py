@@ -300,6 +300,11 @@ BAD_TRAINING = (
         {"spec.training.samplesAtEvaluation": 2},
         "set dataset.validation, or remove samplesAtEvaluation",
     ),
-    Case("tracking by nothing", {"spec.tracking": {}}, "set tensorboard or wandb, or remove"),
+    Case("tracking by nothing", {"spec.tracking": {}}, "set tensorboard, wandb or mlflow, or"),
     Case("tracking without a project", {"spec.tracking": {"wandb": {}}}, "project: Required"),
+    Case(
+        "tracking without an experiment",
+        {"spec.tracking": {"mlflow": {}}},
+        "experiment: Required",
+    ),
 )

@@ -179,6 +179,7 @@ GOOD = (
         },
     ),
     Case("tracking", {"spec.tracking": {"tensorboard": {}, "wandb": {"project": "glosses"}}}),
+    Case("tracking by MLflow alone", {"spec.tracking": {"mlflow": {"experiment": "glosses"}}}),
     Case("an impatient run", {"spec.runPolicy": {"stallSeconds": 60}}),
     Case("a full run", {"spec.method": _FULL}),
     Case("a full run's upload", {"spec.method": _FULL, "spec.upload": _UPLOAD}),

@@ -74,6 +74,7 @@ def test_the_documented_example_is_the_plan_of_the_spec_that_it_shows() -> None:
         {"method": {"lora": None, "full": {}}, "upload": None},
         {"method": {"lora": None, "adapter": {"nonLinearity": "GELU", "quantization": "NF4"}}},
         {"tracking": {"tensorboard": {}, "wandb": {"project": "glosses"}}},
+        {"tracking": {"mlflow": {"experiment": "glosses"}}},
         {"model": {"source": "pvc://models/base"}, "resources": {"nodes": 2, "gpusPerNode": 8}},
         {"parallelism": {"strategy": "FSDP", "fsdp": {}}},
         {"parallelism": {"strategy": "DeepSpeed", "deepspeed": {"stage": 1, "offload": "CPU"}}},

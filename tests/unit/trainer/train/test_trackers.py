@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import json
 import struct
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from mlflow.tracking import MlflowClient
 from tensorboardX.proto.event_pb2 import Event
 from wandb.proto.wandb_internal_pb2 import Record  # type: ignore[attr-defined]
 
 from finetune_trainer.outcome import PreemptedError
 from finetune_trainer.run import Run
-from finetune_trainer.train import recipe
+from finetune_trainer.train import recipe, trackers
 from finetune_trainer.train.recipe import train
 from finetune_trainer.train.stop import Stop
-from finetune_trainer.train.trackers import tag
+from finetune_trainer.train.trackers import open_trackers, tag
 from finetune_trainer.workspace import Workspace
 from unit.trainer.train.made import StopAfter, plan, prepared_workspace
 
@@ -122,6 +124,70 @@ def test_an_offline_run_of_weights_and_biases_can_be_sent_later(tmp_path: Path) 
                 losses.append(json.loads(item.value_json))
     assert (project, name) == ("glosses", f"{run.name}-{run.plan_hash}")
     assert losses == pytest.approx([loss for _, loss in history(workspace, "loss")])
+
+
+def mlflow_runs(workspace: Workspace) -> tuple[MlflowClient, list[Any]]:
+    client = MlflowClient((workspace.logs / "mlflow").as_uri())
+    experiment = client.get_experiment_by_name("glosses")
+    assert experiment is not None
+    return client, list(client.search_runs([experiment.experiment_id]))
+
+
+def test_mlflow_reads_what_the_history_has_and_the_plan(tmp_path: Path) -> None:
+    workspace = prepared_workspace(tmp_path)
+    run = tracked({"mlflow": {"experiment": "glosses"}}, maxSteps=4, evaluateEverySteps=2)
+    run = run.model_copy(
+        update={"model": run.model.model_copy(update={"chat_template": "x" * 9999})}
+    )
+    train(run, workspace, Stop())
+    client, (found,) = mlflow_runs(workspace)
+    assert (found.info.run_name, found.info.status) == (run.name, "FINISHED")
+    assert found.data.params["method.lora.rank"] == "4"
+    assert found.data.params["training.learningRate"] == "0.01"
+    for name in ("loss", "eval_loss", "learning_rate", "base_eval_loss"):
+        recorded = client.get_metric_history(found.info.run_id, tag(name))
+        assert [(each.step, each.value) for each in recorded] == history(workspace, name)
+
+
+def test_an_attempt_that_resumes_goes_on_with_the_same_run_of_mlflow(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workspace = prepared_workspace(tmp_path)
+    run = tracked({"mlflow": {"experiment": "glosses"}}, maxSteps=4)
+    with monkeypatch.context() as patch, pytest.raises(PreemptedError):
+        train(run, workspace, StopAfter(2).arm(recipe, patch))
+    train(run, workspace, Stop())
+    other = run.model_copy(update={"plan_hash": "other"})
+    with open_trackers(other, workspace) as (mlflow,):
+        mlflow.put(1, 4, {"loss": 2.0}, None)
+    client, runs = mlflow_runs(workspace)
+    assert len(runs) == 2
+    (mine,) = (each for each in runs if each.data.tags["finetune.planHash"] == run.plan_hash)
+    recorded = client.get_metric_history(mine.info.run_id, "train/loss")
+    assert [(each.step, each.value) for each in recorded] == history(workspace, "loss")
+
+
+def test_a_tracker_that_hangs_holds_up_neither_a_step_nor_the_end(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(trackers, "FINISH_SECONDS", 0.1)
+    let_go = threading.Event()
+
+    class Hanging:
+        name = "Hanging"
+
+        def start(self, step: int) -> None:
+            let_go.wait()
+
+        def log(self, step: int, values: dict[str, float]) -> None: ...
+
+        def finish(self) -> None: ...
+
+    with trackers.Background(Hanging()) as outlet:
+        outlet.put(1, 2, {"loss": 2.0}, None)
+        outlet.put(2, 2, {"loss": 1.0}, None)
+    let_go.set()
+    assert "Hanging is too slow: its last values are lost" in capsys.readouterr().err
 
 
 def test_a_tracker_that_fails_costs_the_run_nothing(
