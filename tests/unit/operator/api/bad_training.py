@@ -279,7 +279,7 @@ BAD_TRAINING = (
     Case(
         "slices of quantized weights by DeepSpeed",
         {"spec.method.lora.quantization": "NF4", "spec.parallelism.strategy": "DeepSpeed"},
-        "set strategy to FSDP or DDP, or remove quantization",
+        "method.lora.quantization packs: set strategy to FSDP or DDP, or remove quantization",
     ),
     Case(
         "bottleneck adapters whose quantized base ZeRO-3 would share",
