@@ -16,8 +16,9 @@ from finetune_trainer.train.methods.bottleneck_tuner import BottleneckConfig
 from finetune_trainer.train.methods.modules import require_modules, train_in_float32
 
 _FIELD = "spec.method.adapter"
-# What transformers calls a layer's feed-forward block; where it is none of its own, its last part.
-_FEEDFORWARD = ("mlp", "feed_forward", "ffn", "block_sparse_moe", "fc2")
+# What transformers calls a layer's feed-forward block; its last matrix, where it is none of its own
+# or (BERT) adds and normalizes, too, which comes behind an adapter.
+_FEEDFORWARD = ("mlp", "feed_forward", "ffn", "block_sparse_moe", "fc2", "output.dense")
 
 
 def add_bottleneck(
@@ -33,7 +34,8 @@ def add_bottleneck(
             left of the hidden size.
     """
     blocks = _blocks(model)
-    has = f"what a layer of the model has is: {', '.join(blocks) or 'not known'}."
+    direct = [name for name in blocks if "." not in name]
+    has = f"what a layer of the model has is: {', '.join(direct) or 'not known'}."
     usual = [name for name in _FEEDFORWARD if name in blocks][:1]
     targets = adapter.target_modules or usual
     if not targets:
@@ -88,18 +90,23 @@ def _require_apart(model: nn.Module, adapted: list[str], saved: list[str]) -> No
 
 
 def _blocks(model: PreTrainedModel) -> dict[str, list[str]]:
-    """The parts of the decoder's layers that hold matrices: name in the layer → names in the model.
+    """What an adapter can stand behind: name in the layer → names in the model.
 
-    Empty where layers are not in a list.
+    These are the direct parts of layers that hold matrices, and linear layers in them that write
+    the hidden size. Empty where layers are not in a list.
     """
-    count = model.config.get_text_config().num_hidden_layers
+    config = model.config.get_text_config()
+    hidden, count = config.hidden_size, config.num_hidden_layers
     found: dict[str, list[str]] = {}
     for name, layers in model.named_modules():
         if not isinstance(layers, nn.ModuleList) or len(layers) != count:
             continue
         for index, layer in enumerate(layers):
-            for part, module in layer.named_children():
-                if any(parameter.ndim > 1 for parameter in module.parameters()):
+            for part, module in layer.named_modules():
+                direct = part != "" and "." not in part
+                if (direct and any(each.ndim > 1 for each in module.parameters())) or (
+                    isinstance(module, nn.Linear) and module.out_features == hidden
+                ):
                     found.setdefault(part, []).append(f"{name}.{index}.{part}")
         break
     return found

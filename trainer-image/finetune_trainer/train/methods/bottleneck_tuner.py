@@ -9,8 +9,8 @@ has no counterpart in the base's weights: such an adapter cannot be merged.
 Why a method of PEFT's: PEFT has none like it, and the `adapters` library, which has, is for another
 major version of transformers. As PEFT's it is saved, loaded, switched off and listed as any other.
 
-This file is published beside every adapter that it made, and has to do with PEFT and torch alone:
-nothing of the trainer may be imported here.
+This file is published beside every adapter that it made, and has to do with PEFT (tried: 0.18.1 to
+0.21.2) and torch alone: nothing of the trainer may be imported here.
 """
 
 from __future__ import annotations

@@ -11,6 +11,8 @@ from peft import PeftModel
 from torch import nn
 from transformers import (
     AutoModelForCausalLM,
+    AutoModelForSequenceClassification,
+    BertConfig,
     GPT2Config,
     MixtralConfig,
     OPTConfig,
@@ -124,6 +126,21 @@ def test_other_architectures_have_it_where_their_feed_forward_ends(config: Any, 
     assert torch.equal(logits(adapted), expected)
 
 
+def test_an_encoder_has_it_in_front_of_what_adds_and_normalizes() -> None:
+    config = BertConfig(
+        vocab_size=128,
+        hidden_size=HIDDEN,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        intermediate_size=64,
+    )
+    model = AutoModelForSequenceClassification.from_config(config).eval()
+    expected = logits(model)
+    adapted = add_bottleneck(model, settings(), Task.CLASSIFICATION)
+    assert adapted_modules(adapted) == [f"bert.encoder.layer.{n}.output.dense" for n in range(2)]
+    assert torch.equal(logits(adapted), expected)
+
+
 @pytest.mark.parametrize("factor", [1, 3, 16, HIDDEN])
 def test_a_block_has_two_matrices_and_their_biases_to_train(factor: int) -> None:
     adapted = add_bottleneck(tiny_model(), settings(reductionFactor=factor))
@@ -234,6 +251,7 @@ def test_a_head_for_labels_is_trained_with_it(tmp_path: Path) -> None:
             r"a layer of the model has is: self_attn, mlp\.",
         ),
         ({"targetModules": ["q_proj"]}, r'names "q_proj", which is no block of a layer'),
+        ({"targetModules": ["mlp.up_proj"]}, r'names "mlp.up_proj", which is no block of a layer'),
         ({"targetModules": ["mlp", "input_layernorm"]}, 'names "input_layernorm", which is no'),
         (
             {"modulesToSave": ["head"]},
