@@ -36,6 +36,8 @@ _WITHOUT_EFFECT = {
     "method",
     "training",
     "resources",
+    "parallelism",
+    "tracking",
     "merge",
     "upload",
 }

@@ -45,6 +45,8 @@ def again(workspace: Workspace, run: Run) -> bool:
         {"method": {"full": {}, "lora": None}},
         {"name": "other"},
         {"upload": {"repository": "acme/tiny", "artifacts": ["Adapter"]}},
+        {"parallelism": {"strategy": "FSDP"}},
+        {"tracking": {"mlflow": {"experiment": "glosses"}}},
     ],
     ids=str,
 )

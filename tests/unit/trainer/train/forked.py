@@ -22,7 +22,8 @@ from finetune_trainer.train import recipe  # noqa: F401 (what takes long)
 from finetune_trainer.workspace import Workspace
 from unit.trainer.train.made import container_environment
 
-SECONDS = 100
+# Two ranks import torch each, on a machine that may be busy.
+SECONDS = 240
 
 
 @dataclass(frozen=True, slots=True)

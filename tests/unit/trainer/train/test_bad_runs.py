@@ -26,6 +26,8 @@ from unit.trainer.train.forked import Ended, run_to_its_end
 from unit.trainer.train.made import prepared_workspace
 from unit.trainer.train.runs import weights
 
+pytestmark = pytest.mark.timeout(300)
+
 
 @pytest.fixture(scope="module")
 def run_once(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
