@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -25,6 +25,25 @@ class Config:
 
     trainer_image: str
     """FINETUNE_TRAINER_IMAGE: image of the stages; a FineTuneJob may name another."""
+
+    storage_class: str | None = None
+    """FINETUNE_STORAGE_CLASS: storage class of workspaces; a FineTuneJob may name another. Default:
+    the cluster's default class."""
+
+    node_selector: Mapping[str, str] = field(default_factory=dict)
+    """FINETUNE_NODE_SELECTOR: labels that the nodes of all runs must have, KEY=VALUE separated by
+    commas; a FineTuneJob adds others, or sets another value. Default: none."""
+
+    priority_class: str | None = None
+    """FINETUNE_PRIORITY_CLASS: priority class of the pods of runs; a FineTuneJob may name another.
+    Default: the cluster's default class."""
+
+    max_gpus: int | None = None
+    """FINETUNE_MAX_GPUS: GPUs that a run may ask for over all its nodes. Default: no limit."""
+
+    image_registries: tuple[str, ...] = ()
+    """FINETUNE_IMAGE_REGISTRIES: where a FineTuneJob's own trainer image may come from, hosts or
+    beginnings of paths (registry.example.com/ml), separated by commas. Default: anywhere."""
 
     kubeconfig: str | None = None
     """--kubeconfig: access to the cluster from outside. Default: the pod's service account, else
@@ -75,6 +94,11 @@ def read(arguments: Sequence[str], environment: Mapping[str, str] | None = None)
     in_cluster = flags.kubeconfig is None and "KUBERNETES_SERVICE_HOST" in env
     return Config(
         trainer_image=image,
+        storage_class=env.get("FINETUNE_STORAGE_CLASS") or None,
+        node_selector=_labels(env, "FINETUNE_NODE_SELECTOR"),
+        priority_class=env.get("FINETUNE_PRIORITY_CLASS") or None,
+        max_gpus=_limit(env, "FINETUNE_MAX_GPUS", 512 * 64),
+        image_registries=_names(env.get("FINETUNE_IMAGE_REGISTRIES", "")),
         kubeconfig=flags.kubeconfig,
         hub_endpoint=env.get("HF_ENDPOINT") or None,
         allow_cpu=_choice(env, "FINETUNE_ALLOW_CPU", "false", ("true", "false")) == "true",
@@ -92,7 +116,9 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="finetune-operator",
         description="Runs FineTuneJobs. Settings are environment variables: FINETUNE_TRAINER_IMAGE "
-        "(required), HF_ENDPOINT, FINETUNE_ALLOW_CPU, FINETUNE_PROGRESS_URL, "
+        "(required), FINETUNE_STORAGE_CLASS, FINETUNE_NODE_SELECTOR, FINETUNE_PRIORITY_CLASS, "
+        "FINETUNE_MAX_GPUS, FINETUNE_IMAGE_REGISTRIES, HF_ENDPOINT, FINETUNE_ALLOW_CPU, "
+        "FINETUNE_PROGRESS_URL, "
         "FINETUNE_PROGRESS_PORT, FINETUNE_HEALTH_PORT, FINETUNE_TLS_DIR, "
         "FINETUNE_WATCH_NAMESPACES, FINETUNE_LOG_FORMAT, FINETUNE_WORKERS.",
     )
@@ -134,6 +160,22 @@ def _number(env: Mapping[str, str], name: str, default: int, least: int, most: i
     if not text.isascii() or not text.isdigit() or not least <= int(text) <= most:
         raise ConfigError(f'{name} is "{text}": set it to a number from {least} to {most}.')
     return int(text)
+
+
+def _limit(env: Mapping[str, str], name: str, most: int) -> int | None:
+    return _number(env, name, 0, 0, most) if env.get(name) else None
+
+
+def _labels(env: Mapping[str, str], name: str) -> dict[str, str]:
+    labels = {}
+    for pair in _names(env.get(name, "")):
+        key, equals, value = pair.partition("=")
+        if not key or not equals:
+            raise ConfigError(
+                f'{name} is "{env[name]}": set it to KEY=VALUE, several separated by commas.'
+            )
+        labels[key] = value
+    return labels
 
 
 def _names(text: str) -> tuple[str, ...]:

@@ -13,7 +13,7 @@ from typing import Any
 
 from finetune_operator.api.resource import FineTuneJob
 from finetune_operator.api.spec import SecretKeyRef
-from finetune_operator.core.model import CreateJob, Settings
+from finetune_operator.core.model import CreateJob, Platform, Settings
 from finetune_operator.core.naming import claim_of, job_name, plan_name
 from finetune_operator.core.template import template_hash
 from finetune_operator.vocabulary import (
@@ -78,7 +78,7 @@ def owned_metadata(resource: FineTuneJob, name: str) -> Json:
     }
 
 
-def stage_job(resource: FineTuneJob, action: CreateJob, parts: Parts) -> Json:
+def stage_job(resource: FineTuneJob, action: CreateJob, parts: Parts, platform: Platform) -> Json:
     """The Job of one attempt of a stage: one try, its end decided by its first bad pod."""
     name = job_name(resource.metadata.name, action.stage, action.attempt)
     metadata = owned_metadata(resource, name)
@@ -92,7 +92,7 @@ def stage_job(resource: FineTuneJob, action: CreateJob, parts: Parts) -> Json:
             "labels": dict(metadata["labels"]),
             "annotations": dict(metadata["annotations"]),
         },
-        "spec": _pod(resource, action, parts),
+        "spec": _pod(resource, action, parts, platform),
     }
     return {
         "apiVersion": "batch/v1",
@@ -170,7 +170,7 @@ def _fail_on_first_bad_pod(container: str) -> list[Json]:
     ]
 
 
-def _pod(resource: FineTuneJob, action: CreateJob, parts: Parts) -> Json:
+def _pod(resource: FineTuneJob, action: CreateJob, parts: Parts, platform: Platform) -> Json:
     name, trainer = resource.metadata.name, resource.spec.trainer
     claim = claim_of(name, resource.spec.storage.claim_name)
     pod: Json = {
@@ -200,7 +200,7 @@ def _pod(resource: FineTuneJob, action: CreateJob, parts: Parts) -> Json:
             {"name": "tmp", "emptyDir": {"sizeLimit": SCRATCH}},
             *parts.volumes,
         ],
-        **_scheduling(resource),
+        **_scheduling(resource, platform),
         **parts.pod,
     }
     if trainer.image_pull_secrets:
@@ -242,8 +242,12 @@ def _container(resource: FineTuneJob, action: CreateJob, parts: Parts) -> Json:
     return container
 
 
-def _scheduling(resource: FineTuneJob) -> Json:
+def _scheduling(resource: FineTuneJob, platform: Platform) -> Json:
     # All stages share the volume, and where the first pod runs may decide where the volume lives.
     fields = resource.spec.scheduling.model_dump(mode="json", by_alias=True, exclude_none=True)
     fields.pop("runtimeClassName", None)
+    if platform.node_selector:
+        fields["nodeSelector"] = {**platform.node_selector, **fields.get("nodeSelector", {})}
+    if platform.priority_class:
+        fields.setdefault("priorityClassName", platform.priority_class)
     return fields

@@ -36,7 +36,7 @@ def manifest(action: Creation, resource: FineTuneJob, settings: Settings) -> Jso
         case CreatePlan(plan):
             return plan_config_map(resource, plan, settings)
         case CreateClaim():
-            return workspace_claim(resource)
+            return workspace_claim(resource, settings.platform.storage_class)
         case CreateService():
             return train_service(resource)
         case CreateJob(stage):

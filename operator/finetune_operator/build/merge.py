@@ -9,5 +9,5 @@ from finetune_operator.core.model import CreateJob, Settings
 
 def merge_job(resource: FineTuneJob, action: CreateJob, settings: Settings) -> Json:
     """The Job that makes adapter and base model one."""
-    del settings  # nothing outside the workspace concerns this stage
-    return stage_job(resource, action, Parts(env=[OFFLINE], resources=HELPER_RESOURCES))
+    parts = Parts(env=[OFFLINE], resources=HELPER_RESOURCES)
+    return stage_job(resource, action, parts, settings.platform)

@@ -37,6 +37,7 @@ def prepare_job(resource: FineTuneJob, action: CreateJob, settings: Settings) ->
         resource,
         action,
         Parts(env=hub_env(settings), volumes=volumes, mounts=mounts, resources=HELPER_RESOURCES),
+        settings.platform,
     )
 
 

@@ -68,6 +68,7 @@ def train_job(resource: FineTuneJob, action: CreateJob, settings: Settings) -> J
             job={"completionMode": "Indexed", "completions": nodes, "parallelism": nodes},
             grace_seconds=GRACE_SECONDS,
         ),
+        settings.platform,
     )
 
 

@@ -22,4 +22,5 @@ def upload_job(resource: FineTuneJob, action: CreateJob, settings: Settings) -> 
         resource,
         action,
         Parts(env=hub_env(settings), volumes=volumes, mounts=mounts, resources=HELPER_RESOURCES),
+        settings.platform,
     )

@@ -12,8 +12,11 @@ from finetune_operator.core.naming import workspace_name
 DEFAULT_SIZE = "50Gi"
 
 
-def workspace_claim(resource: FineTuneJob) -> Json:
-    """The claim; with reclaim Retain it has no owner and so outlives the FineTuneJob."""
+def workspace_claim(resource: FineTuneJob, storage_class: str | None = None) -> Json:
+    """The claim, of this class unless the spec names another.
+
+    With reclaim Retain it has no owner and so outlives the FineTuneJob.
+    """
     storage = resource.spec.storage
     metadata = owned_metadata(resource, workspace_name(resource.metadata.name))
     if storage.reclaim is Reclaim.RETAIN:
@@ -24,8 +27,8 @@ def workspace_claim(resource: FineTuneJob) -> Json:
         "accessModes": [str(storage.access_mode or default_mode)],
         "resources": {"requests": {"storage": storage.size or DEFAULT_SIZE}},
     }
-    if storage.storage_class_name:
-        spec["storageClassName"] = storage.storage_class_name
+    if wanted := storage.storage_class_name or storage_class:
+        spec["storageClassName"] = wanted
     return {
         "apiVersion": "v1",
         "kind": "PersistentVolumeClaim",

@@ -95,8 +95,8 @@ def _step(observed: Observed, ground: Footing, now: datetime) -> _Step:
         if observed.refusal.final:
             return _Step(*refusal.failed(observed.resource, status, observed.refusal))
         return _Step(*refusal.waits(status, observed.refusal, starts=ground.begins))
-    if ground.lost is not None:
-        return _Step(*refusal.failed(observed.resource, status, ground.lost))
+    if ground.refused is not None:
+        return _Step(*refusal.failed(observed.resource, status, ground.refused))
     if plan is None:
         return _Step(status, suspend.situation(status), _stop(_live(observed)))
     entry = stages.current(status)

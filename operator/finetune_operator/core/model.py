@@ -18,6 +18,22 @@ from finetune_operator.vocabulary import Stage
 
 
 @dataclass(frozen=True, slots=True)
+class Platform:
+    """Defaults and limits for all runs, as those who run the operator set them.
+
+    What a run says itself goes before a default (of `node_selector` label by label), and never
+    before a limit. `max_gpus`: of one run, over all its nodes. `image_registries`: where a run's
+    own trainer image may come from, each a host or the beginning of a path; none: anywhere.
+    """
+
+    storage_class: str | None = None
+    node_selector: Mapping[str, str] = field(default_factory=dict)
+    priority_class: str | None = None
+    max_gpus: int | None = None
+    image_registries: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """What the operator was told, as far as plans and manifests depend on it."""
 
@@ -26,6 +42,7 @@ class Settings:
     allow_cpu: bool = False  # pods that asked for accelerators and see none train on the CPU
     progress_url: str | None = None  # base URL that pods reach; None: no progress reports
     progress_ca: str | None = None  # PEM of the authority that signed that endpoint's certificate
+    platform: Platform = field(default_factory=Platform)
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from datetime import datetime
 
 from finetune_operator.api.resource import FineTuneJob
 from finetune_operator.api.status import Status
-from finetune_operator.core import rerun
+from finetune_operator.core import limits, rerun
 from finetune_operator.core.model import (
     Action,
     CheckClaim,
@@ -36,7 +36,8 @@ class Footing:
     `plan` is None before the start of a suspended run. `begins`: the run starts, starts over or
     goes on by a token now; nothing of that may be in status before it has come about. `renews`:
     also pods that work are to have the spec's present settings. `ended`: there is nothing left to
-    do. `lost`: the pinned plan cannot be had any more.
+    do. `refused`: there is no plan to go on with, as the pinned one is gone or a new one would be
+    beyond what the platform allows.
     """
 
     status: Status
@@ -45,7 +46,7 @@ class Footing:
     begins: bool = False
     renews: bool = False
     ended: bool = False
-    lost: Refusal | None = None
+    refused: Refusal | None = None
 
 
 def footing(observed: Observed, settings: Settings, now: datetime) -> Footing:
@@ -65,7 +66,7 @@ def footing(observed: Observed, settings: Settings, now: datetime) -> Footing:
     if status.plan_hash is None or asked is Rerun.START_OVER:
         return _start(observed, settings, now)
     if pinned is None:
-        return Footing(status, lost=_lost(observed, status.plan_hash))
+        return Footing(status, refused=_lost(observed, status.plan_hash))
     if asked is Rerun.GO_ON:
         status = rerun.reopened(status, resource.spec.rerun_token)
     elif asked in (Rerun.NOTE, Rerun.RENEW):
@@ -78,6 +79,9 @@ def footing(observed: Observed, settings: Settings, now: datetime) -> Footing:
 
 def _start(observed: Observed, settings: Settings, now: datetime) -> Footing:
     resource = observed.resource
+    beyond = limits.refused(resource.spec, settings.platform)
+    if beyond is not None:
+        return Footing(resource.status, refused=beyond)
     plan = make_plan(resource, settings)
     status = begun(resource, plan, observed.jobs, now)
     return Footing(status, plan, (*_claim(resource), CreatePlan(plan)), begins=True)

@@ -10,6 +10,7 @@ from typing import Any
 
 from finetune_operator.api.resource import FineTuneJob
 from finetune_operator.build.manifests import Creation, manifest
+from finetune_operator.build.workspace import workspace_claim
 from finetune_operator.core import claim
 from finetune_operator.core.model import (
     Action,
@@ -80,7 +81,10 @@ class Actions:
         taken = ownership.obstacle(found, body, resource)
         if taken is not None:
             raise Refused(taken)
-        return await self._serving(found, body) if isinstance(action, CreateClaim) else found
+        if isinstance(action, CreateClaim):
+            # A default class is for claims that are new.
+            return await self._serving(found, workspace_claim(resource))
+        return found
 
     async def _check(self, action: CheckClaim, resource: FineTuneJob) -> Json:
         try:

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 import kopf
 
 from finetune_operator.config import Config
-from finetune_operator.core.model import Settings
+from finetune_operator.core.model import Platform, Settings
 from finetune_operator.kube import auth
 from finetune_operator.kube.client import Client
 from finetune_operator.kube.errors import ApiError, Denied, NotFound, Transient
@@ -63,6 +63,13 @@ async def _run(
         allow_cpu=config.allow_cpu,
         progress_url=url,
         progress_ca=served.authority if served else None,
+        platform=Platform(
+            storage_class=config.storage_class,
+            node_selector=config.node_selector,
+            priority_class=config.priority_class,
+            max_gpus=config.max_gpus,
+            image_registries=config.image_registries,
+        ),
     )
     engine = Engine(client, settings, namespaces=config.namespaces, workers=config.workers)
     try:

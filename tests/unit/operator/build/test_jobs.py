@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from finetune_operator.build.manifests import manifest
-from finetune_operator.core.model import CreateJob, Settings
+from finetune_operator.core.model import CreateJob, Platform, Settings
 from finetune_operator.core.template import template_hash
 from finetune_operator.vocabulary import Stage
 from unit.operator.builders import RUN, SETTINGS, UID, plan, resource
@@ -321,6 +321,26 @@ def test_every_stage_runs_where_training_may_because_the_volume_lives_there() ->
         assert spec["affinity"] == AFFINITY
         assert spec["priorityClassName"] == "high"
         assert spec.get("runtimeClassName") == ("nvidia" if stage is Stage.TRAIN else None)
+
+
+def test_the_platforms_defaults_hold_where_the_run_says_nothing_else() -> None:
+    platform = Platform(node_selector={"pool": "gpu", "zone": "a"}, priority_class="batch")
+    settings = replace(SETTINGS, platform=platform)
+    own = {"nodeSelector": {"zone": "b", "arch": "amd64"}, "priorityClassName": "high"}
+    for stage in Stage:
+        spec = pod(built(stage, settings=settings))
+        assert spec["nodeSelector"] == {"pool": "gpu", "zone": "a"}
+        assert spec["priorityClassName"] == "batch"
+        spec = pod(built(stage, settings=settings, scheduling=own))
+        assert spec["nodeSelector"] == {"pool": "gpu", "zone": "b", "arch": "amd64"}
+        assert spec["priorityClassName"] == "high"
+
+
+def test_another_default_of_the_platform_makes_no_job_another_one() -> None:
+    """A new version of the operator must not replace what runs or waits."""
+    platform = Platform(node_selector={"pool": "gpu"}, priority_class="batch")
+    newer = built("train", settings=replace(SETTINGS, platform=platform))
+    assert newer["metadata"]["annotations"] == built("train")["metadata"]["annotations"]
 
 
 def test_the_image_is_the_plans_and_pulled_as_the_spec_says() -> None:

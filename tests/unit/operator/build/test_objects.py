@@ -1,13 +1,20 @@
 """The objects beside the Jobs: plan, claim, Service."""
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from finetune_operator.build.manifests import Creation, manifest
 from finetune_operator.build.plan import plan_of
-from finetune_operator.core.model import CreateClaim, CreatePlan, CreateService, Settings
+from finetune_operator.core.model import (
+    CreateClaim,
+    CreatePlan,
+    CreateService,
+    Platform,
+    Settings,
+)
 from unit.operator.builders import SETTINGS, UID, plan, resource
 
 
@@ -81,6 +88,13 @@ def test_the_claim_is_what_storage_asks_for(
     changes: dict[str, Any], expected: dict[str, Any]
 ) -> None:
     assert built(CreateClaim(), **changes)["spec"] == expected
+
+
+def test_the_platforms_storage_class_is_for_claims_that_name_none() -> None:
+    settings = replace(SETTINGS, platform=Platform(storage_class="shared"))
+    assert built(CreateClaim(), settings)["spec"]["storageClassName"] == "shared"
+    own = built(CreateClaim(), settings, storage={"storageClassName": "fast"})
+    assert own["spec"]["storageClassName"] == "fast"
 
 
 def test_training_pods_of_every_attempt_are_found_by_one_headless_service() -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from finetune_operator.build.manifests import manifest
-from finetune_operator.core.model import CheckClaim, CreateClaim
+from finetune_operator.core.model import CheckClaim, CreateClaim, Platform
 from finetune_operator.kube.client import Client
 from finetune_operator.kube.errors import AlreadyExists, ApiError, Denied, Invalid
 from finetune_operator.kube.resources import Resource
@@ -77,6 +78,13 @@ async def test_a_claim_of_the_users_is_checked_before_anything_is_made(
     with pytest.raises(Refused, match=r"spec\.resources\.nodes is 2") as caught:
         await actions.carry_out(CheckClaim("mine", nodes), resource())
     assert caught.value.refusal.final
+
+
+async def test_another_default_class_changes_nothing_for_a_claim_that_is_there() -> None:
+    client = OneClaim(claim(storageClassName="then"))
+    settings = replace(SETTINGS, platform=Platform(storage_class="now"))
+    await Actions(client, Store(), settings).carry_out(CreateClaim(), resource())
+    assert client.patches == []
 
 
 async def test_a_claim_of_another_class_ends_the_run() -> None:
