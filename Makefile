@@ -115,6 +115,10 @@ crd-check: $(READY) ## Fail when crds/ is not what the models say
 	@$(BIN)/python -m finetune_operator.api.crdgen | diff -u crds/finetunejobs.yaml - \
 	  || { echo "crds/finetunejobs.yaml is out of date: run make crd"; exit 1; }
 
+.PHONY: helm-docs
+helm-docs: $(READY) ## Write the table of the chart's values into docs/helm.md
+	@$(BIN)/python -m unit.helm.values_table
+
 # --- a whole Kubernetes on this machine, without Docker (tests/cluster) ---------------------------
 
 .PHONY: cluster

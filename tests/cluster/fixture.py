@@ -1,4 +1,5 @@
-"""The pytest plugin (`-p cluster.fixture`): `control_plane` and `cluster`, one each per session.
+"""The pytest plugin (`-p cluster.fixture`): clusters, `control_plane` and `cluster` one each per
+session, and the tools that work on them.
 
 Only wiring belongs here: which cluster is chosen is in `provider.py`.
 """
@@ -7,12 +8,14 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import os
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
-from cluster import binaries, images, provider
+from cluster import binaries, images, provider, tools
 from cluster import control_plane as plane
 from cluster.errors import ClusterError
 from cluster.handle import Cluster
@@ -33,8 +36,12 @@ def pytest_runtestloop(session: pytest.Session) -> None:
     wanted = {name for item in session.items for name in getattr(item, "fixturenames", ())}
     # Whatever fails here fails again, with its message, in the test that asks for it.
     with contextlib.suppress(ClusterError), _through_capture(session.config):
-        if "control_plane" in wanted and _buildable():
+        if wanted & {"control_plane", "own_control_plane"} and _buildable():
             binaries.ensure(binaries.CONTROL_PLANE)
+        if "helm" in wanted:
+            tools.ensure("helm")
+        if "kustomize" in wanted:
+            tools.ensure("kubectl")
         if "cluster" in wanted:
             provider.choose(os.environ).provide()
 
@@ -81,8 +88,23 @@ def control_plane(request: pytest.FixtureRequest) -> Iterator[Cluster]:
     if not _buildable():
         yield request.getfixturevalue("cluster")
         return
+    with _temporary_plane(request.config) as cluster:
+        yield cluster
+
+
+@pytest.fixture(scope="module")
+def own_control_plane(request: pytest.FixtureRequest) -> Iterator[Cluster]:
+    """An empty one, for tests of what only one can do in a cluster; skipped where none is built."""
+    if not _buildable():
+        pytest.skip(f"needs a control plane of its own. {binaries.go_problem()}")
+    with _temporary_plane(request.config) as cluster:
+        yield cluster
+
+
+@contextlib.contextmanager
+def _temporary_plane(config: pytest.Config) -> Iterator[Cluster]:
     with contextlib.ExitStack() as stack:
-        with _visible(request.config):
+        with _visible(config):
             running = stack.enter_context(plane.temporary())
         yield Cluster(
             kubeconfig=running.kubeconfig,
@@ -91,6 +113,26 @@ def control_plane(request: pytest.FixtureRequest) -> Iterator[Cluster]:
             image=images.no_node,
             audit_log=running.audit_log,
         )
+
+
+@pytest.fixture(scope="session")
+def helm(request: pytest.FixtureRequest) -> tools.Helm:
+    """The real helm; no cluster is started for it."""
+    return tools.Helm(_tool(request.config, "helm"))
+
+
+@pytest.fixture(scope="session")
+def kustomize(request: pytest.FixtureRequest) -> Callable[[Path], str]:
+    """What `kubectl kustomize` makes of a folder."""
+    return functools.partial(tools.kustomize, _tool(request.config, "kubectl"))
+
+
+def _tool(config: pytest.Config, name: str) -> Path:
+    try:
+        with _through_capture(config):
+            return tools.ensure(name)
+    except ClusterError as error:
+        pytest.skip(str(error))
 
 
 @pytest.fixture(scope="session")

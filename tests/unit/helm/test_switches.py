@@ -1,0 +1,171 @@
+"""What each value of the chart changes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import yaml
+
+from cluster.tools import Helm
+from finetune_operator import config
+from unit.helm.chart import (
+    CHART,
+    EVERYTHING,
+    NAMESPACE,
+    NAMESPACED,
+    NOTHING,
+    ROOT,
+    Identity,
+    Json,
+    environment,
+    only,
+    rendered,
+)
+
+SWITCHES: list[Json] = [{}, EVERYTHING, NAMESPACED, NOTHING]
+
+
+def kinds(objects: dict[Identity, Json]) -> set[str]:
+    return {kind for kind, _, _ in objects}
+
+
+def rights(role: Json) -> set[tuple[str, str, str]]:
+    return {
+        (group, resource, verb)
+        for rule in role["rules"]
+        for group in rule["apiGroups"]
+        for resource in rule["resources"]
+        for verb in rule["verbs"]
+    }
+
+
+def pod(objects: dict[Identity, Json]) -> Json:
+    found: Json = only(objects, "Deployment")["spec"]["template"]["spec"]
+    return found
+
+
+def test_the_chart_is_in_order(helm: Helm) -> None:
+    helm("lint", "--strict", str(CHART))
+
+
+def test_the_crd_in_the_chart_is_the_generated_one_and_stays_when_the_chart_goes(
+    helm: Helm,
+) -> None:
+    crd = only(rendered(helm), "CustomResourceDefinition")
+    generated = yaml.load((ROOT / "crds" / "finetunejobs.yaml").read_text(), yaml.CSafeLoader)
+    assert crd["spec"] == generated["spec"]
+    assert crd["metadata"]["annotations"] == {"helm.sh/resource-policy": "keep"}
+
+
+def test_what_others_provide_is_left_out(helm: Helm) -> None:
+    objects = rendered(helm, NOTHING)
+    assert kinds(objects) == {"Service", "Deployment"}
+    assert pod(objects)["serviceAccountName"] == "theirs"
+
+
+def test_with_names_of_namespaces_nothing_but_token_reviews_is_granted_beyond_them(
+    helm: Helm,
+) -> None:
+    everywhere = rendered(helm)["ClusterRole", "", "finetune-operator"]
+    objects = rendered(helm, NAMESPACED)
+    reviews = {("authentication.k8s.io", "tokenreviews", "create")}
+    beyond = objects["ClusterRole", "", f"finetune-operator-{NAMESPACE}"]
+    assert rights(beyond) == reviews
+    assert ("ClusterRole", "", "finetune-operator") not in objects
+    for namespace in ("team-a", NAMESPACE):
+        within = objects["Role", namespace, "finetune-operator-runs"]
+        assert rights(within) == rights(everywhere) - reviews
+        binding = objects["RoleBinding", namespace, "finetune-operator-runs"]
+        assert binding["subjects"] == [
+            {"kind": "ServiceAccount", "name": "another", "namespace": NAMESPACE}
+        ]
+    home = objects["Role", NAMESPACE, "finetune-operator"]
+    assert rights(home) == {("", "secrets", "create")}
+    monitor = only(objects, "PodMonitor")["spec"]
+    assert monitor["namespaceSelector"] == {"matchNames": ["team-a", NAMESPACE]}
+
+
+@pytest.mark.parametrize("values", SWITCHES)
+def test_every_pod_is_restricted_whatever_is_switched(helm: Helm, values: Json) -> None:
+    spec = pod(rendered(helm, values))
+    (container,) = spec["containers"]
+    assert spec["securityContext"]["runAsNonRoot"] is True
+    assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+    assert container["securityContext"] == {
+        "allowPrivilegeEscalation": False,
+        "readOnlyRootFilesystem": True,
+        "capabilities": {"drop": ["ALL"]},
+    }
+    assert container["resources"]["limits"]["memory"]
+
+
+@pytest.mark.parametrize("values", SWITCHES)
+def test_the_operator_understands_what_the_chart_tells_it(helm: Helm, values: Json) -> None:
+    assert config.read([], environment(rendered(helm, values))).trainer_image
+
+
+def test_every_default_and_limit_reaches_the_operator(helm: Helm) -> None:
+    told = config.read([], environment(rendered(helm, NAMESPACED)))
+    assert told == config.Config(
+        trainer_image="registry.example.com/finetune-trainer:v9",
+        storage_class="shared",
+        node_selector={"pool": "gpu", "example.com/zone": "a"},
+        priority_class="batch",
+        max_gpus=8,
+        image_registries=("ghcr.io", "registry.example.com/ml"),
+        hub_endpoint="https://hub.example.com",
+        allow_cpu=True,
+        namespaces=(NAMESPACE, "team-a"),
+        log_format="json",
+        workers=4,
+        tls_directory=told.tls_directory,
+    )
+
+
+def test_a_limit_of_no_gpus_is_a_limit(helm: Helm) -> None:
+    assert environment(rendered(helm, {"limits": {"gpusPerRun": 0}}))["FINETUNE_MAX_GPUS"] == "0"
+
+
+@pytest.mark.parametrize(
+    ("image", "reference"),
+    [
+        ({}, "finetune-operator:dev"),
+        ({"tag": "v1"}, "finetune-operator:v1"),
+        ({"repository": "r.example.com/o", "tag": "v1"}, "r.example.com/o:v1"),
+        ({"tag": "v1", "digest": f"sha256:{'a' * 64}"}, f"finetune-operator@sha256:{'a' * 64}"),
+    ],
+)
+def test_an_image_is_named_by_tag_or_digest(helm: Helm, image: Json, reference: str) -> None:
+    (container,) = pod(rendered(helm, {"image": image}))["containers"]
+    assert container["image"] == reference
+
+
+def test_the_operators_pod_is_placed_as_the_values_say(helm: Helm) -> None:
+    objects = rendered(helm, EVERYTHING)
+    spec = pod(objects)
+    for name in ("nodeSelector", "tolerations", "affinity", "priorityClassName"):
+        assert spec[name] == EVERYTHING[name]
+    assert spec["imagePullSecrets"] == EVERYTHING["imagePullSecrets"]
+    metadata = only(objects, "Deployment")["spec"]["template"]["metadata"]
+    assert metadata["labels"] == {"app.kubernetes.io/name": "finetune-operator", "team": "platform"}
+    assert metadata["annotations"] == {"example.com/note": "yes"}
+
+
+def test_only_training_pods_reach_the_operator_and_it_only_the_api_server(helm: Helm) -> None:
+    spec: dict[str, Any] = only(rendered(helm, EVERYTHING), "NetworkPolicy")["spec"]
+    reports, probes = spec["ingress"]
+    assert reports["ports"] == [{"port": "progress"}]
+    assert reports["from"][0]["podSelector"]["matchLabels"]["finetune.dev/stage"] == "train"
+    assert probes == {"ports": [{"port": "health"}]}
+    allowed = {rule["port"] for egress in spec["egress"] for rule in egress["ports"]}
+    assert allowed == {443, 16443, 53}
+
+
+def test_pods_of_training_are_scraped_once_a_run(helm: Helm) -> None:
+    monitor = only(rendered(helm, EVERYTHING), "PodMonitor")
+    assert monitor["metadata"]["labels"]["release"] == "p"
+    assert monitor["spec"]["namespaceSelector"] == {"any": True}
+    (endpoint,) = monitor["spec"]["podMetricsEndpoints"]
+    assert (endpoint["port"], endpoint["interval"]) == ("metrics", "30s")
+    assert endpoint["relabelings"][0]["regex"] == "0"
