@@ -17,7 +17,7 @@ from transformers import PreTrainedModel
 from finetune_trainer.data.examples import Example
 from finetune_trainer.train.batches import Batch, collate
 from finetune_trainer.train.speed import attention
-from finetune_trainer.train.speed.loss import decode, head_logits, is_elsewhere, model_inputs
+from finetune_trainer.train.speed.loss import decode, head_logits, model_inputs
 from finetune_trainer.train.speed.prefixes import MINIMUM_SAVING
 from finetune_trainer.train.speed.residual import keep_stream_in_float32, may_gain
 from finetune_trainer.train.speed.techniques import enabled
@@ -116,9 +116,6 @@ def _probe(model: PreTrainedModel, longest_document: int, device: torch.device) 
 
 def _keeps_stream(model: PreTrainedModel, batch: Batch, expected: Tensor, tolerance: float) -> bool:
     """Whether the residual stream of `model` is in float32 from now on."""
-    if any(is_elsewhere(parameter) for parameter in model.parameters()):
-        # What gathers a layer casts what enters it.
-        return False
     handles = keep_stream_in_float32(model)
     try:
         if _agree(_trained_logits(model, batch), expected, tolerance):

@@ -184,8 +184,10 @@ def test_slices_are_computed_with_in_bfloat16_as_whole_weights_are(
     one, two = (
         Job(str(runs.root / f"{name}-bfloat16-{method}"), {}).workspace for name in ("one", engine)
     )
-    # Ranks divide the batch, and each product is rounded: a few units in the last place.
-    assert losses(two) == pytest.approx(losses(one), rel=1e-2)
+    assert losses(two)[0] == pytest.approx(losses(one)[0], rel=1e-6)
+    # Later ones differ as those of one rank do that cuts its batches elsewhere: what a pass
+    # computes is rounded to eight bits. What ranks add up is float32.
+    assert losses(two) == pytest.approx(losses(one), rel=5e-3)
 
 
 def test_slices_of_a_quantized_base_are_computed_with_as_the_whole_is(runs: Runs) -> None:
