@@ -20,9 +20,8 @@ def passes_of(
 
     All ranks make as many passes (see `Engine`), some for a gradient of zero.
     """
-    ranks = group.world_size
-    shares = [objective.batches(examples, sequences[rank::ranks]) for rank in range(ranks)]
-    mine, count = shares[group.rank], max(map(len, shares))
+    mine = objective.batches(examples, sequences[group.rank :: group.world_size])
+    count = int(group.maximum(len(mine)))
 
     def passes() -> Iterator[tuple[B, bool]]:
         for index in range(count):

@@ -186,7 +186,7 @@ class _Training:
             self.journal.say(f"resuming after step {position.step} of {self.data.total_steps}")
 
     def _compile_if_it_pays(self, step: int, steps_done: int) -> None:
-        if steps_done > DECIDE_AFTER_STEPS:
+        if steps_done not in (0, DECIDE_AFTER_STEPS):
             return
         left = self.pace.eta_seconds(self.data.total_steps - step) or 0.0
         if pays(
