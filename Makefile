@@ -66,7 +66,7 @@ test: check crd-check unit integration ## Everything: checks, unit, integration 
 check: $(READY) ## Lint, format, types, layer contract
 	@$(BIN)/ruff check $(SOURCES)
 	@$(BIN)/ruff format --check $(SOURCES)
-	@$(BIN)/mypy operator/finetune_operator trainer-image/finetune_trainer tests benchmarks
+	@$(BIN)/mypy operator/finetune_operator operator/finetune_cli trainer-image/finetune_trainer tests benchmarks
 	@$(BIN)/lint-imports --no-cache
 
 .PHONY: format

@@ -1,0 +1,167 @@
+"""The command line from outside, as far as it needs no cluster."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from finetune_cli.app import COMMANDS
+from finetune_cli.errors import Exit
+
+ROOT = Path(__file__).parents[3]
+SAMPLE = str(ROOT / "manifests" / "samples" / "gemma-math.yaml")
+
+
+def cli(
+    *arguments: str, entry: str = "import finetune_cli.__main__ as m; m.main()", **env: str
+) -> subprocess.CompletedProcess[str]:
+    """The plug-in in a process of its own, without a cluster, a terminal and colours."""
+    environment = {
+        "PATH": os.environ["PATH"],
+        "PYTHONPATH": str(ROOT / "operator"),
+        "HOME": "/nonexistent",
+        **env,
+    }
+    return subprocess.run(
+        [sys.executable, "-c", entry, *arguments],
+        capture_output=True,
+        text=True,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+    )
+
+
+# Without a cluster: arguments, exit code, what is said.
+TABLE = [
+    (["list"], Exit.NO_CLUSTER, "~/.kube/config cannot be used (there is no such file)"),
+    (["status", "x", "--kubeconfig", "/none"], Exit.NO_CLUSTER, "/none cannot be used"),
+    (["validate", "/none.yaml"], Exit.BAD, "/none.yaml does not exist"),
+    (["plan", "none.yaml"], Exit.BAD, "none.yaml does not exist"),
+    (["init", "-"], Exit.USAGE, "--model is missing, and there is no terminal to ask on"),
+    (
+        ["init", "-", "--model", "a/b", "--dataset", "a/b", "--column", "x"],
+        Exit.USAGE,
+        "--column x must be FIELD=COLUMN",
+    ),
+    (
+        ["init", "-", "--model", "a b", "--dataset", "a/b"],
+        Exit.BAD,
+        "That is not a valid FineTuneJob: spec.model.source: must be hf://OWNER/NAME",
+    ),
+    (["init", SAMPLE, "--model", "a/b", "--dataset", "a/b"], Exit.BAD, "exists: name another"),
+    (["compare", "one"], Exit.USAGE, "compare needs two runs or more"),
+    (["lst"], Exit.USAGE, 'There is no command "lst": did you mean list?'),
+    (["logs", "x", "--stage", "cook"], Exit.USAGE, "'cook' is not one of 'prepare'"),
+    (["wait"], Exit.USAGE, "Missing argument 'NAME...'"),
+]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "sentence"), TABLE, ids=[" ".join(row[0])[:40] for row in TABLE]
+)
+def test_bad_input_is_told_in_a_sentence(arguments: list[str], code: int, sentence: str) -> None:
+    ended = cli(*arguments)
+    assert sentence in ended.stderr
+    assert "Traceback" not in ended.stderr
+    assert (ended.returncode, ended.stdout) == (code, "")
+
+
+def test_a_broken_kubeconfig_is_told(tmp_path: Path) -> None:
+    for content in ("", "x: [", "kind: Config", "current-context: a\ncontexts: []\n"):
+        path = tmp_path / "kubeconfig"
+        path.write_text(content)
+        ended = cli("list", KUBECONFIG=str(path))
+        assert ended.returncode == Exit.NO_CLUSTER, ended.stderr
+        assert f"{path} cannot be used" in ended.stderr
+        assert len(ended.stderr.splitlines()) == 1
+
+
+def test_a_fault_of_our_own_is_no_stack_trace() -> None:
+    entry = (
+        "import finetune_cli.__main__ as m, finetune_cli.commands.validate as v\n"
+        "v.problems = lambda _: 1 / 0\nm.main()"
+    )
+    ended = cli("validate", SAMPLE, entry=entry)
+    assert ended.returncode == Exit.INTERNAL
+    assert ended.stderr.startswith("error: This is a fault of the plug-in (ZeroDivisionError")
+    assert len(ended.stderr.splitlines()) == 1
+    assert "Traceback" in cli("validate", SAMPLE, entry=entry, FINETUNE_DEBUG="1").stderr
+
+
+def test_validate_tells_every_problem_and_fails(tmp_path: Path) -> None:
+    bad = tmp_path / "bad.yaml"
+    bad.write_text(Path(SAMPLE).read_text().replace("rank", "rnk"))
+    ended = cli("validate", SAMPLE, str(bad))
+    assert ended.returncode == Exit.BAD
+    assert ended.stdout == f"{SAMPLE}: FineTuneJob gemma-math is valid.\n"
+    assert ended.stderr == (f"{bad}: spec.method.lora.rnk: is not a field: did you mean rank?\n")
+    verdicts = json.loads(cli("validate", SAMPLE, str(bad), "-o", "json").stdout)
+    assert [verdict["valid"] for verdict in verdicts] == [True, False]
+
+
+def test_what_init_writes_is_valid_and_has_a_plan(tmp_path: Path) -> None:
+    path = str(tmp_path / "run.yaml")
+    options = ("--model", "acme/base", "--dataset", "acme/data", "--repository", "acme/tuned")
+    assert "is written. Next:" in cli("init", path, *options).stdout
+    assert cli("validate", path).returncode == Exit.OK
+    plan = yaml.safe_load(cli("plan", path, "-o", "yaml").stdout)
+    assert [job["stage"] for job in plan["jobs"]] == ["prepare", "train", "merge", "upload"]
+
+
+def test_output_that_is_not_a_terminals_is_plain() -> None:
+    shown = cli("plan", SAMPLE, PYTHONIOENCODING="utf-8", FORCE_COLOR="").stdout
+    assert "\x1b" not in shown
+    assert [line for line in shown.splitlines() if line != line.rstrip()] == []
+
+
+def test_an_encoding_without_our_characters_is_no_reason_to_fail() -> None:
+    ended = cli("plan", SAMPLE, PYTHONIOENCODING="ascii")
+    assert ended.returncode == Exit.OK, ended.stderr
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_has_help(name: str) -> None:
+    shown = cli(name, "--help")
+    assert shown.returncode == Exit.OK
+    assert f"Usage: kubectl finetune {name}" in shown.stdout
+
+
+def test_help_imports_neither_the_cluster_client_nor_the_models() -> None:
+    entry = (
+        "import sys, atexit\n"
+        "heavy = {'kubernetes', 'pydantic', 'cel', 'rich', 'kopf'}\n"
+        "atexit.register(lambda: print('loaded', sorted(heavy & set(sys.modules))))\n"
+        "import finetune_cli.__main__ as m; m.main()"
+    )
+    assert cli("--help", entry=entry).stdout.splitlines()[-1] == "loaded []"
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_scripts_ask_the_plug_in(shell: str) -> None:
+    assert "_KUBECTL_FINETUNE_COMPLETE" in cli("completion", shell).stdout
+
+
+def test_a_shell_completes_commands_and_options() -> None:
+    words = {"COMP_WORDS": "kubectl-finetune re", "COMP_CWORD": "1"}
+    asked = cli(_KUBECTL_FINETUNE_COMPLETE="bash_complete", **words)
+    assert asked.stdout.split() == ["plain,resume", "plain,rerun"]
+
+
+@pytest.mark.parametrize(
+    ("words", "lines"),
+    [
+        (["su"], ["suspend\tSave a checkpoint and free the GPUs", ":4"]),
+        (["logs", "x", "--stage", "p"], ["prepare", ":4"]),
+        (["completion", ""], ["bash", "zsh", "fish", ":4"]),
+        (["status", ""], [":4"]),
+    ],
+)
+def test_kubectl_completes_by_its_own_protocol(words: list[str], lines: list[str]) -> None:
+    entry = "from finetune_cli.commands.completion import for_kubectl; for_kubectl()"
+    assert cli(*words, entry=entry).stdout.splitlines() == lines
