@@ -25,7 +25,7 @@ def test_without_rights(control_plane: Cluster, tmp_path: Path) -> None:
     code, said = OperatorProcess(access, tmp_path / "log").run_to_its_end()
     assert code == 1
     assert said.startswith("finetune-operator: Rights are missing: finetunejobs.finetune.dev is ")
-    assert said.endswith("They are in manifests/base/rbac.yaml.")
+    assert said.endswith("They are in manifests/base/rbac.yaml, and in the chart.")
 
 
 def test_without_a_trainer_image(tmp_path: Path) -> None:

@@ -121,7 +121,8 @@ async def _start(engine: Engine) -> None:
         ) from error
     except Denied as error:
         raise StartError(
-            f"Rights are missing: {error.message}. They are in manifests/base/rbac.yaml."
+            f"Rights are missing: {error.message}. They are in manifests/base/rbac.yaml, and in "
+            "the chart."
         ) from error
     except ApiError as error:
         raise StartError(f"The first list failed: {error.message}") from error

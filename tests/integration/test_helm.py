@@ -1,0 +1,204 @@
+"""The chart on a real API server, by the real helm: nothing that is done to it touches a run.
+
+A control plane of its own: a release owns what a cluster has once, the CRD and its ClusterRoles.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from cluster.handle import Cluster
+from cluster.tools import Helm, ToolError
+from integration.operator_process import USER, free_port
+from integration.releases import NAME, PREVIOUS, Releases
+from integration.reporter import Reporter, settings
+from integration.world import World, until
+from unit.helm.chart import EVERYTHING, NAMESPACE, NOTHING, ROOT, Json, rendered
+
+# In today's CRD, and not in that of the version to upgrade from.
+NEW_FIELD = {"mlflow": {"experiment": "new"}}
+
+
+@pytest.fixture
+def releases(own_control_plane: Cluster, helm: Helm) -> Iterator[Releases]:
+    found = Releases(own_control_plane, helm.on(own_control_plane.kubeconfig, NAMESPACE))
+    yield found
+    found.uninstall()
+
+
+def knows_the_new_field(releases: Releases) -> bool:
+    (version,) = releases.crd()["spec"]["versions"]
+    spec = version["schema"]["openAPIV3Schema"]["properties"]["spec"]["properties"]
+    return "mlflow" in spec["tracking"]["properties"]
+
+
+def untouched(cluster: Cluster, namespace: str) -> dict[str, tuple[str, str]]:
+    """Every object of the runs in a namespace: its uid, and the version that any write changes."""
+    kinds = "finetunejobs,jobs,pods,persistentvolumeclaims,configmaps"
+    found = json.loads(cluster.kubectl("get", kinds, "-n", namespace, "-o", "json"))
+    return {
+        f"{item['kind']}/{item['metadata']['name']}": (
+            item["metadata"]["uid"],
+            item["metadata"]["resourceVersion"],
+        )
+        for item in found["items"]
+        if item["metadata"]["name"] != "kube-root-ca.crt"
+    }
+
+
+@pytest.mark.timeout(240)
+def test_training_goes_on_through_upgrade_rollback_removal_and_return(
+    own_control_plane: Cluster, releases: Releases, tmp_path: Path
+) -> None:
+    releases.install(chart=PREVIOUS)
+    assert not knows_the_new_field(releases)
+    with own_control_plane.namespace("helm") as namespace:
+        world = World(own_control_plane, namespace)
+        operator = releases.operator(tmp_path)
+        operator.start()
+        world.apply("demo")
+        world.finish("demo-prepare-1", message="Done.")
+        world.run("demo-train-1")
+        world.wait_for_phase("demo", "Training")
+        # The Job controller's last word for now.
+        until(lambda: (world.job("demo-train-1") or {})["status"].get("ready"), "its pod is ready")
+        operator.stop()
+        before = untouched(own_control_plane, namespace)
+        assert {"FineTuneJob/demo", "Job/demo-train-1"} <= before.keys()
+
+        releases.upgrade()
+        assert knows_the_new_field(releases)
+        assert untouched(own_control_plane, namespace) == before
+        world.apply("newer", tracking=NEW_FIELD, suspend=True)
+        world.delete("newer")
+        operator.start()
+        assert world.jobs() == ["demo-prepare-1", "demo-train-1"]
+        operator.stop()
+
+        releases.rollback(1)
+        assert not knows_the_new_field(releases)
+        assert releases.history()[-1] == (3, "deployed")
+        assert untouched(own_control_plane, namespace) == before
+
+        said = releases.uninstall()
+        assert NAME not in own_control_plane.kubectl("get", "clusterroles,deployments", "-A")
+        assert untouched(own_control_plane, namespace) == before
+
+        releases.install()
+        assert knows_the_new_field(releases)
+        assert untouched(own_control_plane, namespace) == before
+        operator = releases.operator(tmp_path)
+        operator.start()
+        try:
+            world.finish("demo-train-1", message="Trained.")
+            world.wait_for_job("demo-merge-1")
+        finally:
+            operator.kill()
+    assert "kept due to the resource policy" in said
+    assert "[CustomResourceDefinition] finetunejobs.finetune.dev" in said
+
+
+def test_what_kubectl_has_installed_is_taken_over(releases: Releases) -> None:
+    releases.cluster.kubectl("apply", "-k", str(ROOT / "manifests" / "base"))
+    before = releases.deployment()["metadata"]["uid"]
+    with pytest.raises(ToolError, match="invalid ownership metadata"):
+        releases.install()
+    releases.install("--take-ownership", "--force-conflicts")
+    assert releases.deployment()["metadata"]["uid"] == before
+
+
+@pytest.mark.timeout(180)
+def test_a_release_for_one_namespace_serves_that_and_may_nothing_beyond(
+    own_control_plane: Cluster, releases: Releases, tmp_path: Path
+) -> None:
+    port, tls = free_port(), tmp_path / "tls"
+    with (
+        own_control_plane.namespace("ours") as ours,
+        own_control_plane.namespace("theirs") as theirs,
+    ):
+        releases.install(values={"watch": {"namespaces": [ours]}})
+        operator = releases.operator(tmp_path, settings(port, tls))
+        operator.start()
+        try:
+            there, here = World(own_control_plane, theirs), World(own_control_plane, ours)
+            there.apply("other")
+            here.apply("demo")
+            here.finish("demo-prepare-1", message="Done.")
+            pod = Reporter(own_control_plane, ours, port, tls)
+            token = pod.token(pod.audience("demo"), here.run("demo-train-1"))
+            until(lambda: pod.report_step("demo", token, 1, 9) == 200, "a report is taken")
+            assert there.status("other") == {}
+        finally:
+            operator.kill()
+        for verb, kind in (("list", "finetunejobs"), ("create", "jobs"), ("get", "pods")):
+            assert allowed(own_control_plane, verb, kind, ours)
+            assert not allowed(own_control_plane, verb, kind, theirs)
+        assert not allowed(own_control_plane, "get", "secrets", ours)
+
+
+@pytest.mark.timeout(180)
+def test_defaults_and_limits_of_the_chart_hold_for_runs(
+    own_control_plane: Cluster, releases: Releases, tmp_path: Path
+) -> None:
+    values = {
+        "runs": {"storageClassName": "shared", "nodeSelector": {"pool": "gpu"}},
+        "limits": {"gpusPerRun": 8, "imageRegistries": ["registry.example.com/ml"]},
+    }
+    releases.install(values=values)
+    with own_control_plane.namespace("limits") as namespace:
+        world = World(own_control_plane, namespace)
+        operator = releases.operator(tmp_path)
+        operator.start()
+        try:
+            world.apply("large", resources={"gpusPerNode": 9}, trainer={"image": "mine:1"})
+            said = world.wait_for_phase("large", "Failed")["message"]
+            assert "spec.resources asks for 9 GPUs, and here a run may have at most 8" in said
+            assert "spec.trainer.image is mine:1, and here images may come from" in said
+            assert world.condition("large", "Failed")["reason"] == "NotAllowed"
+            assert world.jobs() == []
+            world.change(
+                "large", resources={"gpusPerNode": 8}, trainer={"image": None}, rerunToken="2"
+            )
+            job = world.wait_for_job("large-prepare-1")
+            assert job["spec"]["template"]["spec"]["nodeSelector"] == {"pool": "gpu"}
+            assert world.claim("large-workspace")["spec"]["storageClassName"] == "shared"
+        finally:
+            operator.kill()
+
+
+@pytest.mark.parametrize(
+    "values",
+    [{}, EVERYTHING, {**EVERYTHING, "watch": {"namespaces": ["default"]}}, NOTHING],
+    ids=["default", "everything", "namespaced", "nothing"],
+)
+def test_every_object_is_accepted(own_control_plane: Cluster, helm: Helm, values: Json) -> None:
+    own_control_plane.kubectl("create", "namespace", NAMESPACE, check=False)
+    # The kinds of the Prometheus operator are not those of Kubernetes.
+    objects = [found for (kind, *_), found in rendered(helm, values).items() if "Pod" not in kind]
+    document = json.dumps({"apiVersion": "v1", "kind": "List", "items": objects})
+    options = ("--dry-run=server", "--server-side", "--force-conflicts", "--validate=strict")
+    own_control_plane.kubectl("apply", *options, "-f", "-", input=document)
+
+
+def test_the_next_step_that_an_install_tells_can_be_done(
+    own_control_plane: Cluster, releases: Releases
+) -> None:
+    said = releases.install()
+    found = re.search(r"<<EOF\n(.*?)\n *EOF$", said, re.MULTILINE | re.DOTALL)
+    assert found is not None, said
+    run: Any = yaml.safe_load(found[1])
+    with own_control_plane.namespace("notes") as namespace:
+        options = ("--dry-run=server", "--validate=strict", "-n", namespace, "-f", "-")
+        own_control_plane.kubectl("create", *options, input=json.dumps(run))
+
+
+def allowed(cluster: Cluster, verb: str, kind: str, namespace: str) -> bool:
+    arguments = ("auth", "can-i", verb, kind, "-n", namespace, f"--as={USER}")
+    return cluster.kubectl(*arguments, check=False).strip() == "yes"
