@@ -13,6 +13,7 @@ from importlib import import_module
 from typing import Any
 
 from finetune_trainer.outcome import run_stage
+from finetune_trainer.report import leave_report
 from finetune_trainer.run import load_run
 from finetune_trainer.terminate import ending_at_sigterm
 from finetune_trainer.workspace import Workspace
@@ -44,7 +45,10 @@ def main(arguments: list[str]) -> int:
             )
             return said
 
-    return run_stage(verb, body, workspace)
+    code = run_stage(verb, body, workspace)
+    # Whatever comes of it: how the stage ended is written down, and the exit code stands.
+    leave_report(workspace)
+    return code
 
 
 if __name__ == "__main__":

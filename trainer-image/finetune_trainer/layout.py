@@ -59,3 +59,14 @@ def chat_template_files(directory: Path, template: str) -> dict[str, bytes]:
         if config.pop("chat_template", None) is not None:
             files[path.name] = json.dumps(config, indent=2, ensure_ascii=False).encode()
     return files
+
+
+def has_chat_template(directory: Path) -> bool:
+    """Whether the tokenizer there has one."""
+    if (directory / "chat_template.jinja").exists():
+        return True
+    try:
+        config = json.loads((directory / "tokenizer_config.json").read_bytes())
+    except (OSError, ValueError):
+        return False
+    return isinstance(config, dict) and bool(config.get("chat_template"))

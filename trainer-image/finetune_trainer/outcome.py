@@ -16,6 +16,7 @@ from enum import IntEnum
 from pathlib import Path
 from typing import Any
 
+from finetune_trainer.stage_log import note
 from finetune_trainer.workspace import Workspace, json_text, write_json
 
 TERMINATION_LOG = "/dev/termination-log"
@@ -93,6 +94,7 @@ def run_stage(stage: str, body: Stage, workspace: Workspace) -> int:
     `body` returns a one-sentence summary and the stage's `result`; both go to the
     workspace and to the termination log.
     """
+    note(stage, workspace)
     try:
         message, result = body()
     except Exception as error:
@@ -125,6 +127,7 @@ def _record(
     if os.environ.get("FINETUNE_NODE_RANK", "0") == "0":
         _write_result(workspace.result(stage), document)
     write_termination_message(document)
+    note(stage, workspace, outcome.label)
     return int(outcome)
 
 

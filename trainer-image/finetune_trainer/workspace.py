@@ -67,6 +67,16 @@ class Workspace:
     def logs(self) -> Path:
         return self.root / "logs"
 
+    @property
+    def stages(self) -> Path:
+        """When each attempt of each stage began and how it ended."""
+        return self.logs / "stages.jsonl"
+
+    @property
+    def report(self) -> Path:
+        """What a person looks at."""
+        return self.root / "report.html"
+
     def result(self, stage: str) -> Path:
         return self.root / "results" / f"{stage}.json"
 

@@ -1,9 +1,13 @@
-"""A few examples as text, what is supervised marked: by colour in a log, by brackets in a file."""
+"""A few examples as text, what is supervised marked: by colour in a log, by brackets in a file, by
+a flag of its own in the JSON that the run's report is made from.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import groupby
+from typing import Any, NamedTuple
 
 from transformers import PreTrainedTokenizerBase
 
@@ -24,6 +28,54 @@ _DIRECTIONS = {*range(0x202A, 0x202F), *range(0x2066, 0x206A)}
 _OBEYED = frozenset(map(chr, _CONTROLS | _DIRECTIONS))
 
 
+class Piece(NamedTuple):
+    """Text of one kind."""
+
+    text: str
+    supervised: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Passage:
+    """What is shown of one document; `more` tokens are not."""
+
+    title: str
+    pieces: list[Piece]
+    more: int
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """One example, the `number`th of the data, from 1; of a pair of answers two passages."""
+
+    number: int
+    tokens: int
+    supervised: int
+    passages: list[Passage]
+
+
+def choose(
+    examples: Examples,
+    tokenizer: PreTrainedTokenizerBase,
+    task: Task = Task.GENERATION,
+    labels: Sequence[str] = (),
+) -> list[Shown]:
+    """Examples from the beginning on, at even distances, so that of several data sets more than the
+    first is seen.
+    """
+    count = min(EXAMPLES, len(examples))
+    found = []
+    for index in (number * len(examples) // count for number in range(count)):
+        example = examples[index]
+        passages = [
+            Passage(title, _pieces(part, tokenizer), max(0, len(part.tokens) - SHOWN_TOKENS))
+            for title, part in _parts(example, task, labels)
+        ]
+        supervised = int(example.supervised.sum())
+        found.append(Shown(index + 1, len(example.tokens), supervised, passages))
+    return found
+
+
 def preview(
     examples: Examples,
     tokenizer: PreTrainedTokenizerBase,
@@ -31,22 +83,45 @@ def preview(
     task: Task = Task.GENERATION,
     labels: Sequence[str] = (),
 ) -> str:
-    """Examples from the beginning on, at even distances, so that of several data sets more than the
-    first is seen; each under a heading with its counts, supervised text between `marks`.
-    """
-    parts = []
-    shown = min(EXAMPLES, len(examples))
-    for index in (number * len(examples) // shown for number in range(shown)):
-        example = examples[index]
-        supervised = int(example.supervised.sum())
-        parts.append(
-            f"── example {index + 1}: {len(example.tokens)} tokens, {supervised} supervised ──\n"
-            + "\n".join(
-                title + "".join(_marked(part, tokenizer, marks))
-                for title, part in _parts(example, task, labels)
-            )
-        )
+    """Each example under a heading with its counts, supervised text between `marks`."""
+    parts = [
+        f"── example {shown.number}: {shown.tokens} tokens, {shown.supervised} supervised ──\n"
+        + "\n".join(_line(passage, marks) for passage in shown.passages)
+        for shown in choose(examples, tokenizer, task, labels)
+    ]
     return "\n\n".join(parts) + "\n"
+
+
+def as_json(chosen: Sequence[Shown]) -> list[dict[str, Any]]:
+    """`prepare/preview.json`, as the contract has it."""
+    return [
+        {
+            "number": shown.number,
+            "tokens": shown.tokens,
+            "supervisedTokens": shown.supervised,
+            "passages": [
+                {
+                    "title": passage.title.strip().removesuffix(":"),
+                    "pieces": [
+                        {"text": piece.text, "supervised": piece.supervised}
+                        for piece in passage.pieces
+                    ],
+                    "moreTokens": passage.more,
+                }
+                for passage in shown.passages
+            ],
+        }
+        for shown in chosen
+    ]
+
+
+def _line(passage: Passage, marks: tuple[str, str]) -> str:
+    more = f" … {passage.more} more tokens" if passage.more else ""
+    text = "".join(
+        f"{marks[0]}{piece.text}{marks[1]}" if piece.supervised else piece.text
+        for piece in passage.pieces
+    )
+    return passage.title + text + more
 
 
 def _parts(example: Example, task: Task, labels: Sequence[str]) -> list[tuple[str, Example]]:
@@ -61,17 +136,13 @@ def _parts(example: Example, task: Task, labels: Sequence[str]) -> list[tuple[st
     return [(titles[int(answer.labels[0])], answer) for answer in answers]
 
 
-def _marked(
-    example: Example, tokenizer: PreTrainedTokenizerBase, marks: tuple[str, str]
-) -> Iterator[str]:
+def _pieces(example: Example, tokenizer: PreTrainedTokenizerBase) -> list[Piece]:
     pairs = zip(example.tokens.tolist(), example.supervised.tolist(), strict=True)
-    shown = list(pairs)[:SHOWN_TOKENS]
-    for is_supervised, run in groupby(shown, key=lambda pair: pair[1]):
+    pieces = []
+    for is_supervised, run in groupby(list(pairs)[:SHOWN_TOKENS], key=lambda pair: pair[1]):
         text = tokenizer.decode([token for token, _ in run], clean_up_tokenization_spaces=False)
-        text = _harmless(text)
-        yield f"{marks[0]}{text}{marks[1]}" if is_supervised else text
-    if len(example.tokens) > SHOWN_TOKENS:
-        yield f" … {len(example.tokens) - SHOWN_TOKENS} more tokens"
+        pieces.append(Piece(_harmless(text), is_supervised))
+    return pieces
 
 
 def _harmless(text: str) -> str:

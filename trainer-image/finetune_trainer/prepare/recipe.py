@@ -29,7 +29,7 @@ from finetune_trainer.prepare.model import (
     is_weights,
 )
 from finetune_trainer.prepare.preference import require_both, require_pairs
-from finetune_trainer.prepare.preview import COLOURS, preview
+from finetune_trainer.prepare.preview import COLOURS, as_json, choose, preview
 from finetune_trainer.prepare.report import Prepared, message, page, report, result
 from finetune_trainer.prepare.reuse import META, data_key, describe, kept_data
 from finetune_trainer.prepare.source import Commit, HubSource, parse_source
@@ -156,6 +156,8 @@ def _publish(prepared: Prepared, tokenizer: PreTrainedTokenizerBase, workspace: 
     write_text(
         workspace.prepare / "preview.txt", preview(examples, tokenizer, task=task, labels=names)
     )
+    chosen = as_json(choose(examples, tokenizer, task, names))
+    write_json(workspace.prepare / "preview.json", {"examples": chosen})
     _say(page(values))
     _say("\nWhat is trained is green:\n\n" + preview(examples, tokenizer, COLOURS, task, names))
 

@@ -8,10 +8,11 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from finetune_trainer.data.answers import count_answers
 from finetune_trainer.data.examples import Examples
-from finetune_trainer.data.packing import plan_epoch, steps_of
+from finetune_trainer.data.packing import Sequences, plan_epoch, steps_of
 from finetune_trainer.prepare.data import Counts
 from finetune_trainer.prepare.sizes import Memory, Sizes
 from finetune_trainer.prepare.source import Commit
@@ -21,6 +22,7 @@ from finetune_trainer.run import Precision, Run, Task
 # What KTO's authors advise (arXiv:2402.01306, section 4.2), and TRL.
 BALANCED = (1.0, 4 / 3)
 PERCENTILES = (5, 25, 50, 75, 95, 99, 100)
+BINS, FILL_BINS = 32, 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +113,7 @@ def report(prepared: Prepared) -> dict[str, Any]:
             values["tokens"] / (values["trainSequences"] * values["sequenceLength"]), 4
         ),
         "memoryEstimate": memory,
+        **_histograms(prepared),
     }
 
 
@@ -226,12 +229,34 @@ def _shares(parts: list[dict[str, Any]]) -> list[tuple[str, str]]:
 
 
 def _sequences(run: Run, examples: Examples) -> int:
-    return len(
-        plan_epoch(
-            examples.lengths,
-            capacity=run.training.sequence_length,
-            packing=run.training.packing,
-            seed=run.training.seed,
-            epoch=0,
-        )
+    return len(_planned(run, examples))
+
+
+def _planned(run: Run, examples: Examples) -> Sequences:
+    return plan_epoch(
+        examples.lengths,
+        capacity=run.training.sequence_length,
+        packing=run.training.packing,
+        seed=run.training.seed,
+        epoch=0,
     )
+
+
+def _histograms(prepared: Prepared) -> dict[str, Any]:
+    """How long examples are in tokens, and, where they are packed, which share of each sequence of
+    the first epoch is filled.
+    """
+    run, lengths = prepared.run, prepared.train.lengths
+    width = max(1, -(-int(lengths.max()) // BINS))
+    found = {"tokenLengthHistogram": _histogram(lengths, np.arange(0, BINS + 1) * width)}
+    if run.training.packing:
+        planned = _planned(run, prepared.train)
+        filled = np.add.reduceat(lengths[planned.examples], planned.starts[:-1])
+        edges = np.linspace(0, 1, FILL_BINS + 1).round(3)
+        found["sequenceFillHistogram"] = _histogram(filled / run.training.sequence_length, edges)
+    return found
+
+
+def _histogram(values: NDArray[Any], edges: NDArray[Any]) -> dict[str, list[Any]]:
+    counts, _ = np.histogram(values, edges)
+    return {"edges": edges.tolist(), "counts": counts.tolist()}

@@ -52,7 +52,9 @@ def claim_workspace(run: Run, workspace: Workspace) -> None:
     for path in (*directories, *unfinished):
         if path.exists():
             shutil.rmtree(path)
-    workspace.history.unlink(missing_ok=True)
+    told = workspace.logs.glob("*.jsonl")
+    for file in (workspace.history, workspace.report, *told):
+        file.unlink(missing_ok=True)
     write_text(workspace.plan_hash, run.plan_hash + "\n")
 
 

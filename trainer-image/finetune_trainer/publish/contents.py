@@ -6,20 +6,19 @@ Belongs here: which artefact lies where and what is written about the run. Does 
 from __future__ import annotations
 
 import json
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from finetune_trainer.layout import companions, is_tokenizer
+from finetune_trainer.layout import companions, has_chat_template, is_tokenizer
 from finetune_trainer.outcome import DefectError, UserError
 from finetune_trainer.publish.card import Facts, model_card
 from finetune_trainer.run import Run, Upload
+from finetune_trainer.versions import versions
 from finetune_trainer.workspace import Workspace, json_text
 
 Content = Path | bytes
 
 ADAPTER_FOLDER = "adapter"
-_PACKAGES = ("torch", "transformers", "peft", "safetensors", "datasets", "huggingface_hub")
 
 
 def contents(run: Run, upload: Upload, workspace: Workspace) -> dict[str, Content]:
@@ -56,10 +55,10 @@ def contents(run: Run, upload: Upload, workspace: Workspace) -> dict[str, Conten
         report=_report(workspace),
         train=workspace.read_result("train") or {},
         merge=workspace.read_result("merge") or {},
-        versions=_versions(),
+        versions=versions(),
         has_model=has_model,
         adapter_folder=adapter_folder,
-        chats=_has_chat_template(files),
+        chats=has_chat_template(workspace.merged if has_model else workspace.model),
     )
     files["README.md"] = model_card(facts).encode()
     # From the model, not the file: a key that this version does not know is not published.
@@ -106,26 +105,6 @@ def _report(workspace: Workspace) -> dict[str, Any]:
         return dict(json.loads((workspace.prepare / "report.json").read_bytes()))
     except FileNotFoundError:
         return workspace.read_result("prepare") or {}
-
-
-def _versions() -> dict[str, str]:
-    found: dict[str, str] = {}
-    for package in _PACKAGES:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    return found
-
-
-def _has_chat_template(files: dict[str, Content]) -> bool:
-    if "chat_template.jinja" in files:
-        return True
-    config = files.get("tokenizer_config.json")
-    if config is None:
-        return False
-    data = config if isinstance(config, bytes) else config.read_bytes()
-    return bool(json.loads(data).get("chat_template"))
 
 
 def _json(value: Any) -> bytes:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from finetune_trainer.publish.markdown import code
+from finetune_trainer.publish.wording import Wording
 from finetune_trainer.run import Initialization, Lora, Method
 
 Row = tuple[str, str | None]
@@ -53,32 +53,36 @@ def method_tag(method: Method) -> str:
     return _TAGS[method.name]
 
 
-def method_rows(method: Method) -> list[Row]:
+def method_rows(method: Method, wording: Wording) -> list[Row]:
     """Settings and their values; a value of None or "" is not shown."""
+
+    def names(found: list[str]) -> str:
+        return ", ".join(map(wording.code, found))
+
     title = method_title(method)
     rows: list[Row] = [("Method", title[0].upper() + title[1:])]
     if lora := method.lora:
         rows += [
             ("Rank, alpha, dropout", f"{lora.rank}, {lora.alpha}, {lora.dropout:g}"),
-            ("Adapted modules", _codes(lora.target_modules)),
-            ("Modules trained whole", _codes(lora.modules_to_save)),
+            ("Adapted modules", names(lora.target_modules)),
+            ("Modules trained whole", names(lora.modules_to_save)),
         ]
     if method.full and method.full.trainable:
-        rows.append(("Trained parameters' names", _codes(method.full.trainable)))
+        rows.append(("Trained parameters' names", names(method.full.trainable)))
     if adapter := method.adapter:
-        blocks = _codes(adapter.target_modules or [])
+        blocks = names(adapter.target_modules or [])
         rows += [
             ("Reduction factor", f"{adapter.reduction_factor}"),
             ("Non-linearity", adapter.non_linearity),
             ("Adapted blocks", blocks or "the feed-forward block of every layer"),
-            ("Modules trained whole", _codes(adapter.modules_to_save)),
+            ("Modules trained whole", names(adapter.modules_to_save)),
         ]
     if ia3 := method.ia3:
-        rows.append(("Scaled modules", _codes(ia3.target_modules or [])))
+        rows.append(("Scaled modules", names(ia3.target_modules or [])))
     if method.virtual_tokens:
         rows.append(("Virtual tokens", f"{method.virtual_tokens}"))
     if method.prompt and method.prompt.text:
-        rows.append(("Begun as", code(method.prompt.text)))
+        rows.append(("Begun as", wording.code(method.prompt.text)))
     return rows
 
 
@@ -109,7 +113,3 @@ def _lora(lora: Lora) -> str:
         f"over an {lora.quantization} base (QLoRA)" if lora.quantization else None,
     )
     return ", ".join(part for part in parts if part)
-
-
-def _codes(names: list[str]) -> str:
-    return ", ".join(code(name) for name in names)
