@@ -76,12 +76,13 @@ format: $(READY) ## Format and fix what can be fixed
 
 .PHONY: unit
 unit: $(READY) ## Unit tests only
+	@$(BIN)/python -m cluster build tools || true
 	@$(BIN)/pytest tests/unit -n auto --dist loadfile
 
 # They mostly wait: two control planes side by side, where this machine can have its own.
 .PHONY: integration
 integration: $(READY) ## Tests against a real API server
-	@$(BIN)/python -m cluster build control-plane && planes=2 || planes=0; \
+	@$(BIN)/python -m cluster build control-plane && $(BIN)/python -m cluster build tools && planes=2 || planes=0; \
 	  $(BIN)/pytest tests/integration -n $$planes
 
 .PHONY: e2e

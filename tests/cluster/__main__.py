@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 
-from cluster import binaries, images, local, paths, progress
+from cluster import binaries, images, local, paths, progress, tools
 from cluster.errors import ClusterError
 
 
@@ -42,9 +42,15 @@ def _kubeconfig(_: argparse.Namespace) -> int:
 
 
 def _build(arguments: argparse.Namespace) -> int:
-    whole = arguments.what == "cluster"
-    binaries.ensure(binaries.CONTROL_PLANE + (binaries.NODE if whole else ()))
+    binaries.ensure(_BUILT[arguments.what])
     return 0
+
+
+_BUILT = {
+    "cluster": binaries.CONTROL_PLANE + binaries.NODE,
+    "control-plane": binaries.CONTROL_PLANE,
+    "tools": tools.NAMES,
+}
 
 
 def _image(arguments: argparse.Namespace) -> int:
@@ -74,10 +80,10 @@ def main() -> int:
     build.add_argument(
         "what",
         nargs="?",
-        choices=("cluster", "control-plane"),
+        choices=sorted(_BUILT),
         default="cluster",
         metavar="WHAT",
-        help="cluster (default) or control-plane",
+        help="cluster (default), control-plane, or tools: helm and kubectl",
     )
     build.set_defaults(action=_build)
     image = verbs.add_parser("image", help="build and push images; print their references")

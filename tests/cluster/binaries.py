@@ -27,7 +27,6 @@ CONTROL_PLANE = (
     "kube-scheduler",
     "kubectl",
 )
-HELM = ("helm",)
 NODE = ("kubelet", "kube-proxy", "coredns", "pause")
 
 

@@ -1,4 +1,4 @@
-"""Tools that people use on a cluster: helm and kustomize, the real ones.
+"""Tools that people use on a cluster, helm and kustomize, the real ones; and others' CRDs.
 
 Built from the pins in `go/`; where nothing can be built, those on PATH.
 """
@@ -8,12 +8,17 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
+import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from cluster import binaries
 from cluster.errors import ClusterError
+
+NAMES = ("helm", "kubectl")
+# Whose kinds the chart uses; the module is read, never built.
+PROMETHEUS_OPERATOR = "github.com/prometheus-operator/prometheus-operator@v0.85.0"
 
 
 class ToolError(Exception):
@@ -33,6 +38,22 @@ def ensure(name: str) -> Path:
 def kustomize(kubectl: Path, folder: Path) -> str:
     """The objects of a kustomization, as YAML."""
     return _run([str(kubectl), "kustomize", str(folder)])
+
+
+def monitoring_crds() -> Path:
+    """The folder with the CRDs of the Prometheus operator, in Go's module cache.
+
+    Raises:
+        ClusterError: there is no Go toolchain, or the module cannot be had.
+    """
+    if problem := binaries.go_problem():
+        raise ClusterError(problem)
+    with tempfile.TemporaryDirectory() as elsewhere:
+        command = ["go", "mod", "download", "-json", PROMETHEUS_OPERATOR]
+        result = subprocess.run(command, cwd=elsewhere, capture_output=True, text=True)
+    if result.returncode != 0:
+        raise ClusterError(f"{PROMETHEUS_OPERATOR} cannot be had: {result.stdout}{result.stderr}")
+    return Path(json.loads(result.stdout)["Dir"]) / "example" / "prometheus-operator-crd"
 
 
 @dataclass(frozen=True)

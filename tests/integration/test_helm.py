@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import yaml
 
+from cluster import tools
 from cluster.handle import Cluster
 from cluster.tools import Helm, ToolError
 from integration.operator_process import USER, free_port
@@ -31,6 +32,14 @@ def releases(own_control_plane: Cluster, helm: Helm) -> Iterator[Releases]:
     found = Releases(own_control_plane, helm.on(own_control_plane.kubeconfig, NAMESPACE))
     yield found
     found.uninstall()
+
+
+@pytest.fixture(scope="module")
+def prometheus(own_control_plane: Cluster) -> None:
+    """The Prometheus operator's kinds, without the operator."""
+    crd = tools.monitoring_crds() / "monitoring.coreos.com_podmonitors.yaml"
+    own_control_plane.kubectl("apply", "--server-side", "-f", str(crd))
+    own_control_plane.wait_for_crd("podmonitors.monitoring.coreos.com")
 
 
 def knows_the_new_field(releases: Releases) -> bool:
@@ -178,10 +187,11 @@ def test_defaults_and_limits_of_the_chart_hold_for_runs(
     [{}, EVERYTHING, {**EVERYTHING, "watch": {"namespaces": ["default"]}}, NOTHING],
     ids=["default", "everything", "namespaced", "nothing"],
 )
-def test_every_object_is_accepted(own_control_plane: Cluster, helm: Helm, values: Json) -> None:
+def test_every_object_is_accepted(
+    own_control_plane: Cluster, prometheus: None, helm: Helm, values: Json
+) -> None:
     own_control_plane.kubectl("create", "namespace", NAMESPACE, check=False)
-    # The kinds of the Prometheus operator are not those of Kubernetes.
-    objects = [found for (kind, *_), found in rendered(helm, values).items() if "Pod" not in kind]
+    objects = list(rendered(helm, values).values())
     document = json.dumps({"apiVersion": "v1", "kind": "List", "items": objects})
     options = ("--dry-run=server", "--server-side", "--force-conflicts", "--validate=strict")
     own_control_plane.kubectl("apply", *options, "-f", "-", input=document)

@@ -8,6 +8,12 @@ Names are fixed: the operator finds its Service and its certificate by name, so 
 app.kubernetes.io/name: {{ include "finetune-operator.name" . }}
 {{- end }}
 
+{{/* What selects the pods that train. */}}
+{{- define "finetune-operator.trainingLabels" -}}
+app.kubernetes.io/managed-by: finetune-operator
+finetune.dev/stage: train
+{{- end }}
+
 {{/* Labels of every object. */}}
 {{- define "finetune-operator.labels" -}}
 {{ include "finetune-operator.selectorLabels" . }}

@@ -48,7 +48,11 @@ EVERYTHING: Json = {
         }
     },
     "priorityClassName": "system-cluster-critical",
-    "networkPolicy": {"enabled": True, "apiServerPorts": [443, 16443]},
+    "networkPolicy": {
+        "enabled": True,
+        "apiServerPorts": [443, 16443],
+        "trainingNamespaces": ["default"],
+    },
     "metrics": {"podMonitor": {"enabled": True, "labels": {"release": "p"}, "interval": "30s"}},
 }
 NAMESPACED: Json = {**EVERYTHING, "watch": {"namespaces": ["team-a", NAMESPACE]}}

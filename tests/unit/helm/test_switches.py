@@ -153,13 +153,36 @@ def test_the_operators_pod_is_placed_as_the_values_say(helm: Helm) -> None:
 
 
 def test_only_training_pods_reach_the_operator_and_it_only_the_api_server(helm: Helm) -> None:
-    spec: dict[str, Any] = only(rendered(helm, EVERYTHING), "NetworkPolicy")["spec"]
+    objects = rendered(helm, EVERYTHING)
+    spec: dict[str, Any] = objects["NetworkPolicy", NAMESPACE, "finetune-operator"]["spec"]
     reports, probes = spec["ingress"]
     assert reports["ports"] == [{"port": "progress"}]
     assert reports["from"][0]["podSelector"]["matchLabels"]["finetune.dev/stage"] == "train"
     assert probes == {"ports": [{"port": "health"}]}
     allowed = {rule["port"] for egress in spec["egress"] for rule in egress["ports"]}
     assert allowed == {443, 16443, 53}
+
+
+def test_training_pods_reach_their_peers_the_operator_and_names(helm: Helm) -> None:
+    objects = rendered(helm, EVERYTHING)
+    spec = objects["NetworkPolicy", "default", "finetune-operator-training"]["spec"]
+    training = {
+        "matchLabels": {
+            "app.kubernetes.io/managed-by": "finetune-operator",
+            "finetune.dev/stage": "train",
+        }
+    }
+    assert spec["podSelector"] == training
+    peers, operator, names = spec["egress"]
+    assert peers == {"to": [{"podSelector": training}]}
+    assert operator["ports"] == [{"port": "progress"}]
+    (place,) = operator["to"]
+    assert place["namespaceSelector"]["matchLabels"] == {"kubernetes.io/metadata.name": NAMESPACE}
+    assert {rule["port"] for rule in names["ports"]} == {53}
+    assert spec["ingress"] == [
+        {"from": [{"podSelector": training}]},
+        {"ports": [{"port": "metrics"}]},
+    ]
 
 
 def test_pods_of_training_are_scraped_once_a_run(helm: Helm) -> None:
