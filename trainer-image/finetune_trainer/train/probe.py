@@ -17,7 +17,7 @@ from transformers import PreTrainedModel
 from finetune_trainer.data.examples import Example
 from finetune_trainer.train.batches import Batch, collate
 from finetune_trainer.train.speed import attention
-from finetune_trainer.train.speed.loss import decode, head_logits, model_inputs
+from finetune_trainer.train.speed.loss import decode, head_logits, is_frozen_here, model_inputs
 from finetune_trainer.train.speed.prefixes import MINIMUM_SAVING
 from finetune_trainer.train.speed.residual import keep_stream_in_float32, may_gain
 from finetune_trainer.train.speed.techniques import enabled
@@ -35,13 +35,14 @@ MASKED_LAYER_TYPES = frozenset({"chunked_attention"})
 @dataclass(frozen=True, slots=True)
 class Abilities:
     """`shared_rows`: documents share a row, each seeing only itself. `shared_prefixes`: in it, a
-    common beginning is computed once. `separable_head`: see `SummedLoss`. `float32_stream`: see
-    `residual.py`.
+    common beginning is computed once. `separable_head` and `plain_head`: see `SummedLoss`.
+    `float32_stream`: see `residual.py`.
     """
 
     shared_rows: bool
     shared_prefixes: bool
     separable_head: bool
+    plain_head: bool = False
     float32_stream: bool = False
 
 
@@ -77,6 +78,7 @@ def _probe(model: PreTrainedModel, longest_document: int, device: torch.device) 
     separable_head = all(
         torch.equal(_cut_logits(model, batch), _logits(model, batch)) for batch in alone
     )
+    plain_head = separable_head and _is_plain(model, alone[0])
     attention.register()
     try:
         text = model.config.get_text_config()
@@ -110,8 +112,18 @@ def _probe(model: PreTrainedModel, longest_document: int, device: torch.device) 
         and not _is_random(model)
         and enabled("prefixes"),
         separable_head=separable_head and enabled("loss"),
+        plain_head=plain_head and enabled("loss"),
         float32_stream=float32_stream,
     )
+
+
+def _is_plain(model: PreTrainedModel, batch: Batch) -> bool:
+    """Whether logits are the product with the head's weight, which is whole here."""
+    head = model.get_output_embeddings()
+    if type(head) is not nn.Linear or not all(map(is_frozen_here, head.parameters())):
+        return False
+    rows = decode(model, batch).last_hidden_state.flatten(0, 1)
+    return bool(torch.equal(head(rows).float(), _logits(model, batch)))
 
 
 def _keeps_stream(model: PreTrainedModel, batch: Batch, expected: Tensor, tolerance: float) -> bool:

@@ -49,6 +49,7 @@ class Generation:
         self.module = SummedLoss(
             model,
             separable_head=abilities.separable_head,
+            plain_head=abilities.plain_head,
             autocast=autocast,
             trained_by=trained_by,
         )

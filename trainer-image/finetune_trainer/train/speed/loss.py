@@ -34,7 +34,8 @@ class SummedLoss(nn.Module):  # type: ignore[misc]  # torch is not type-checked
     """A causal model as a function from a batch to its summed loss.
 
     `separable_head` says that the model can be cut after its decoder (`decode`, `head_logits`). Of
-    one that cannot, all logits exist at once. `autocast` is the format of matrix products where it
+    one that cannot, all logits exist at once. `plain_head`: the logits are the head's product, and
+    nothing else is done to them. `autocast` is the format of matrix products where it
     is not the parameters' own. In training mode `trained_by` takes the place of cross-entropy, from
     logits [n, vocabulary].
     """
@@ -44,12 +45,14 @@ class SummedLoss(nn.Module):  # type: ignore[misc]  # torch is not type-checked
         model: PreTrainedModel,
         *,
         separable_head: bool,
+        plain_head: bool = False,
         autocast: torch.dtype | None = None,
         trained_by: RowsLoss | None = None,
     ) -> None:
         super().__init__()
         self.model = model
         self.separable_head = separable_head
+        self.plain_head = plain_head
         self.autocast = autocast
         self.trained_by = trained_by
 
@@ -60,18 +63,31 @@ class SummedLoss(nn.Module):  # type: ignore[misc]  # torch is not type-checked
             return self._sum(batch)
 
     def _sum(self, batch: Batch) -> Tensor:
-        measure = (self.model.training and self.trained_by) or _cross_entropy_sum
+        own = self.trained_by if self.model.training else None
         if not self.separable_head:
             logits = self.model(**model_inputs(batch)).logits.flatten(0, 1)
-            return measure(logits.index_select(0, batch.positions), batch.targets)
+            logits = logits.index_select(0, batch.positions)
+            return (own or _cross_entropy_sum)(logits, batch.targets)
         output = decode(self.model, batch)
         rows = output.last_hidden_state.flatten(0, 1).index_select(0, batch.positions)
         kind = type(output)
 
         def loss(chunk: Tensor, targets: Tensor) -> Tensor:
-            return measure(head_logits(self.model, kind, chunk), targets)
+            logits = head_logits(self.model, kind, chunk)
+            if own is not None:
+                return own(logits, targets)
+            return _cross_entropy_sum(logits, targets, self._unrounded(chunk, targets))
 
         return chunked_sum(loss, rows, batch.targets, list(self.head_parameters()))
+
+    def _unrounded(self, rows: Tensor, targets: Tensor) -> Tensor | None:
+        """The targets' logits in float32, [n], where the head gives rounded ones."""
+        head = self.model.get_output_embeddings()
+        if not (self.plain_head and head.weight.dtype is torch.bfloat16):
+            return None
+        with torch.no_grad():
+            logits = (rows.float() * head.weight.index_select(0, targets).float()).sum(-1)
+            return logits if head.bias is None else logits + head.bias[targets]
 
     def head_parameters(self) -> Iterator[nn.Parameter]:
         """What the model has outside its decoder, and what both use."""
@@ -189,27 +205,36 @@ class _GradientInForward(Function):  # type: ignore[misc]  # torch is not type-c
         return None, d_rows * gradient, None, *(each * gradient for each in sums)
 
 
-def _cross_entropy_sum(logits: Tensor, targets: Tensor) -> Tensor:
-    total: Tensor = _CrossEntropySum.apply(logits, targets)
+def _cross_entropy_sum(logits: Tensor, targets: Tensor, unrounded: Tensor | None = None) -> Tensor:
+    total: Tensor = _CrossEntropySum.apply(logits, targets, unrounded)
     return total
 
 
 class _CrossEntropySum(Function):  # type: ignore[misc]  # torch is not type-checked
-    """Σ -log softmax(logits)[target] in float32; logits [n, vocabulary], targets [n].
+    """Σ -log softmax(logits)[target] in float32; logits [n, vocabulary], targets [n]. `unrounded`
+    [n] are the targets' logits, where `logits` has them rounded: by a sixteenth where they are 20,
+    which is most of what the loss of a token is off by. The others' errors cancel in their sum.
 
     Its gradient, softmax(logits) minus one at the target, overwrites the only float32 copy.
     """
 
     @staticmethod
-    def forward(ctx: Any, logits: Tensor, targets: Tensor) -> Tensor:
+    def forward(ctx: Any, logits: Tensor, targets: Tensor, unrounded: Tensor | None) -> Tensor:
         logs = log_softmax(logits, -1, dtype=torch.float32)
+        places = targets[:, None]
+        if unrounded is not None:
+            rounded = logs.gather(1, places)
+            off = unrounded[:, None] - logits.gather(1, places).float()
+            # log of the sum of all once the target's share of it is the right one
+            total = torch.log1p(rounded.exp() * torch.expm1(off))
+            logs.scatter_(1, places, rounded + off - total)
         ctx.save_for_backward(logs, targets)
         ctx.dtype = logits.dtype
-        return -logs.gather(1, targets[:, None]).sum()
+        return -logs.gather(1, places).sum()
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
         logs, targets = ctx.saved_tensors
         given = logs.exp_()
         given.scatter_add_(1, targets[:, None], given.new_full((len(targets), 1), -1.0))
-        return given.to(ctx.dtype) * gradient.to(ctx.dtype), None
+        return given.to(ctx.dtype) * gradient.to(ctx.dtype), None, None
