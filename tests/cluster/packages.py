@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -29,14 +29,14 @@ NEEDED = {
 _POLICY = Path("/usr/sbin/policy-rc.d")
 
 
-def missing() -> list[str]:
+def missing(needed: Mapping[str, str] = NEEDED) -> list[str]:
     """The packages whose command is not here."""
-    return [package for shown, package in NEEDED.items() if not _present(shown)]
+    return [package for shown, package in needed.items() if not _present(shown)]
 
 
-def ensure() -> None:
+def ensure(needed: Mapping[str, str] = NEEDED) -> None:
     """Install what is missing; the caller has made sure that this is root on Debian."""
-    wanted = missing()
+    wanted = missing(needed)
     if not wanted:
         return
     command = ["apt-get", "install", "-y", "-q", "--no-install-recommends", *wanted]
@@ -45,7 +45,7 @@ def ensure() -> None:
         if result.returncode != 0:
             _apt(["apt-get", "update", "-q"])
             result = _apt(command)
-    still = missing()
+    still = missing(needed)
     if still:
         tail = "\n".join((result.stdout + result.stderr).splitlines()[-5:])
         raise ClusterError(f"Install {' '.join(still)} by hand; apt-get could not:\n{tail}")

@@ -31,7 +31,7 @@ MOST_POINTS = 300
 # Fewer points are shown as they are; a mean over a few neighbours would hide them.
 SMOOTH_FROM = 40
 
-CHARACTER = 6.6  # pixels of a label's character
+CHARACTER = 7.6  # pixels of a label's character
 TOP, BOTTOM = 14.0, 24.0
 LABEL_GAP = 31.0
 
@@ -88,14 +88,15 @@ def curves(
     marked = ticks(lowest, highest, 4 if height < 220 else 5)
     step = marked[1] - marked[0] if len(marked) > 1 else highest - lowest
     labels = [tick_label(each, step) for each in marked]
-    left = max(len(label) for label in labels) * CHARACTER + 10
+    # Small ones stand beside each other: their axes are to be in line.
+    left = max(max(len(label) for label in labels) * CHARACTER + 10, 0 if named else 50)
     ends = [value(each.series.curve.values[-1]) for each in drawn]
     widest = max(
         len(text)
         for each, end in zip(drawn, ends, strict=True)
         for text in (end, each.series.name if named else "")
     )
-    right = widest * CHARACTER + 14
+    right = max(widest * CHARACTER + 14, 0 if named else 56)
     pad = (highest - lowest) * 0.04
     across = Scale(
         min(0.0, min(each.steps[0] for each in drawn)),
@@ -110,7 +111,7 @@ def curves(
         marks.append(Line([(left, y), (width - right, y)], "grid"))
         marks.append(Words(left - 8, y + 4, label, "label", "end"))
     marks += _step_axis(across, height)
-    marks += _resumed(resumptions, across, height)
+    marks += _resumed(resumptions, across, height, named=named)
     for part in drawn:
         marks += _curve(part, across, up, best_step)
     places = [up(each.line[-1]) for each in drawn]
@@ -166,7 +167,7 @@ def _step_axis(across: Scale, height: float) -> list[Mark]:
     span = across.end - across.start
     found = [
         each
-        for each in ticks(across.low, across.high, max(2, min(6, int(span // 80))))
+        for each in ticks(across.low, across.high, max(2, min(6, int(span // 55))))
         if each == int(each)
     ] or [across.high]
     y = height - BOTTOM
@@ -182,7 +183,9 @@ def _step_axis(across: Scale, height: float) -> list[Mark]:
     return marks
 
 
-def _resumed(resumptions: Sequence[Resumption], across: Scale, height: float) -> list[Mark]:
+def _resumed(
+    resumptions: Sequence[Resumption], across: Scale, height: float, *, named: bool
+) -> list[Mark]:
     marks: list[Mark] = []
     free = across.start - 1
     for each in sorted(resumptions, key=lambda found: found.step):
@@ -190,7 +193,7 @@ def _resumed(resumptions: Sequence[Resumption], across: Scale, height: float) ->
         marks.append(Line([(x, TOP - 4), (x, height - BOTTOM)], "resumed"))
         text = f"attempt {each.attempt}"
         room = len(text) * CHARACTER
-        if x >= free and x + room < across.end + 40:
+        if named and x >= free and x + room < across.end + 40:
             marks.append(Words(x + 4, TOP + 4, text, "note"))
             free = x + room + 8
     return marks

@@ -92,33 +92,35 @@ class Scale:
 
 
 def ticks(low: float, high: float, most: int = 5) -> list[float]:
-    """At most `most` + 1 round values between `low` and `high`, by steps of 1, 2 or 5 times a power
-    of ten.
+    """At most `most` + 1 round values between `low` and `high`, by steps of 1, 2, 2.5 or 5 times a
+    power of ten.
     """
     span = high - low
     if not span > 0 or not math.isfinite(span):
         return [low]
     rough = span / most
     power = 10.0 ** math.floor(math.log10(rough))
-    step = next(power * factor for factor in (1, 2, 5, 10) if power * factor >= rough * 0.999999)
+    step = next(
+        power * factor for factor in (1, 2, 2.5, 5, 10) if power * factor >= rough * 0.999999
+    )
     first = math.ceil(low / step - 1e-9)
     last = math.floor(high / step + 1e-9)
     return [round(index * step, 12) for index in range(first, last + 1)]
 
 
 def tick_label(value: float, step: float) -> str:
-    """As many decimals as the step needs; thousands as k, millions as M; tiny ones as 2e-5."""
+    """As many decimals as the step needs; from 100,000 on with k, M, G or T; tiny ones as 2e-5."""
     if value == 0:
         return "0"
     size = max(abs(value), step)
-    for factor, unit in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e4, "k")):
+    for factor, unit in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e5, "k")):
         if size >= factor:
             scale = 1e3 if unit == "k" else factor
             return f"{round(value / scale, 3):g}{unit}"
     if size < 1e-3:
         return f"{value:.1e}".replace(".0e", "e").replace("e-0", "e-")
-    decimals = max(0, -math.floor(math.log10(step) + 1e-9)) if step > 0 else 2
-    return f"{value:,.{min(decimals, 6)}f}"
+    found = (each for each in range(6) if abs(round(step, each) - step) < 1e-6 * step)
+    return f"{value:,.{next(found, 6)}f}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,14 +147,17 @@ def grouped(steps: Sequence[float], values: Sequence[float], most: int) -> list[
 
 
 def smoothed(values: Sequence[float], reach: int) -> list[float]:
-    """The mean of each value and up to `reach` neighbours on either side."""
+    """The mean of each value and up to `reach` neighbours on either side. At the beginning, where
+    values fall fast, as many on both sides as there are; at the end, as many as there are.
+    """
     sums = [0.0]
     for value in values:
         sums.append(sums[-1] + value)
     found = []
     for index in range(len(values)):
-        near = min(reach, index, len(values) - 1 - index)
-        found.append((sums[index + near + 1] - sums[index - near]) / (2 * near + 1))
+        first = index - min(reach, index)
+        end = min(len(values), 2 * index - first + 1)
+        found.append((sums[end] - sums[first]) / (end - first))
     return found
 
 

@@ -110,7 +110,9 @@ def _lead(facts: Facts) -> str:
     data = " and ".join(part.source.removeprefix("hf://") for part in run.data.values())
     base = run.model.source.removeprefix("hf://")
     method = method_title(run.method)
-    return f"{method[0].upper()}{method[1:]} of {base} on {data}, {WORDS[run.task].title.lower()}."
+    return (
+        f"{method[0].upper()}{method[1:]} of {base} on {data}, for {WORDS[run.task].title.lower()}."
+    )
 
 
 def _figures(facts: Facts) -> list[Figure]:
@@ -185,14 +187,14 @@ def _attempt_rows(facts: Facts) -> list[tuple[str, str, str]]:
 
 def _sources(facts: Facts) -> list[tuple[str, str]]:
     run, prepared = facts.run, facts.prepared
-    rows = [("Base model", run.model.source), ("Its commit", prepared.get("modelCommit"))]
+    rows = [("Base model", run.model.source), ("Model commit", prepared.get("modelCommit"))]
     told = prepared.get("dataSets")
     told = told if isinstance(told, list) else []
     for index, part in enumerate(run.data.values()):
         known = told[index] if index < len(told) and isinstance(told[index], dict) else {}
         subset = f", {part.subset}" if part.subset else ""
         rows.append(("Data", f"{part.source}{subset}, {part.split}"))
-        rows.append(("Its commit", known.get("commit")))
+        rows.append(("Data commit", known.get("commit")))
     return [(name, str(value)) for name, value in rows if value]
 
 
@@ -212,12 +214,12 @@ def _data_rows(facts: Facts) -> list[tuple[str, str]]:
     efficiency = number(prepared, "packingEfficiency")
     rows = [
         ("Rows used", part("rowsKept", "rows")),
-        ("Examples", whole("trainExamples")),
-        ("Held out", whole("validationExamples")),
+        ("Training examples", whole("trainExamples")),
+        ("Held-out examples", whole("validationExamples")),
         ("Tokens", whole("tokens")),
-        ("Trained on", part("supervisedTokens", "tokens")),
-        ("Sequences", whole("trainSequences")),
-        ("Room filled", f"{efficiency:.1%}" if efficiency is not None else None),
+        ("Tokens trained on", part("supervisedTokens", "tokens")),
+        ("Training sequences", whole("trainSequences")),
+        ("Sequences filled", f"{efficiency:.1%}" if efficiency is not None else None),
     ]
     return [(name, value) for name, value in rows if value]
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +55,7 @@ def read_facts(run: Run, workspace: Workspace, *, public: bool) -> Facts:
     if public:
         attempts = [each for each in attempts if each.stage != "upload"]
     curves, times = read_history(workspace.history)
+    attempts = _seen(attempts, times)
     return Facts(
         run=run,
         public=public,
@@ -125,6 +127,19 @@ def _lines(path: Path) -> Iterator[Mapping[str, Any]]:
                     continue
     except OSError:
         return
+
+
+def _seen(attempts: Sequence[Attempt], times: Sequence[tuple[float, int]]) -> list[Attempt]:
+    """Attempts at train that ended without a word went on at least to their last kept step."""
+    begins = [each.began for each in attempts]
+    found = []
+    for each in attempts:
+        until = min((began for began in begins if began > each.began), default=math.inf)
+        logged = [at for at, _ in times if each.began <= at < until]
+        if each.stage == "train" and each.ended is None and logged:
+            each = replace(each, ended=max(logged))
+        found.append(each)
+    return found
 
 
 def _resumptions(

@@ -15,13 +15,11 @@ FAILED = frozenset({"UserError", "Retryable", "OutOfMemory", "NonFiniteLoss"})
 
 
 def timeline(attempts: Sequence[Attempt], *, width: float, title: str) -> Drawing | None:
-    """Bars from the first attempt's beginning on; of an attempt without an end the bar reaches to
-    where the next one of its stage began, and is marked. None if no time is known.
-    """
+    """Bars from the first attempt's beginning on; None if no time is known."""
     if not attempts:
         return None
     begin = min(each.began for each in attempts)
-    ends = [_end(each, attempts) for each in attempts]
+    ends = [max(each.began, each.ended or 0) for each in attempts]
     span = max(max(ends) - begin, 1.0)
     stages = list(dict.fromkeys(each.stage for each in attempts))
     bottom = TOP + ROW * len(stages)
@@ -48,13 +46,6 @@ def timeline(attempts: Sequence[Attempt], *, width: float, title: str) -> Drawin
         x = across(max(end for _, end in mine) - begin)
         marks.append(Words(x + 7, y + 20, duration(total), "value"))
     return Drawing(width, bottom + 24, title, marks)
-
-
-def _end(attempt: Attempt, attempts: Sequence[Attempt]) -> float:
-    if attempt.ended is not None:
-        return max(attempt.ended, attempt.began)
-    later = [each.began for each in attempts if each.began > attempt.began]
-    return min(later, default=attempt.began)
 
 
 def _step(span: float, most: int) -> float:

@@ -202,3 +202,36 @@ def sampled(steps: int) -> list[dict[str, Any]]:
         for step in (0, steps)
         for index, (word, answer) in enumerate(QUESTIONS)
     ]
+
+
+def hostile_run(root: Path) -> tuple[Run, Workspace]:
+    """The same, but every text that users or data bring wants to be more than text, and is long."""
+    run, workspace = long_run(root, steps=60)
+    text = HOSTILE + "W" * 300
+    for path in (workspace.prepare / "report.json", workspace.prepare / "preview.json"):
+        write_json(path, poisoned(json.loads(path.read_bytes()), text))
+    lines = [json.loads(line) for line in (workspace.logs / "samples.jsonl").open()]
+    written(workspace, "logs/samples.jsonl", poisoned(lines, text))
+    failed = {"stage": "merge", "outcome": text, "message": text, "result": {}}
+    write_json(workspace.result("merge"), failed)
+    usual = run.model_dump(mode="json", by_alias=True, exclude_none=True)
+    changed = usual | {
+        "name": text,
+        "namespace": text,
+        "model": {"source": text},
+        "dataset": usual["dataset"] | {"source": text, "split": text, "subset": text},
+        "method": {"lora": {"targetModules": [text]}},
+    }
+    return Run.model_validate(changed), workspace
+
+
+def poisoned(value: Any, text: str = HOSTILE) -> Any:
+    """`value` with `text` in place of every text in it; the names of members stay."""
+    match value:
+        case str():
+            return text
+        case dict():
+            return {key: poisoned(each, text) for key, each in value.items()}
+        case list():
+            return [poisoned(each, text) for each in value]
+    return value

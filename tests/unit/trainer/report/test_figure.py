@@ -13,6 +13,7 @@ from finetune_trainer.report.figure import Scale, grouped, smoothed, spread, tic
         (0, 2e-4, [0, 5e-5, 1e-4, 1.5e-4, 2e-4]),
         (5, 5, [5]),
         (-1, 1, [-1, -0.5, 0, 0.5, 1]),
+        (0, 1.2, [0, 0.25, 0.5, 0.75, 1]),
     ],
 )
 def test_ticks_are_round_and_within(low: float, high: float, found: list[float]) -> None:
@@ -25,8 +26,10 @@ def test_ticks_are_round_and_within(low: float, high: float, found: list[float])
         (0, 1, "0"),
         (1.5, 0.5, "1.5"),
         (2, 1, "2"),
+        (0.5, 0.25, "0.50"),
         (1.5e-4, 5e-5, "1.5e-4"),
-        (10_000, 5000, "10k"),
+        (10_000, 5000, "10,000"),
+        (200_000, 50_000, "200k"),
         (5000, 5000, "5,000"),
         (2_000_000, 500_000, "2M"),
     ],
@@ -48,8 +51,8 @@ def test_few_points_are_groups_of_one() -> None:
     assert [(g.step, g.mean) for g in grouped([1, 2], [3.0, 4.0], most=10)] == [(1, 3), (2, 4)]
 
 
-def test_a_moving_mean_begins_and_ends_where_the_values_do() -> None:
-    assert smoothed([1, 2, 3, 10, 5], 1) == [1, 2, 5, 6, 5]
+def test_a_moving_mean_begins_where_the_values_do_and_does_not_end_with_the_last_one() -> None:
+    assert smoothed([1, 2, 3, 10, 5], 1) == [1, 2, 5, 6, 7.5]
 
 
 def test_labels_are_moved_apart_in_their_order_and_within_bounds() -> None:

@@ -3,7 +3,6 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 from html.parser import HTMLParser
-from typing import Any
 
 import pytest
 
@@ -12,7 +11,7 @@ from finetune_trainer.report.page import report_page
 from finetune_trainer.report.read import read_facts
 from finetune_trainer.run import Run
 from unit.trainer.artifacts import tiny_run
-from unit.trainer.report.runs import HOSTILE, long_run
+from unit.trainer.report.runs import HOSTILE, long_run, poisoned
 
 VOID = {"meta", "link", "img", "br", "hr", "input"}
 
@@ -53,18 +52,6 @@ class Elements(HTMLParser):
 def facts(tmp_path_factory: pytest.TempPathFactory) -> Facts:
     run, workspace = long_run(tmp_path_factory.mktemp("run"))
     return read_facts(run, workspace, public=False)
-
-
-def poisoned(value: Any) -> Any:
-    """`value` with every text in it hostile."""
-    match value:
-        case str():
-            return HOSTILE
-        case dict():
-            return {key: poisoned(each) for key, each in value.items()}
-        case list():
-            return [poisoned(each) for each in value]
-    return value
 
 
 def test_a_reader_finds_what_ran_and_what_came_of_it(facts: Facts) -> None:

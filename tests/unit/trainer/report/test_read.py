@@ -38,6 +38,14 @@ def test_an_attempt_that_came_to_no_step_is_no_resumption(tmp_path: Path) -> Non
     assert len(facts(workspace).resumptions) == 2
 
 
+def test_an_attempt_that_was_killed_lasted_to_its_last_kept_step(tmp_path: Path) -> None:
+    _, workspace = long_run(tmp_path, steps=90)
+    killed = facts(workspace).attempts[1]
+    assert (killed.stage, killed.outcome) == ("train", None)
+    assert killed.ended is not None
+    assert killed.ended - killed.began == pytest.approx(20 + 30 * 1.2)
+
+
 def test_samples_of_the_base_stand_beside_the_last_ones(tmp_path: Path) -> None:
     _, workspace = long_run(tmp_path, steps=90)
     (first, *_) = facts(workspace).samples
