@@ -120,6 +120,10 @@ crd-check: $(READY) ## Fail when crds/ is not what the models say
 helm-docs: $(READY) ## Write the table of the chart's values into docs/helm.md
 	@$(BIN)/python -m unit.helm.values_table
 
+.PHONY: argocd
+argocd: $(READY) ## Write the test data of manifests/argocd and its patches of argocd-cm
+	@$(BIN)/python -m unit.gitops.argocd
+
 # --- a whole Kubernetes on this machine, without Docker (tests/cluster) ---------------------------
 
 .PHONY: cluster

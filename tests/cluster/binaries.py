@@ -1,4 +1,4 @@
-"""Kubernetes, etcd, CoreDNS and helm as executables, built from the Go modules pinned in `go/`.
+"""Kubernetes, etcd, CoreDNS and other tools as executables, built from the Go modules in `go/`.
 
 The cache is keyed by the module files and the build flags, so every clone with the same pins
 shares one build. Running what was built is not decided here.
@@ -68,8 +68,9 @@ _KUBERNETES = Module(
 )
 _COREDNS = Module("coredns", {"coredns": "github.com/coredns/coredns"})
 _HELM = Module("helm", {"helm": "helm.sh/helm/v4/cmd/helm"})
+_GITOPS = Module("gitops", {"finetune-gitops": "finetune.dev/cluster/gitops"})
 _PAUSE = Module("pause", {"pause": "finetune.dev/cluster/pause"})
-MODULES = (_KUBERNETES, _COREDNS, _HELM, _PAUSE)
+MODULES = (_KUBERNETES, _COREDNS, _HELM, _GITOPS, _PAUSE)
 
 
 def _linker_flags(module: Module) -> str:

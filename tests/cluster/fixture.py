@@ -40,6 +40,8 @@ def pytest_runtestloop(session: pytest.Session) -> None:
             binaries.ensure(binaries.CONTROL_PLANE)
         if "helm" in wanted:
             tools.ensure("helm")
+        if "gitops" in wanted:
+            tools.ensure("finetune-gitops")
         if "kustomize" in wanted:
             tools.ensure("kubectl")
         if "cluster" in wanted:
@@ -119,6 +121,12 @@ def _temporary_plane(config: pytest.Config) -> Iterator[Cluster]:
 def helm(request: pytest.FixtureRequest) -> tools.Helm:
     """The real helm; no cluster is started for it."""
     return tools.Helm(_tool(request.config, "helm"))
+
+
+@pytest.fixture(scope="session")
+def gitops(request: pytest.FixtureRequest) -> tools.GitOps:
+    """What Argo CD and Flux make of a resource; neither is started for it."""
+    return tools.GitOps(_tool(request.config, "finetune-gitops"))
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,5 @@
-"""Tools that people use on a cluster, helm and kustomize, the real ones; and others' CRDs.
+"""Tools that people use on a cluster, helm and kustomize, and what GitOps tools read, the real
+ones; and others' CRDs.
 
 Built from the pins in `go/`; where nothing can be built, those on PATH.
 """
@@ -72,6 +73,28 @@ class Helm:
         given = () if values is None else ("--values", "-")
         text = None if values is None else json.dumps(values)
         return _run([str(self.binary), *arguments, *given, *self.options], text)
+
+
+@dataclass(frozen=True)
+class GitOps:
+    """What Argo CD and Flux make of resources, by the program in `go/gitops`."""
+
+    binary: Path
+
+    def lua(self, script: str, resource: dict[str, Any]) -> Any:
+        """What an Argo CD script returns for a resource; ToolError if it fails."""
+        return self._asked(script, resource)
+
+    def kstatus(self, resource: dict[str, Any]) -> str:
+        """What Flux waits for: InProgress, Failed, Current or Terminating."""
+        return str(self._asked("", resource))
+
+    def _asked(self, script: str, resource: dict[str, Any]) -> Any:
+        request = json.dumps({"script": script, "objects": [resource]})
+        (answer,) = json.loads(_run([str(self.binary)], request))
+        if "error" in answer:
+            raise ToolError(answer["error"])
+        return answer.get("value")
 
 
 def _run(command: list[str], text: str | None = None) -> str:

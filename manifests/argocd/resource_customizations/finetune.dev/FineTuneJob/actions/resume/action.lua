@@ -1,0 +1,3 @@
+-- Not nil: a file in Git that says `suspend: false` would be out of sync.
+obj.spec.suspend = false
+return obj
