@@ -232,11 +232,29 @@ class World:
         self._set_status(pod, {"phase": "Running", "conditions": [ready]})
         return pod
 
-    def bind(self, pod: str) -> None:
+    def run_on(self, node: str, job: str) -> str:
+        """Let the Job's first pod run on this node; its name."""
+        pod = self.wait_for_pod(job)
+        self.bind(pod, node)
+        container = {
+            "name": self._container(job),
+            "image": "x",
+            "imageID": "",
+            "ready": True,
+            "restartCount": 0,
+            "state": {"running": {}},
+        }
+        ready = {"type": "Ready", "status": "True"}
+        self._set_status(
+            pod, {"phase": "Running", "conditions": [ready], "containerStatuses": [container]}
+        )
+        return pod
+
+    def bind(self, pod: str, node: str = "nowhere") -> None:
         """Give the pod a node, so that only its kubelet can end it: that is, this test."""
         binding = {
             "metadata": {"name": pod},
-            "target": {"apiVersion": "v1", "kind": "Node", "name": "nowhere"},
+            "target": {"apiVersion": "v1", "kind": "Node", "name": node},
         }
         self._core.create_namespaced_pod_binding(
             pod, self.namespace, binding, _preload_content=False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from datetime import UTC, datetime
 
 import click
@@ -32,6 +33,8 @@ def command(name: str, token: str | None, yes: bool, target: Target) -> None:
     if token == former:
         raise CliError(f"spec.rerunToken of {name} is {token} already: give another --token.")
     if run.phase == Phase.SUCCEEDED and not yes:
+        if not sys.stdin.isatty():
+            raise CliError(f"FineTuneJob {name} has succeeded: say --yes to do all of it again.")
         click.confirm(f"{name} has succeeded. Do all of it again?", abort=True, err=True)
     if run.phase not in (Phase.SUCCEEDED, Phase.FAILED):
         raise CliError(
