@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from datetime import datetime
 from typing import Any
 
@@ -43,11 +44,14 @@ def between(start: datetime | None, end: datetime | None) -> str:
 
 
 def number(text: Any, digits: int = 4) -> str:
-    """A number of the status in few digits; what is none stays as it is."""
+    """A number of the status in few digits, from a thousand on a whole one; what is none stays as
+    it is.
+    """
     try:
-        return f"{float(text):.{digits}g}"
+        value = float(text)
     except (TypeError, ValueError):
         return str(text) if text is not None else "-"
+    return f"{value:,.0f}" if 1000 <= abs(value) < math.inf else f"{value:.{digits}g}"
 
 
 def count(value: Any) -> str:
@@ -61,8 +65,3 @@ def count(value: Any) -> str:
             return f"{rest:.1f}{unit}" if unit else f"{rest:.0f}"
         rest /= 1000
     return "-"
-
-
-def shortened(text: str, width: int) -> str:
-    """At most so many characters, with an ellipsis where something is left out."""
-    return text if len(text) <= width else text[: max(0, width - 1)] + "…"

@@ -50,19 +50,20 @@ def _watch(cluster: Cluster, name: str, history: History, *, wide: bool) -> None
     if not screen.is_terminal:
         _print_changes(cluster, name)
         return
-    now = StatusView(Run({}), history, datetime.now(UTC), wide=wide)
+    run = Run({})
 
     def drawn() -> StatusView:
-        return StatusView(now.run, history, datetime.now(UTC), wide=wide)
+        height = screen.size.height
+        return StatusView(run, history, datetime.now(UTC), wide=wide, height=height)
 
     with Live(
         console=screen, get_renderable=drawn, refresh_per_second=2, vertical_overflow="crop"
     ) as shown:
         for raw in cluster.follow(name):
-            now = StatusView(Run(raw), history, datetime.now(UTC), wide=wide)
-            _add_latest(history, now.run)
+            run = Run(raw)
+            _add_latest(history, run)
             shown.refresh()
-            if now.run.is_over:
+            if run.is_over:
                 return
     raise CliError(f'FineTuneJob "{name}" was deleted meanwhile.', Exit.NOT_FOUND)
 

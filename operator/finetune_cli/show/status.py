@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from finetune_cli.history import History
-from finetune_cli.show.curve import curve
+from finetune_cli.show.curve import HEIGHT, curve
 from finetune_cli.view import Run, StageView, dig
 from finetune_cli.words import between, count, number, phase_style, span
 from finetune_operator.vocabulary import Phase, Stage, StageState
@@ -23,32 +23,46 @@ _MARKS = {
 }
 _WAITING = ("·", ".", "dim")
 BAR = 14
+# Lines of the curve besides its rows: an empty one, axis, steps, legend, and the cursor's.
+CURVE_FRAME, CURVE_LEAST = 5, 4
 
 
 class StatusView:
     """The view of one run at one moment; it fits itself to the terminal's width."""
 
-    def __init__(self, run: Run, history: History, now: datetime, *, wide: bool = False) -> None:
+    def __init__(
+        self,
+        run: Run,
+        history: History,
+        now: datetime,
+        *,
+        wide: bool = False,
+        height: int | None = None,
+    ) -> None:
+        """`height`: lines that there are, where one cannot scroll; the curve gives way."""
         self.run = run
         self._history = history
         self._now = now
         self._wide = wide
+        self._height = height
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        ascii_only = options.ascii_only
-        width = min(options.max_width, 110)
-        parts: list[RenderableType] = [_heading(self.run, self._now, width, ascii_only=ascii_only)]
+        width, ascii_only = min(options.max_width, 110), options.ascii_only
+        above: list[RenderableType] = [_heading(self.run, self._now, width, ascii_only=ascii_only)]
         if self.run.stages:
-            parts += ["", _stages(self.run, self._now, ascii_only=ascii_only)]
+            above += ["", _stages(self.run, self._now, ascii_only=ascii_only)]
         if numbers := list(_numbers(self.run)):
-            parts += ["", *numbers]
-        if drawn := curve(self._history, width - 2, ascii_only=ascii_only):
-            parts += ["", Padding(drawn, (0, 0, 0, 1))]
-        parts += _message(self.run)
-        parts += _failures(self.run)
-        parts += _results(self.run)
-        parts += _conditions(self.run) if self._wide else []
-        yield Group(*parts)
+            above += ["", *numbers]
+        below = [*_message(self.run), *_failures(self.run), *_results(self.run)]
+        below += _conditions(self.run) if self._wide else []
+        rows = HEIGHT
+        if self._height is not None:
+            taken = len(console.render_lines(Group(*above, *below), options, pad=False))
+            rows = min(rows, self._height - taken - CURVE_FRAME)
+        if rows >= CURVE_LEAST:
+            drawn = curve(self._history, width - 2, ascii_only=ascii_only, height=rows)
+            above += ["", Padding(drawn, (0, 0, 0, 1))] if drawn else []
+        yield Group(*above, *below)
 
 
 def _heading(run: Run, now: datetime, width: int, *, ascii_only: bool) -> RenderableType:
@@ -128,7 +142,7 @@ def _numbers(run: Run) -> Iterator[Text]:
         ("base", number(metrics.get("baseValidationLoss"))),
         ("lr", number(metrics.get("learningRate") or dig(run.status, "resolved.learningRate"), 3)),
         ("epoch", number(progress.get("epoch"), 3)),
-        ("tokens/s", _whole(progress.get("tokensPerSecond"))),
+        ("tokens/s", number(progress.get("tokensPerSecond"))),
     ]
     memory = [
         ("memory", str(dig(run.status, "memory.measured", "-"))),
@@ -142,13 +156,6 @@ def _numbers(run: Run) -> Iterator[Text]:
         if known:
             parts = [part for name, value in known for part in ((f" {name} ", "dim"), f"{value}  ")]
             yield Text.assemble(*parts)
-
-
-def _whole(value: object) -> str:
-    try:
-        return f"{float(str(value)):,.0f}"
-    except ValueError:
-        return "-"
 
 
 def _share(run: Run) -> str:

@@ -43,7 +43,15 @@ TRAINING: Json = {
     "startTime": "2026-01-31T12:00:00Z",
     "message": "train runs.",
     "planHash": "0f4c2b6a9d31",
-    "conditions": [{"type": "Ready", "status": "False", "reason": "Training", "message": ""}],
+    "conditions": [
+        {
+            "type": "Ready",
+            "status": "False",
+            "reason": "Training",
+            "message": "train runs.",
+            "lastTransitionTime": "2026-01-31T12:01:20Z",
+        }
+    ],
     "stages": [
         {
             "name": "prepare",

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import io
+import os
+import pty
+import subprocess
+import sys
 
 from rich.console import Console, RenderableType
 
@@ -15,3 +19,38 @@ def text_of(renderable: RenderableType, width: int = 80, *, encoding: str = "utf
     stream.flush()
     stream.seek(0)
     return "\n".join(line.rstrip() for line in stream.read().splitlines())
+
+
+def terminal(code: str, **env: str) -> str:
+    """What a process with this code writes to a terminal of 256 colours."""
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-c", code],
+        stdin=theirs,
+        stdout=theirs,
+        env={**_environment(), "TERM": "xterm-256color", **env},
+    )
+    os.close(theirs)
+    written = b""
+    try:
+        while piece := os.read(ours, 65536):
+            written += piece
+    except OSError:
+        pass  # how Linux tells that nobody has the other end any more
+    os.close(ours)
+    assert process.wait() == 0
+    return written.decode()
+
+
+def piped(code: str, **env: str) -> str:
+    """What it writes where there is no terminal."""
+    command = [sys.executable, "-c", code]
+    environment = {**_environment(), "TERM": "xterm-256color", **env}
+    return subprocess.run(
+        command, capture_output=True, text=True, check=True, env=environment
+    ).stdout
+
+
+def _environment() -> dict[str, str]:
+    paths = os.pathsep.join(path for path in sys.path if path)
+    return {"PATH": os.environ["PATH"], "PYTHONPATH": paths, "PYTHONIOENCODING": "utf-8"}

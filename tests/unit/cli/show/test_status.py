@@ -11,7 +11,7 @@ from finetune_cli.show.status import StatusView
 from finetune_cli.view import Run
 from unit.cli import examples
 from unit.cli.examples import NOW, full, raw, training
-from unit.cli.screens import text_of
+from unit.cli.screens import piped, terminal, text_of
 
 
 def shown(run: Run, width: int = 80, history: History | None = None, **options: Any) -> str:
@@ -100,3 +100,24 @@ def test_a_phase_of_a_newer_operator_is_shown_as_it_is() -> None:
     drawn = shown(training(phase="Evaluating", stages=stages))
     assert "Evaluating" in drawn
     assert "▶  evaluate" in drawn
+
+
+@pytest.mark.parametrize("height", [14, 20, 24, 40])
+def test_where_one_cannot_scroll_the_curve_gives_way(height: int) -> None:
+    history = History({step: 3.0 / step for step in range(1, 84)}, {40: 1.3})
+    drawn = shown(training(), history=history, height=height)
+    assert len(drawn.splitlines()) < max(height, 16)
+    assert "train runs." in drawn
+    assert ("└──" in drawn) == (height >= 24)
+
+
+def test_colours_are_for_terminals_and_for_who_wants_them() -> None:
+    entry = (
+        "from finetune_cli.show.screen import show; from finetune_cli.show.status import *;"
+        "from unit.cli.examples import *; show(StatusView(training(), History(), NOW))"
+    )
+    coloured, plain = "\x1b[36m", "gemma-math"
+    assert coloured in terminal(entry)
+    assert coloured not in terminal(entry, NO_COLOR="1")
+    assert plain in terminal(entry, NO_COLOR="1")
+    assert "\x1b" not in piped(entry)
