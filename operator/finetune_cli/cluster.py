@@ -276,7 +276,8 @@ def _configure(configuration: Any, target: Target) -> str:
         return _SERVICE_ACCOUNT.read_text().strip()
     if not chosen and not default.exists():
         raise ConfigException("there is no such file")
-    if target.kubeconfig and not Path(target.kubeconfig).exists():
+    # Of several in KUBECONFIG, as kubectl takes them, one may be missing.
+    if chosen and not any(Path(part).expanduser().exists() for part in chosen.split(os.pathsep)):
         raise ConfigException("there is no such file")
     contexts, active = list_kube_config_contexts(target.kubeconfig)
     if target.context:

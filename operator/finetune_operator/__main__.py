@@ -16,7 +16,7 @@ from finetune_operator.shell.watches import WatchDied
 
 
 def main() -> None:
-    """The entry point of the image and of the finetune-operator command."""
+    """The entry point of the image."""
     try:
         settings = config.read(sys.argv[1:])
         logs.configure(settings.log_format)
