@@ -22,6 +22,7 @@ from finetune_trainer.publish.settings import settings
 from finetune_trainer.publish.task import WORDS, measured, results_table, targets, task_tag
 from finetune_trainer.publish.use import Place, snippets
 from finetune_trainer.publish.wording import MARKDOWN
+from finetune_trainer.report import PICTURE, REPORT
 from finetune_trainer.run import DatasetSource, Run
 
 _HUB = "hf://"
@@ -34,7 +35,7 @@ class Facts:
     `report` is prepare's report, `train` and `merge` are those stages' results; each may lack any
     key. `versions` are the packages' that made the model. `adapter_folder` is where in the
     repository the adapter lies: "" for its root, None for nowhere. `chats` says whether the
-    tokenizer has a chat template.
+    tokenizer has a chat template, `told` which files of the report there are (`report`).
     """
 
     run: Run
@@ -47,6 +48,7 @@ class Facts:
     has_model: bool
     adapter_folder: str | None
     chats: bool
+    told: frozenset[str] = frozenset()
 
 
 def model_card(facts: Facts) -> str:
@@ -56,6 +58,7 @@ def model_card(facts: Facts) -> str:
         _summary(facts),
         "## Results",
         _results(facts),
+        *_picture(facts),
         "## Use",
         _use(facts),
         "## Training",
@@ -130,6 +133,13 @@ def _results(facts: Facts) -> str:
     )
 
 
+def _picture(facts: Facts) -> list[str]:
+    if PICTURE not in facts.told:
+        return []
+    alternative = "Training and validation loss over optimizer steps"
+    return [f"![{alternative}](finetune/{PICTURE})", "Loss over optimizer steps."]
+
+
 def _use(facts: Facts) -> str:
     place = Place(facts.repository, facts.revision, facts.has_model, facts.adapter_folder)
     parts = []
@@ -188,6 +198,12 @@ def _reproduce(facts: Facts) -> str:
         "[`finetune/run.json`](finetune/run.json), the stages' reports in "
         "[`finetune/report.json`](finetune/report.json)."
     ]
+    if REPORT in facts.told:
+        parts.append(
+            f"[`finetune/{REPORT}`](finetune/{REPORT}) shows the run on one page: its curves over "
+            "all attempts, time and memory, and the data in numbers. It asks for nothing from a "
+            "network; download it and open it in a browser."
+        )
     difference = number(facts.merge, "relativeLogitDifference")
     if facts.has_model and difference is not None:
         merge = facts.run.merge

@@ -12,6 +12,7 @@ from typing import Any
 from finetune_trainer.layout import companions, has_chat_template, is_tokenizer
 from finetune_trainer.outcome import DefectError, UserError
 from finetune_trainer.publish.card import Facts, model_card
+from finetune_trainer.report import beside_model
 from finetune_trainer.run import Run, Upload
 from finetune_trainer.versions import versions
 from finetune_trainer.workspace import Workspace, json_text
@@ -48,6 +49,7 @@ def contents(run: Run, upload: Upload, workspace: Workspace) -> dict[str, Conten
     if not has_model:
         files |= {file.name: file for file in companions(workspace.model) if is_tokenizer(file)}
     _require_inside(workspace.root, files)
+    told = beside_model(run, workspace)
     facts = Facts(
         run=run,
         repository=upload.repository,
@@ -58,6 +60,7 @@ def contents(run: Run, upload: Upload, workspace: Workspace) -> dict[str, Conten
         versions=versions(),
         has_model=has_model,
         adapter_folder=adapter_folder,
+        told=frozenset(told),
         chats=has_chat_template(workspace.merged if has_model else workspace.model),
     )
     files["README.md"] = model_card(facts).encode()
@@ -73,6 +76,7 @@ def contents(run: Run, upload: Upload, workspace: Workspace) -> dict[str, Conten
             "versions": dict(facts.versions),
         }
     )
+    files |= {f"finetune/{name}": content for name, content in told.items()}
     return files
 
 

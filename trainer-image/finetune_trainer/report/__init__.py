@@ -10,8 +10,11 @@ import os
 import sys
 
 from finetune_trainer.outcome import UserError
-from finetune_trainer.run import load_run
+from finetune_trainer.run import Run, load_run
 from finetune_trainer.workspace import Workspace, write_text
+
+REPORT, PICTURE = "report.html", "loss.png"
+WIDTH, HEIGHT = 700.0, 280.0
 
 
 def leave_report(workspace: Workspace) -> None:
@@ -33,8 +36,34 @@ def leave_report(workspace: Workspace) -> None:
     except (FileNotFoundError, UserError):
         return  # no plan that can be read, or a workspace that is no run's
     except Exception as error:
-        words = " ".join(str(error).split())[:300]
-        print(f"no report: {type(error).__name__}: {words}", file=sys.stderr, flush=True)
+        _say(error)
 
 
-__all__ = ["leave_report"]
+def beside_model(run: Run, workspace: Workspace) -> dict[str, bytes]:
+    """The report and the loss as a picture, by their names, as they may be shown to everybody: with
+    none of the data's text. The same bytes on every call for the same workspace.
+
+    Nothing is raised: what cannot be made is not there, and the log says why.
+    """
+    found: dict[str, bytes] = {}
+    try:
+        from finetune_trainer.report.page import report_page
+        from finetune_trainer.report.panels import loss_drawing
+        from finetune_trainer.report.png import png
+        from finetune_trainer.report.read import read_facts
+
+        facts = read_facts(run, workspace, public=True)
+        found[REPORT] = report_page(facts).encode()
+        if (drawing := loss_drawing(facts, WIDTH, HEIGHT)) is not None:
+            found[PICTURE] = png(drawing)
+    except Exception as error:
+        _say(error)
+    return found
+
+
+def _say(error: Exception) -> None:
+    words = " ".join(str(error).split())[:300]
+    print(f"no report: {type(error).__name__}: {words}", file=sys.stderr, flush=True)
+
+
+__all__ = ["PICTURE", "REPORT", "beside_model", "leave_report"]

@@ -187,6 +187,16 @@ def test_sources_that_are_not_on_the_hub_are_named_but_not_linked() -> None:
     assert "`pvc://models/llama`" in card
 
 
+def test_the_loss_is_shown_as_a_picture_where_there_is_one() -> None:
+    card = model_card(facts(told=frozenset({"loss.png", "report.html"})))
+    assert "](finetune/loss.png)" in card
+    assert "](finetune/report.html)" in card
+    assert '<img src="finetune/loss.png"' in rendered(card)
+    without = model_card(facts())
+    assert "loss.png" not in without
+    assert "report.html" not in without
+
+
 def test_without_results_there_is_a_card_all_the_same() -> None:
     card = model_card(facts(report={}, train={}, merge={}))
     assert "there is no validation loss" in card

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from finetune_trainer.merge import stage as merge
 from finetune_trainer.outcome import RetryableError, UserError
 from finetune_trainer.publish import stage
+from finetune_trainer.report import page
 from finetune_trainer.run import Run
 from finetune_trainer.workspace import Workspace, write_json
 from hub.fixture import HubServer
@@ -66,6 +68,10 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
         document = {"stage": name, "outcome": "Succeeded", "message": message, "result": values}
         write_json(workspace.result(name), document)
     write_json(workspace.prepare / "report.json", {"rows": 10, "rowsKept": 9, "tokens": 100})
+    preview = {"examples": [{"passages": [{"pieces": [{"text": "a row of the data"}]}]}]}
+    write_json(workspace.prepare / "preview.json", preview)
+    losses = [{"step": step, "time": 1.0, "loss": 5 - step} for step in range(1, 5)]
+    workspace.history.write_text("".join(json.dumps(line) + "\n" for line in losses))
     return workspace.root
 
 
@@ -111,6 +117,8 @@ def test_everything_arrives_in_one_commit(api: HfApi, workspace: Workspace) -> N
         "adapter/adapter_model.safetensors",
         "finetune/run.json",
         "finetune/report.json",
+        "finetune/report.html",
+        "finetune/loss.png",
     } <= files
     assert not [file for file in files if ".finetune" in file or file == "adapter/README.md"]
 
@@ -146,6 +154,33 @@ def test_the_card_has_the_results_and_the_plan_is_beside_it(
     report = json.loads((local / "finetune" / "report.json").read_text())
     assert report["planHash"] == run.plan_hash
     assert report["train"]["steps"] == 5
+
+
+def test_the_card_shows_the_curve_and_leads_to_the_report(
+    api: HfApi, workspace: Workspace, tmp_path: Path
+) -> None:
+    run = run_for()
+    stage(run, workspace)
+    local = Path(api.snapshot_download(name_of(run), local_dir=tmp_path / "download"))
+    links = re.findall(r"\]\((finetune/[^)]+)\)", (local / "README.md").read_text())
+    assert {"finetune/loss.png", "finetune/report.html"} <= set(links)
+    assert [link for link in links if not (local / link).exists()] == []
+    report_page = (local / "finetune" / "report.html").read_text()
+    assert name_of(run) in report_page
+    assert "a row of the data" not in report_page
+
+
+def test_without_a_report_there_is_a_commit_all_the_same(
+    api: HfApi, workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(_: object) -> str:
+        raise ZeroDivisionError("division by zero")
+
+    monkeypatch.setattr(page, "report_page", broken)
+    run = run_for()
+    _, result = stage(run, workspace)
+    assert result["commit"]
+    assert "finetune/report.html" not in api.list_repo_files(name_of(run))
 
 
 def test_a_second_upload_makes_no_second_commit(api: HfApi, workspace: Workspace) -> None:
