@@ -35,8 +35,8 @@ class Releases:
         self.cluster.wait_for_crd(CRD)
         return said
 
-    def upgrade(self, chart: Path = CHART) -> str:
-        return self.helm("upgrade", NAME, str(chart), "--reset-then-reuse-values")
+    def upgrade(self, *options: str, chart: Path = CHART) -> str:
+        return self.helm("upgrade", NAME, str(chart), "--reset-then-reuse-values", *options)
 
     def rollback(self, revision: int) -> str:
         return self.helm("rollback", NAME, str(revision))

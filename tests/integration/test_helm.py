@@ -121,6 +121,11 @@ def test_what_kubectl_has_installed_is_taken_over(releases: Releases) -> None:
         releases.install()
     releases.install("--take-ownership", "--force-conflicts")
     assert releases.deployment()["metadata"]["uid"] == before
+    # Fields that were the same are still kubectl's, too, until Helm has changed them.
+    with pytest.raises(ToolError, match='conflicts with "kubectl-client-side-apply"'):
+        releases.upgrade(chart=PREVIOUS)
+    releases.upgrade("--force-conflicts", chart=PREVIOUS)
+    releases.upgrade()
 
 
 @pytest.mark.timeout(180)

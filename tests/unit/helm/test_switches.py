@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
+import re
+import tarfile
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -23,6 +27,13 @@ from unit.helm.chart import (
     rendered,
 )
 
+# Ports, Service and Secret belong to one another, and to the operator's own manifests.
+FIXED_IN_A_CLUSTER = {
+    "FINETUNE_HEALTH_PORT",
+    "FINETUNE_PROGRESS_PORT",
+    "FINETUNE_PROGRESS_URL",
+    "FINETUNE_TLS_DIR",
+}
 SWITCHES: list[Json] = [{}, EVERYTHING, NAMESPACED, NOTHING]
 
 
@@ -56,6 +67,15 @@ def test_the_crd_in_the_chart_is_the_generated_one_and_stays_when_the_chart_goes
     generated = yaml.load((ROOT / "crds" / "finetunejobs.yaml").read_text(), yaml.CSafeLoader)
     assert crd["spec"] == generated["spec"]
     assert crd["metadata"]["annotations"] == {"helm.sh/resource-policy": "keep"}
+
+
+def test_a_package_needs_nothing_beside_it(helm: Helm, tmp_path: Path) -> None:
+    helm("package", str(CHART), "--destination", str(tmp_path))
+    (package,) = tmp_path.iterdir()
+    with tarfile.open(package) as found:
+        (crd,) = (one for one in found if one.name.endswith("crds/finetunejobs.yaml"))
+        assert crd.isreg()
+        assert crd.size == (ROOT / "crds" / "finetunejobs.yaml").stat().st_size
 
 
 def test_what_others_provide_is_left_out(helm: Helm) -> None:
@@ -121,6 +141,14 @@ def test_every_default_and_limit_reaches_the_operator(helm: Helm) -> None:
         workers=4,
         tls_directory=told.tls_directory,
     )
+
+
+def test_what_the_operator_can_be_told_the_chart_can_say() -> None:
+    known = re.findall(r'"((?:FINETUNE|HF)_[A-Z_]+)"', inspect.getsource(config))
+    told = re.findall(
+        r"name: ((?:FINETUNE|HF)_[A-Z_]+)", (CHART / "templates/_env.tpl").read_text()
+    )
+    assert set(known) - set(told) == FIXED_IN_A_CLUSTER
 
 
 def test_a_limit_of_no_gpus_is_a_limit(helm: Helm) -> None:
