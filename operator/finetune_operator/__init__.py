@@ -2,3 +2,5 @@
 
 Layers, enforced by import-linter: shell → runtime → kube | build → core → api → vocabulary.
 """
+
+__version__ = "0.1.0"

@@ -66,6 +66,9 @@ class Config:
     health_port: int = 8080
     """FINETUNE_HEALTH_PORT: what /healthz listens on; 0 turns it off."""
 
+    metrics_port: int = 8081
+    """FINETUNE_METRICS_PORT: what /metrics listens on; 0 turns it off."""
+
     tls_directory: Path = MOUNTED_TLS
     """FINETUNE_TLS_DIR: tls.crt, tls.key and ca.crt of the progress endpoint. In a cluster the
     mounted Secret; outside made at the first start."""
@@ -105,6 +108,7 @@ def read(arguments: Sequence[str], environment: Mapping[str, str] | None = None)
         progress_url=_url(env.get("FINETUNE_PROGRESS_URL") or None),
         progress_port=_number(env, "FINETUNE_PROGRESS_PORT", 8443, 1, 65535),
         health_port=_number(env, "FINETUNE_HEALTH_PORT", 8080, 0, 65535),
+        metrics_port=_number(env, "FINETUNE_METRICS_PORT", 8081, 0, 65535),
         tls_directory=_tls_directory(env, in_cluster),
         namespaces=_names(env.get("FINETUNE_WATCH_NAMESPACES", "")),
         log_format=_choice(env, "FINETUNE_LOG_FORMAT", "text", ("text", "json")),
@@ -119,8 +123,9 @@ def _parser() -> argparse.ArgumentParser:
         "(required), FINETUNE_STORAGE_CLASS, FINETUNE_NODE_SELECTOR, FINETUNE_PRIORITY_CLASS, "
         "FINETUNE_MAX_GPUS, FINETUNE_IMAGE_REGISTRIES, HF_ENDPOINT, FINETUNE_ALLOW_CPU, "
         "FINETUNE_PROGRESS_URL, "
-        "FINETUNE_PROGRESS_PORT, FINETUNE_HEALTH_PORT, FINETUNE_TLS_DIR, "
-        "FINETUNE_WATCH_NAMESPACES, FINETUNE_LOG_FORMAT, FINETUNE_WORKERS.",
+        "FINETUNE_PROGRESS_PORT, FINETUNE_HEALTH_PORT, "
+        "FINETUNE_METRICS_PORT, FINETUNE_TLS_DIR, FINETUNE_WATCH_NAMESPACES, "
+        "FINETUNE_LOG_FORMAT, FINETUNE_WORKERS.",
     )
     parser.add_argument(
         "--kubeconfig", metavar="FILE", help="access to the cluster when not running in it"

@@ -60,12 +60,14 @@ class OperatorProcess:
     ) -> None:
         self.log = log
         self.health_port = free_port()
+        self.metrics_port = free_port()
         self._command = [sys.executable, "-m", "finetune_operator", "--kubeconfig", str(kubeconfig)]
         self._environment = {
             **{name: value for name, value in os.environ.items() if name in ("PATH", "HOME")},
             "PYTHONPATH": str(ROOT / "operator"),
             "FINETUNE_TRAINER_IMAGE": "finetune-trainer:test",
             "FINETUNE_HEALTH_PORT": str(self.health_port),
+            "FINETUNE_METRICS_PORT": str(self.metrics_port),
             **(environment or {}),
         }
         self._process: subprocess.Popen[bytes] | None = None

@@ -98,6 +98,7 @@ class Termination:
     container_reason: str = ""  # OOMKilled, Error, ContainerCannotRun, …
     pod_reason: str = ""  # Evicted, DisruptionTarget's reason, …
     pod_message: str = ""
+    started_at: str | None = None  # when its container began to run
     disrupted: bool = False  # the cluster has stopped the pod: drained, preempted, node lost
 
 

@@ -9,7 +9,9 @@ from __future__ import annotations
 import asyncio
 import json
 import random
-from collections.abc import AsyncIterator, Mapping
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlencode
 
@@ -26,48 +28,70 @@ MERGE_PATCH = "application/merge-patch+json"
 TIMEOUT = aiohttp.ClientTimeout(total=30, sock_connect=10)
 # A page is in memory as a whole, and its objects may be large.
 PAGE = 50
+METHODS = {"get": "GET", "list": "GET", "create": "POST", "patch": "PATCH", "delete": "DELETE"}
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A call that was answered, or not: `code` is then 0."""
+
+    verb: str
+    resource: str
+    code: int
+    seconds: float
+
+
+def _unseen(_: Call) -> None:
+    """Nobody counts the calls."""
 
 
 class Client:
-    """One connection pool to one API server."""
+    """One connection pool to one API server; `seen` is told of every call, repeated ones too."""
 
-    def __init__(self, configuration: Configuration, *, user_agent: str) -> None:
+    def __init__(
+        self,
+        configuration: Configuration,
+        *,
+        user_agent: str,
+        seen: Callable[[Call], None] = _unseen,
+    ) -> None:
         self._api = ApiClient(configuration)
         self._user_agent = user_agent
+        self._seen = seen
 
     async def close(self) -> None:
         await self._api.close()
 
     async def get(self, resource: Resource, namespace: str | None, name: str) -> Json:
-        return await self._call("GET", resource.path(namespace, name))
+        return await self._call("get", resource, resource.path(namespace, name))
 
     async def create(self, resource: Resource, namespace: str | None, body: Json) -> Json:
-        return await self._call("POST", resource.path(namespace), body=body)
+        return await self._call("create", resource, resource.path(namespace), body=body)
 
     async def delete(
         self, resource: Resource, namespace: str, name: str, *, uid: str, propagation: str
     ) -> None:
         """Delete the object with this uid; a later one of the same name is left alone."""
         body = {"preconditions": {"uid": uid}, "propagationPolicy": propagation}
-        await self._call("DELETE", resource.path(namespace, name), body=body)
+        await self._call("delete", resource, resource.path(namespace, name), body=body)
 
     async def patch(self, resource: Resource, namespace: str, name: str, patch: Json) -> Json:
         """Merge `patch` into the object."""
         path = resource.path(namespace, name)
-        return await self._call("PATCH", path, body=patch, content_type=MERGE_PATCH)
+        return await self._call("patch", resource, path, body=patch, content_type=MERGE_PATCH)
 
     async def patch_status(
         self, resource: Resource, namespace: str, name: str, patch: Json
     ) -> Json:
         """Merge `patch` into the object through its status subresource."""
         path = resource.path(namespace, name, "status")
-        return await self._call("PATCH", path, body=patch, content_type=MERGE_PATCH)
+        return await self._call("patch", resource, path, body=patch, content_type=MERGE_PATCH)
 
     async def list_page(
         self, resource: Resource, namespace: str | None = None, **query: str
     ) -> Json:
         """One page as the server gives it, with its `metadata.continue` and `resourceVersion`."""
-        return await self._call("GET", resource.path(namespace), query=query)
+        return await self._call("list", resource, resource.path(namespace), query=query)
 
     async def list_pages(
         self, resource: Resource, namespace: str | None = None, **query: str
@@ -92,13 +116,14 @@ class Client:
             "kind": "TokenReview",
             "spec": {"token": token, "audiences": [audience]},
         }
-        answer = await self._call("POST", TOKEN_REVIEWS.path(), body=body)
+        answer = await self._call("create", TOKEN_REVIEWS, TOKEN_REVIEWS.path(), body=body)
         status = answer.get("status")
         return status if isinstance(status, dict) else {}
 
     async def _call(
         self,
-        method: str,
+        verb: str,
+        resource: Resource,
         path: str,
         *,
         body: Json | None = None,
@@ -112,12 +137,16 @@ class Client:
         """
         attempt = 1
         while True:
+            start, code = time.monotonic(), 200
             try:
-                return await self._call_once(method, path, body, query, content_type)
+                return await self._call_once(METHODS[verb], path, body, query, content_type)
             except errors.ApiError as error:
+                code = error.status
                 delay = delay_before_retry(error, attempt, random.random())
                 if delay is None:
                     raise
+            finally:
+                self._seen(Call(verb, resource.plural, code, time.monotonic() - start))
             await asyncio.sleep(delay)
             attempt += 1
 

@@ -16,9 +16,13 @@ from typing import Any
 from finetune_operator.core.decide import decide
 from finetune_operator.core.model import Decision, Observed, Settings
 from finetune_operator.kube.client import Client
+from finetune_operator.kube.resources import JOBS
 from finetune_operator.runtime.actions import Actions
 from finetune_operator.runtime.bearer import Bearers
+from finetune_operator.runtime.census import Census
+from finetune_operator.runtime.kinds import FINETUNEJOBS
 from finetune_operator.runtime.memory import Memories
+from finetune_operator.runtime.meter import Meter
 from finetune_operator.runtime.observer import Observer
 from finetune_operator.runtime.progress import ProgressServer
 from finetune_operator.runtime.queue import Queue
@@ -43,14 +47,22 @@ class Engine:
     """The operator without its connection to kopf."""
 
     def __init__(
-        self, client: Client, settings: Settings, *, namespaces: Sequence[str], workers: int
+        self,
+        client: Client,
+        settings: Settings,
+        *,
+        namespaces: Sequence[str],
+        workers: int,
+        meter: Meter,
     ) -> None:
+        self._meter = meter
         self._settings = settings
         self._workers = workers
         self._tasks: list[asyncio.Task[None]] = []
         self.store = Store()
         # Namespaces take turns: one's flood of runs is not the others' wait.
-        self.queue: Queue[Key] = Queue(group=itemgetter(0))
+        self.queue: Queue[Key] = Queue(group=itemgetter(0), waited=meter.waited)
+        meter.registry.register(Census(self.store))
         memories, reports = Memories(), Reports()
         self.resync = Resync(
             client,
@@ -59,6 +71,7 @@ class Engine:
             memories=memories,
             reports=reports,
             namespaces=namespaces,
+            listed=meter.resynced,
         )
         self.reconciler = Reconciler(
             store=self.store,
@@ -68,6 +81,7 @@ class Engine:
             actions=Actions(client, self.store, settings),
             writer=StatusWriter(client, self.store),
             decide=self._decide,
+            meter=meter,
         )
         clock = asyncio.get_running_loop().time
         self.progress = ProgressServer(
@@ -101,6 +115,7 @@ class Engine:
 
     def see_run(self, change: str | None, manifest: Json) -> None:
         """A FineTuneJob came, changed or went (DELETED)."""
+        self._meter.told(FINETUNEJOBS.plural)
         if change == "DELETED":
             self.store.drop_run(manifest)
             return
@@ -110,6 +125,7 @@ class Engine:
 
     def see_job(self, change: str | None, manifest: Json) -> None:
         """A stage Job came, changed or went (DELETED)."""
+        self._meter.told(JOBS.plural)
         take_in = self.store.drop_job if change == "DELETED" else self.store.put_job
         key = take_in(manifest)
         if key is not None:

@@ -25,7 +25,7 @@ class _Line(Generic[K]):
 
     def __init__(self, group: Callable[[K], Hashable]) -> None:
         self._group = group
-        self._groups: OrderedDict[Hashable, OrderedDict[K, None]] = OrderedDict()
+        self._groups: OrderedDict[Hashable, OrderedDict[K, float]] = OrderedDict()
 
     def __contains__(self, key: K) -> bool:
         return key in self._groups.get(self._group(key), ())
@@ -33,32 +33,45 @@ class _Line(Generic[K]):
     def __bool__(self) -> bool:
         return bool(self._groups)
 
-    def add(self, key: K) -> None:
-        self._groups.setdefault(self._group(key), OrderedDict())[key] = None
+    def __len__(self) -> int:
+        return sum(map(len, self._groups.values()))
 
-    def remove(self, key: K) -> None:
+    def add(self, key: K, since: float) -> None:
+        self._groups.setdefault(self._group(key), OrderedDict())[key] = since
+
+    def remove(self, key: K) -> float:
         group = self._group(key)
-        del self._groups[group][key]
+        since = self._groups[group].pop(key)
         if not self._groups[group]:
             del self._groups[group]
+        return since
 
-    def pop(self) -> K:
+    def pop(self) -> tuple[K, float]:
         group, keys = next(iter(self._groups.items()))
-        key, _ = keys.popitem(last=False)
+        key, since = keys.popitem(last=False)
         if keys:
             self._groups.move_to_end(group)
         else:
             del self._groups[group]
-        return key
+        return key, since
+
+
+def _untold(_: float) -> None:
+    """Nobody counts."""
 
 
 class Queue(Generic[K]):
-    """A queue of keys for the workers of one event loop."""
+    """A queue of keys for the workers of one event loop; `waited` is told how long a key waited."""
 
     def __init__(
-        self, *, group: Callable[[K], Hashable], jitter: Callable[[], float] = random.random
+        self,
+        *,
+        group: Callable[[K], Hashable],
+        jitter: Callable[[], float] = random.random,
+        waited: Callable[[float], None] = _untold,
     ) -> None:
         self._jitter = jitter
+        self._waited = waited
         self._urgent, self._normal = _Line(group), _Line(group)
         self._urgent_in_a_row = 0
         # Keys in a worker since when, and whether they came again meanwhile (urgently or not).
@@ -77,10 +90,11 @@ class Queue(Generic[K]):
         if key in self._urgent or (key in self._normal and not urgent):
             return
         if key in self._normal:
-            self._normal.remove(key)
+            since = self._normal.remove(key)
         else:
+            since = self._now()
             self._ready.release()
-        (self._urgent if urgent else self._normal).add(key)
+        (self._urgent if urgent else self._normal).add(key, since)
 
     def add_after(self, key: K, delay: float) -> None:
         """Have the key looked at after `delay` seconds, or earlier if it is due earlier anyway."""
@@ -109,8 +123,9 @@ class Queue(Generic[K]):
     async def get(self) -> K:
         """The next key; it is the caller's until `done`."""
         await self._ready.acquire()
-        key = self._next()
-        self._processing[key] = self._now()
+        key, since = self._next()
+        now = self._processing[key] = self._now()
+        self._waited(now - since)
         return key
 
     def done(self, key: K) -> None:
@@ -119,6 +134,10 @@ class Queue(Generic[K]):
         urgent = self._again.pop(key, None)
         if urgent is not None:
             self.add(key, urgent=urgent)
+
+    def waiting(self) -> int:
+        """Keys that wait for a worker; those that wait for their delay to pass do not count."""
+        return len(self._urgent) + len(self._normal)
 
     def urgent_waiting(self) -> bool:
         return bool(self._urgent)
@@ -132,7 +151,7 @@ class Queue(Generic[K]):
         for key in tuple(self._timers):
             self._cancel_timer(key)
 
-    def _next(self) -> K:
+    def _next(self) -> tuple[K, float]:
         if self._urgent and not (self._normal and self._urgent_in_a_row >= URGENT_IN_A_ROW):
             self._urgent_in_a_row += 1
             return self._urgent.pop()

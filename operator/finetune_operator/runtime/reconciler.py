@@ -32,6 +32,7 @@ from finetune_operator.core.text import sentence
 from finetune_operator.kube.errors import ApiError, Conflict, Transient
 from finetune_operator.runtime.actions import Actions, Refused
 from finetune_operator.runtime.memory import Memories, Memory
+from finetune_operator.runtime.meter import Meter
 from finetune_operator.runtime.observer import Observer
 from finetune_operator.runtime.queue import Queue
 from finetune_operator.runtime.statuswriter import StatusWriter
@@ -47,6 +48,7 @@ class Outcome:
     """A decision that was carried out, and what it was made on."""
 
     resource: FineTuneJob
+    observed: Observed
     entry: RunEntry
     decision: Decision
 
@@ -72,6 +74,7 @@ class Reconciler:
         actions: Actions,
         writer: StatusWriter,
         decide: Decide,
+        meter: Meter,
     ) -> None:
         self._store = store
         self._queue = queue
@@ -80,23 +83,28 @@ class Reconciler:
         self._actions = actions
         self._writer = writer
         self._decide = decide
+        self._meter = meter
         self._unwritten: dict[Key, Outcome] = {}
 
     async def work(self) -> None:
         """A worker: takes keys from the queue until it is cancelled."""
         while True:
             key = await self._queue.get()
+            start, outcome = asyncio.get_running_loop().time(), "Error"
             try:
                 again = await self.reconcile(key)
                 self._queue.forget(key)
                 if again is not None:
                     self._queue.add_after(key, again)
+                outcome = "Done"
             except ApiError as error:
+                outcome = "Conflict" if isinstance(error, Conflict) else "ApiError"
                 self._try_again(key, error)
             except Exception:
                 delay = self._queue.retry(key)
                 log.exception("%s/%s: unexpected error, again in %.1f s", *key, delay)
             finally:
+                self._meter.looked(outcome, asyncio.get_running_loop().time() - start)
                 self._queue.done(key)
 
     async def reconcile(self, key: Key) -> float | None:
@@ -107,6 +115,7 @@ class Reconciler:
         entry = self._store.run(key)
         if entry is None:
             return None
+        self._meter.know(key[0])
         try:
             resource = entry.resource()
         except ValidationError as error:
@@ -134,7 +143,7 @@ class Reconciler:
             again = _earliest(again, later)
         if resource.metadata.deletion_timestamp is not None:
             return again
-        outcome = Outcome(resource, entry, decision)
+        outcome = Outcome(resource, observed, entry, decision)
         if decision.actions and self._queue.urgent_waiting():
             # Other runs wait for their first Job: what became of this one is told after that.
             self._unwritten[key] = outcome
@@ -171,6 +180,8 @@ class Reconciler:
         resource, decision = outcome.resource, outcome.decision
         memory = self._memories.of(outcome.entry.uid)
         written, due = await self._writer.write(resource, outcome.entry, decision, memory)
+        if written:
+            self._meter.written(resource, decision.status, outcome.observed, datetime.now(UTC))
         if written and decision.status.phase != resource.status.phase:
             log.info(
                 "%s/%s: phase %s: %s",

@@ -41,12 +41,14 @@ class Resync:
         memories: Memories,
         reports: Reports,
         namespaces: Sequence[str],
+        listed: Callable[[], None],
     ) -> None:
         self._client = client
         self._store = store
         self._queue = queue
         self._memories = memories
         self._reports = reports
+        self._listed = listed
         self._namespaces: Sequence[str | None] = namespaces or (None,)
 
     async def once(self) -> None:
@@ -63,6 +65,7 @@ class Resync:
             log.info("Resync found %d objects gone that no watch had told of", len(gone))
         for key in self._store.runs():
             self._queue.add(key)
+        self._listed()
 
     async def forever(self) -> None:
         """Repeat until cancelled."""

@@ -13,14 +13,17 @@ from dataclasses import dataclass
 from typing import Any
 
 from finetune_operator.api.resource import FineTuneJob, Metadata
-from finetune_operator.core.model import JobRecord
+from finetune_operator.core.facts import RunFacts, facts
+from finetune_operator.core.model import JobRecord, JobState
 from finetune_operator.runtime.jobs import owner_of, project
+from finetune_operator.vocabulary import Stage
 
 Json = dict[str, Any]
 Key = tuple[str, str]
 """Namespace and name of a FineTuneJob."""
 
 GONE_KEPT = 4096
+_ENDED = (JobState.SUCCEEDED, JobState.FAILED)
 METADATA_KEPT = frozenset(field.alias for field in Metadata.model_fields.values())
 
 
@@ -31,6 +34,7 @@ class RunEntry:
     uid: str
     version: int
     document: bytes
+    facts: RunFacts
 
     def resource(self) -> FineTuneJob:
         """The parsed resource; ValueError if the models do not accept what the cluster holds."""
@@ -67,6 +71,15 @@ class Store:
     def runs(self) -> Iterator[Key]:
         return iter(tuple(self._runs))
 
+    def entries(self) -> Iterator[tuple[Key, RunEntry]]:
+        return iter(tuple(self._runs.items()))
+
+    def training(self) -> Iterator[tuple[Key, JobState]]:
+        """The runs with a Job of training that has not ended, and its state."""
+        for entry in tuple(self._jobs.values()):
+            if entry.record.stage is Stage.TRAIN and entry.record.state not in _ENDED:
+                yield entry.run, entry.record.state
+
     def uids(self) -> set[str]:
         """The uids of the FineTuneJobs."""
         return {entry.uid for entry in self._runs.values()}
@@ -86,7 +99,9 @@ class Store:
         known = self._runs.get(key)
         if metadata["uid"] in self._gone or (known is not None and known.version >= version):
             return None
-        self._runs[key] = RunEntry(metadata["uid"], version, _document(manifest))
+        self._runs[key] = RunEntry(
+            metadata["uid"], version, _document(manifest), facts(manifest)
+        )
         return key
 
     def drop_run(self, manifest: Json) -> Key | None:

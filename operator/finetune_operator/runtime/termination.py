@@ -46,6 +46,7 @@ def _left_by(pod: Json) -> Termination:
         exit_code=terminated.get("exitCode"),
         document=document,
         node=pod.get("spec", {}).get("nodeName"),
+        started_at=terminated.get("startedAt"),
         container_reason=terminated.get("reason", ""),
         pod_reason=status.get("reason") or disrupted.get("reason") or "",
         pod_message=words,

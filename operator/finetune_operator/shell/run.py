@@ -22,6 +22,8 @@ from finetune_operator.kube.errors import ApiError, Denied, NotFound, Transient
 from finetune_operator.runtime import certificate, serving
 from finetune_operator.runtime.certificate import Certificate
 from finetune_operator.runtime.engine import Engine
+from finetune_operator.runtime.exposition import Exposition
+from finetune_operator.runtime.meter import Meter
 from finetune_operator.shell import handlers, watches
 from finetune_operator.shell import settings as kopf_settings
 from finetune_operator.vocabulary import MANAGER
@@ -39,11 +41,12 @@ class StartError(Exception):
 async def run(config: Config) -> None:
     """Run the operator until it is told to stop."""
     credentials = await auth.load(config.kubeconfig)
-    client = Client(credentials.configuration, user_agent=MANAGER)
+    meter = Meter()
+    client = Client(credentials.configuration, user_agent=MANAGER, seen=meter.called)
     refresh = asyncio.create_task(credentials.keep_fresh(), name="credentials")
     try:
         with tempfile.TemporaryDirectory(prefix="finetune-operator-") as scratch:
-            await _run(config, credentials, client, Path(scratch))
+            await _run(config, credentials, client, meter, Path(scratch))
     finally:
         refresh.cancel()
         with contextlib.suppress(asyncio.CancelledError):
@@ -52,7 +55,7 @@ async def run(config: Config) -> None:
 
 
 async def _run(
-    config: Config, credentials: auth.Credentials, client: Client, scratch: Path
+    config: Config, credentials: auth.Credentials, client: Client, meter: Meter, scratch: Path
 ) -> None:
     namespace = auth.own_namespace() if credentials.in_cluster else None
     url = _progress_url(config, namespace)
@@ -71,8 +74,21 @@ async def _run(
             image_registries=config.image_registries,
         ),
     )
-    engine = Engine(client, settings, namespaces=config.namespaces, workers=config.workers)
+    engine = Engine(
+        client,
+        settings,
+        namespaces=config.namespaces,
+        workers=config.workers,
+        meter=meter,
+    )
+    meter.follow(
+        depth=engine.queue.waiting,
+        expected=len(watches.expected(config.namespaces)),
+        missing=lambda: watches.missing(config.namespaces),
+    )
+    exposition = Exposition(meter.registry)
     try:
+        await _expose(exposition, config.metrics_port)
         await _start(engine)
         if served is not None:
             await engine.serve_progress(config.progress_port, certificate.context(served, scratch))
@@ -86,6 +102,19 @@ async def _run(
         await _watch(config, handlers.registry(engine, credentials, config.namespaces))
     finally:
         await engine.stop()
+        await exposition.stop()
+
+
+async def _expose(exposition: Exposition, port: int) -> None:
+    if not port:
+        return
+    try:
+        await exposition.start(port)
+    except OSError as error:
+        raise StartError(
+            f"/metrics cannot listen on port {port}: {error.strerror}. Set FINETUNE_METRICS_PORT "
+            "to another, or to 0 for none."
+        ) from error
 
 
 async def _watch(config: Config, registry: kopf.OperatorRegistry) -> None:

@@ -18,15 +18,19 @@ class WatchDied(Exception):
     """The operator hears nothing any more; the message says of what."""
 
 
-def missing(namespaces: Sequence[str]) -> list[str]:
-    """What is not watched now though it must be."""
-    alive = {task.get_name() for task in asyncio.all_tasks() if not task.done()}
-    expected = [
+def expected(namespaces: Sequence[str]) -> list[str]:
+    """What must be watched."""
+    return [
         f"{kind.plural}.{kind.version}.{kind.group}@{namespace}"
         for kind in (FINETUNEJOBS, JOBS)
         for namespace in (namespaces or (None,))
     ]
-    return [what for what in expected if f"watcher for {what}" not in alive]
+
+
+def missing(namespaces: Sequence[str]) -> list[str]:
+    """What is not watched now though it must be."""
+    alive = {task.get_name() for task in asyncio.all_tasks() if not task.done()}
+    return [what for what in expected(namespaces) if f"watcher for {what}" not in alive]
 
 
 async def until_one_dies(namespaces: Sequence[str]) -> str:

@@ -29,6 +29,7 @@ def test_everything_can_be_said() -> None:
             "FINETUNE_PROGRESS_URL": "https://host:1234/",
             "FINETUNE_PROGRESS_PORT": "1234",
             "FINETUNE_HEALTH_PORT": "0",
+            "FINETUNE_METRICS_PORT": "9090",
             "FINETUNE_WATCH_NAMESPACES": "b, a,,b",
             "FINETUNE_LOG_FORMAT": "json",
             "FINETUNE_WORKERS": "2",
@@ -44,6 +45,7 @@ def test_everything_can_be_said() -> None:
     assert config.allow_cpu
     assert config.progress_url == "https://host:1234"
     assert (config.progress_port, config.health_port, config.workers) == (1234, 0, 2)
+    assert config.metrics_port == 9090
     assert config.namespaces == ("a", "b")
     assert config.log_format == "json"
     assert (config.storage_class, config.priority_class) == ("shared", "batch")

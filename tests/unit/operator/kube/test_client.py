@@ -12,8 +12,9 @@ from aiohttp.test_utils import TestServer
 from kubernetes.aio.client import Configuration
 
 from finetune_operator.kube import errors
-from finetune_operator.kube.client import Client
+from finetune_operator.kube.client import Call, Client
 from finetune_operator.kube.resources import CONFIG_MAPS, JOBS
+from finetune_operator.kube.retry import ATTEMPTS
 
 
 class Server:
@@ -127,3 +128,27 @@ async def test_an_answer_that_was_cut_off_is_asked_for_again(
 ) -> None:
     server.answers = [web.Response(body=b'{"metadata":')]
     assert await client.get(JOBS, "ns", "x") == {"metadata": {"name": "x"}}
+
+
+async def test_every_call_is_told_also_those_that_are_repeated(server: Server) -> None:
+    calls: list[Call] = []
+    app = web.Application()
+    app.router.add_route("*", "/{path:.*}", server.handle)
+    async with TestServer(app) as running:
+        configuration = Configuration(host=f"http://127.0.0.1:{running.port}")
+        client = Client(configuration, user_agent="test", seen=calls.append)
+        server.answers = [status(503)]
+        await client.get(JOBS, "ns", "x")
+        server.answers = [status(404)]
+        with pytest.raises(errors.NotFound):
+            await client.patch(CONFIG_MAPS, "ns", "x", {})
+        await running.close()
+        with pytest.raises(errors.Transient):
+            await client.list_page(JOBS)
+        await client.close()
+    assert [(call.verb, call.resource, call.code) for call in calls] == [
+        ("get", "jobs", 503),
+        ("get", "jobs", 200),
+        ("patch", "configmaps", 404),
+        *[("list", "jobs", 0)] * ATTEMPTS,
+    ]

@@ -137,3 +137,16 @@ async def test_groups_take_turns_also_when_urgent() -> None:
         order = [await next_of(queue) for _ in range(6)]
         assert order == ["a1", "b1", "c1", "a2", "c2", "a3"]
         assert await is_empty(queue)
+
+
+async def test_how_long_keys_wait_is_told() -> None:
+    waits: list[float] = []
+    queue: Queue[str] = Queue(group=lambda _: None, waited=waits.append)
+    queue.add("a")
+    queue.add("b")
+    assert queue.waiting() == 2
+    await asyncio.sleep(0.02)
+    queue.add("a", urgent=True)
+    assert await next_of(queue) == "a"
+    assert queue.waiting() == 1
+    assert waits[0] >= 0.02

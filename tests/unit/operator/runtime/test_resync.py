@@ -35,6 +35,7 @@ async def test_no_failure_ends_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(resync, "SECOND_AFTER", 0.0)
     monkeypatch.setattr(resync, "EVERY", 0.0)
     lists = Lists(Transient("busy"), RecursionError("deep"), KeyError("uid"))
+    resynced = asyncio.Event()
     queue: Queue[Key] = Queue(group=lambda key: key[0])
     forever = asyncio.create_task(
         resync.Resync(
@@ -44,10 +45,12 @@ async def test_no_failure_ends_it(monkeypatch: pytest.MonkeyPatch) -> None:
             memories=Memories(),
             reports=Reports(),
             namespaces=(),
+            listed=resynced.set,
         ).forever()
     )
     try:
         await asyncio.wait_for(lists.listed.wait(), timeout=5)
+        await asyncio.wait_for(resynced.wait(), timeout=5)
         assert not forever.done()
     finally:
         forever.cancel()
