@@ -137,9 +137,12 @@ class Client:
         """
         attempt = 1
         while True:
-            start, code = time.monotonic(), 200
+            start, code = time.monotonic(), 0
             try:
-                return await self._call_once(METHODS[verb], path, body, query, content_type)
+                code, document = await self._call_once(
+                    METHODS[verb], path, body, query, content_type
+                )
+                return document
             except errors.ApiError as error:
                 code = error.status
                 delay = delay_before_retry(error, attempt, random.random())
@@ -157,7 +160,7 @@ class Client:
         body: Json | None,
         query: Mapping[str, str] | None,
         content_type: str,
-    ) -> Json:
+    ) -> tuple[int, Json]:
         headers = {
             "Accept": "application/json",
             "Content-Type": content_type,
@@ -179,7 +182,7 @@ class Client:
             raise errors.Transient(f"No answer from the API server: {reason}") from error
         if answer.status >= 400:
             raise errors.from_answer(answer.status, content, answer.getheader("Retry-After"))
-        return _object(content, f"{method} {path}")
+        return answer.status, _object(content, f"{method} {path}")
 
 
 def _object(content: bytes, call: str) -> Json:

@@ -99,9 +99,7 @@ class Store:
         known = self._runs.get(key)
         if metadata["uid"] in self._gone or (known is not None and known.version >= version):
             return None
-        self._runs[key] = RunEntry(
-            metadata["uid"], version, _document(manifest), facts(manifest)
-        )
+        self._runs[key] = RunEntry(metadata["uid"], version, _document(manifest), facts(manifest))
         return key
 
     def drop_run(self, manifest: Json) -> Key | None:
