@@ -34,7 +34,7 @@ def test_every_link_leads_somewhere(page: Path) -> None:
 
 def test_every_setting_of_the_operator_is_documented() -> None:
     code = Path(config.__file__).read_text()
-    read = set(re.findall(r'(?:env\.get\(|env\[|_(?:number|choice|limit|labels)\(env, )"([A-Z_]+)"', code))
+    read = set(re.findall(r'(?:env\.get\(|env\[|_[a-z]+\(env, )"([A-Z_]+)"', code))
     read -= {"XDG_STATE_HOME", "HOME", "KUBERNETES_SERVICE_HOST"}
     table = (ROOT / "docs" / "operating.md").read_text()
     assert set(re.findall(r"^\| `([A-Z_]+)` \|", table, re.MULTILINE)) == read
