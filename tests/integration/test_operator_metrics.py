@@ -61,7 +61,7 @@ def test_a_run_is_counted_while_it_is_there_and_its_stages_when_they_end(
     until(lambda: scraped.metric("finetune_attempts_total") == ended, "prepare has ended")
     found = scraped.scrape()
     assert of(found, "finetune_stage_duration_seconds_count") == {("Succeeded", "prepare"): 1}
-    assert of(found, "finetunejob_attempts_left") == {("demo", here): 3}
+    assert of(found, "finetunejob_attempts_left") == {("demo", here): 2}
     assert of(found, "finetune_operator_watches") == {(): 2}
     assert of(found, "finetune_operator_watches_live") == {(): 2}
     assert of(found, "finetune_operator_last_resync_timestamp_seconds")[()] > 0

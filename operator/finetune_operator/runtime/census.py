@@ -24,7 +24,8 @@ _VALUES: dict[str, tuple[str, Callable[[RunFacts], float | None]]] = {
         lambda run: run.failures if run.stage else None,
     ),
     "finetunejob_attempts_left": (
-        "Attempts that the current stage may have yet, the one that runs included",
+        "Attempts that the current stage may have yet, the one that runs included, by the tighter "
+        "of its two budgets (failures, out of memory)",
         lambda run: run.attempts_left,
     ),
     "finetunejob_progress_ratio": ("Share of the steps of training done", lambda r: r.progress),
