@@ -140,6 +140,8 @@ def _tool(config: pytest.Config, name: str) -> Path:
         with _through_capture(config):
             return tools.ensure(name)
     except ClusterError as error:
+        if binaries.go_problem() is None:
+            pytest.fail(str(error), pytrace=False)
         pytest.skip(str(error))
 
 
