@@ -16,6 +16,8 @@ from finetune_trainer.workspace import Workspace, write_text
 STAGE = "prepare"
 # In place of a plan's hash: a run's workspace, whose former files are on their way out.
 CLEARING = "clearing"
+# What stages write down of one plan, in the logs.
+TOLD = ("stages.jsonl", "samples.jsonl", "skipped-steps.jsonl")
 
 
 def finished(run: Run, workspace: Workspace) -> dict[str, Any] | None:
@@ -42,8 +44,9 @@ def claim_workspace(run: Run, workspace: Workspace) -> None:
         workspace.result(STAGE).parent,
         scratch(workspace),
     )
-    if not workspace.plan_hash.exists():
-        kept = (workspace.model, workspace.data, workspace.history)
+    was_a_runs = workspace.plan_hash.exists()
+    if not was_a_runs:
+        kept = (workspace.model, workspace.data, workspace.history, workspace.report)
         _require_nobodys(workspace, *kept, *directories)
     # First, so that a kill half-way cannot leave another plan's files under this one's name, and
     # the next attempt still knows that a run has made them.
@@ -52,8 +55,8 @@ def claim_workspace(run: Run, workspace: Workspace) -> None:
     for path in (*directories, *unfinished):
         if path.exists():
             shutil.rmtree(path)
-    told = workspace.logs.glob("*.jsonl")
-    for file in (workspace.history, workspace.report, *told):
+    told = (workspace.logs / name for name in TOLD)
+    for file in (workspace.history, workspace.report, *(told if was_a_runs else ())):
         file.unlink(missing_ok=True)
     write_text(workspace.plan_hash, run.plan_hash + "\n")
 

@@ -24,11 +24,23 @@ def settings(
     training, custom = run.training, run.training.loss
     rows = method_rows(run.method, wording)
     scheduler = training.scheduler
-    epochs = f"{training.epochs or 1} epochs" if training.max_steps is None else None
+    times = training.epochs or 1
+    epochs = None if training.max_steps else f"{times} epoch{'s' if times > 1 else ''}"
     steps, precision = number(train, "steps"), train.get("precision")
     rows += [
         ("Trained parameters", share(report, "trainableParameters", "parameters")),
-        ("Length", ", ".join(filter(None, (epochs, f"{steps:,.0f} steps" if steps else None)))),
+        (
+            "Length",
+            ", ".join(
+                filter(
+                    None,
+                    (
+                        None if training.max_steps else epochs,
+                        f"{steps:,.0f} steps" if steps else None,
+                    ),
+                )
+            ),
+        ),
         ("Weights", _chosen(train)),
         ("Sequences per step", f"{training.sequences_per_step}"),
         (

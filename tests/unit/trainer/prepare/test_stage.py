@@ -89,6 +89,14 @@ def test_the_report_and_the_preview_are_written(
     assert 0.5 < report["packingEfficiency"] <= 1
     preview = (workspace.prepare / "preview.txt").read_text()
     assert preview.count("⟦") == preview.count("⟧") == 3
+    lengths, fill = (report[f"{name}Histogram"] for name in ("tokenLength", "sequenceFill"))
+    assert sum(lengths["counts"]) == report["trainExamples"]
+    assert sum(fill["counts"]) == report["trainSequences"]
+    assert lengths["edges"][-1] >= report["tokenLengthPercentiles"]["100"]
+    (first, *_) = json.loads((workspace.prepare / "preview.json").read_text())["examples"]
+    (passage,) = first["passages"]
+    assert [piece["supervised"] for piece in passage["pieces"]].count(True) == 1
+    assert f"⟦{next(p['text'] for p in passage['pieces'] if p['supervised'])}⟧" in preview
     log = capsys.readouterr().out
     assert "rows          40, of these 40 kept" in log
     assert "  an example  5 % ≤ 39, median 41, 95 % ≤ 41, max 41" in log
@@ -183,17 +191,20 @@ def test_another_plan_removes_what_the_last_one_left_but_keeps_the_model(
     before = weights.stat().st_mtime_ns
     (workspace.checkpoints / "step-5").mkdir(parents=True)
     (workspace.adapter).mkdir()
-    workspace.history.write_text("{}\n")
+    told = [workspace.history, workspace.report, workspace.stages]
+    workspace.logs.mkdir()
+    for file in told:
+        file.write_text("{}\n")
     stage(plan(planHash="2222", dataset={"split": "train[:10]"}), workspace)
     assert workspace.plan_hash.read_text().strip() == "2222"
     assert len(Examples(workspace.data / "train")) == 10
     assert not workspace.checkpoints.exists()
     assert not workspace.adapter.exists()
-    assert not workspace.history.exists()
+    assert not [file for file in told if file.exists()]
     assert weights.stat().st_mtime_ns == before
 
 
-@pytest.mark.parametrize("name", ["data/", "model/", "results/", "history.jsonl"])
+@pytest.mark.parametrize("name", ["data/", "model/", "results/", "history.jsonl", "report.html"])
 def test_what_no_run_has_made_is_not_touched(workspace: Workspace, name: str) -> None:
     theirs = workspace.root / (f"{name}mine" if name.endswith("/") else name)
     theirs.parent.mkdir(parents=True, exist_ok=True)
