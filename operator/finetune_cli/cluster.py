@@ -91,28 +91,28 @@ class Cluster:
         """The run as it is, and again whenever it changes. Ends when the run is deleted, or at the
         deadline (of `time.monotonic`). A cluster that is away for a moment is waited for.
         """
-        seen, lost_at = self.run(name), None
+        seen, lost_at, stale = self.run(name), None, False
         yield seen
         while deadline is None or time.monotonic() < deadline:
             try:
-                for event in self._events(name, seen["metadata"]["resourceVersion"], deadline):
-                    lost_at = None
+                if stale:
+                    newest, stale, lost_at = self.run(name), False, None
+                    if _version(newest) != _version(seen):
+                        seen = newest
+                        yield seen
+                for event in self._events(name, _version(seen), deadline):
                     if event["type"] == "DELETED":
                         return
                     if event["type"] == "ERROR":
                         break
                     seen = event["object"]
                     yield seen
-                newest = self.run(name)
             except CliError as error:
                 lost_at = lost_at or time.monotonic()
                 if error.code != Exit.NO_CLUSTER or time.monotonic() > lost_at + PATIENCE_SECONDS:
                     raise
                 time.sleep(1)
-                continue
-            if newest["metadata"]["resourceVersion"] != seen["metadata"]["resourceVersion"]:
-                seen = newest
-                yield seen
+            stale = True
 
     def pods(self, name: str) -> list[Json]:
         """The pods of all Jobs of a run that are still there, oldest first."""
@@ -249,6 +249,10 @@ def _in_sentences(doing: str, server: str, namespace: str) -> Iterator[None]:
         raise refused.from_answer(status, body, doing, server, namespace) from None
     except (HTTPError, OSError, ConfigException) as error:
         raise refused.no_answer(server, _cause(error)) from None
+
+
+def _version(run: Json) -> str:
+    return str(run["metadata"]["resourceVersion"])
 
 
 def _cause(error: BaseException) -> str:

@@ -152,9 +152,10 @@ def test_wait_ends_when_all_runs_have_succeeded(world: World, desk: Desk) -> Non
     assert [line.split(":")[0] for line in out.splitlines()] == ["one", "two"]
 
 
-def test_wait_ends_at_once_when_a_run_fails(world: World, desk: Desk) -> None:
+def test_wait_ends_at_once_when_one_of_its_runs_fails(world: World, desk: Desk) -> None:
+    world.apply("first", **SPEC)
     world.apply("demo", **SPEC)
-    waiting = desk.start("finetune", "wait", "demo", "-n", world.namespace)
+    waiting = desk.start("finetune", "wait", "first", "demo", "-n", world.namespace)
     world.finish("demo-prepare-1", 10, message="The data has no column question.")
     assert "demo: Failed  The data has no column question." in desk.end(waiting, Exit.BAD)
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import queue
 import sys
+import threading
 import time
 
 import click
@@ -14,6 +16,9 @@ from finetune_cli.options import Target, target_options
 from finetune_cli.show.line import line
 from finetune_cli.view import Run
 from finetune_operator.vocabulary import Phase
+
+# What is heard of a run: how it is now, or that and why nothing more will be heard.
+News = Run | CliError
 
 
 @click.command("wait")
@@ -27,30 +32,51 @@ def command(names: tuple[str, ...], timeout: int | None, quiet: bool, target: Ta
     """
     cluster = Cluster.connect(target)
     deadline = None if timeout is None else time.monotonic() + timeout
-    for name in names:
-        cluster.run(name)
-    for name in names:
-        run = _ended(cluster, name, deadline, quiet=quiet)
-        print(line(run))
-        if run.phase == Phase.FAILED:
-            return Exit.BAD
+    latest = {name: Run(cluster.run(name)) for name in names}
+    heard: queue.SimpleQueue[tuple[str, News]] = queue.SimpleQueue()
+    for name in latest:
+        threading.Thread(target=_listen, args=(cluster, name, heard), daemon=True).start()
+    waiting, said = set(latest), dict.fromkeys(latest, "")
+    while waiting:
+        name, news = _next(heard, deadline, {name: latest[name] for name in waiting})
+        if isinstance(news, CliError):
+            raise news
+        latest[name] = news
+        if news.is_over:
+            waiting.discard(name)
+            print(line(news), flush=True)
+            if news.phase == Phase.FAILED:
+                return Exit.BAD
+        elif not quiet and line(news) != said[name]:
+            said[name] = line(news)
+            print(said[name], file=sys.stderr, flush=True)
     return Exit.OK
 
 
-def _ended(cluster: Cluster, name: str, deadline: float | None, *, quiet: bool) -> Run:
-    said, phase = "", str(Phase.PENDING)
-    for raw in cluster.follow(name, deadline):
-        run = Run(raw)
-        phase = run.phase
-        if run.is_over:
-            return run
-        if not quiet and (text := line(run)) != said:
-            said = text
-            print(text, file=sys.stderr, flush=True)
-    if deadline is not None and time.monotonic() >= deadline:
+def _listen(cluster: Cluster, name: str, heard: queue.SimpleQueue[tuple[str, News]]) -> None:
+    try:
+        for raw in cluster.follow(name):
+            run = Run(raw)
+            heard.put((name, run))
+            if run.is_over:
+                return
+    except CliError as error:
+        heard.put((name, error))
+        return
+    deleted = CliError(f'FineTuneJob "{name}" was deleted meanwhile.', Exit.NOT_FOUND)
+    heard.put((name, deleted))
+
+
+def _next(
+    heard: queue.SimpleQueue[tuple[str, News]], deadline: float | None, waiting: dict[str, Run]
+) -> tuple[str, News]:
+    left = None if deadline is None else max(0.0, deadline - time.monotonic())
+    try:
+        return heard.get(timeout=left)
+    except queue.Empty:
+        name, run = next(iter(waiting.items()))
         raise CliError(
-            f'Time is up and FineTuneJob "{name}" is {phase}: `kubectl finetune status {name}` '
+            f'Time is up and FineTuneJob "{name}" is {run.phase}: `kubectl finetune status {name}` '
             "tells what it does.",
             Exit.TIMEOUT,
-        )
-    raise CliError(f'FineTuneJob "{name}" was deleted meanwhile.', Exit.NOT_FOUND)
+        ) from None
