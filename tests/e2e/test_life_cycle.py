@@ -38,6 +38,8 @@ def test_a_lora_run_goes_from_data_to_a_published_model(bench: Bench, stack: Sta
         "tokenizer.json",
         "adapter/adapter_config.json",
         "adapter/adapter_model.safetensors",
+        "finetune/report.html",
+        "finetune/loss.png",
     } <= files
     assert "chat_template.jinja" in files
 
