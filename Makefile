@@ -124,6 +124,10 @@ helm-docs: $(READY) ## Write the table of the chart's values into docs/helm.md
 argocd: $(READY) ## Write the test data of manifests/argocd and its patches of argocd-cm
 	@$(BIN)/python -m unit.gitops.argocd
 
+.PHONY: monitoring
+monitoring: $(READY) ## Write the PrometheusRule from the rules, and the tables of docs/metrics.md
+	@$(BIN)/python -m unit.monitoring.generated
+
 # --- a whole Kubernetes on this machine, without Docker (tests/cluster) ---------------------------
 
 .PHONY: cluster

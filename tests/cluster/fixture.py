@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from cluster import binaries, images, provider, tools
+from cluster import binaries, images, packages, provider, tools
 from cluster import control_plane as plane
 from cluster.errors import ClusterError
 from cluster.handle import Cluster
@@ -133,6 +133,16 @@ def gitops(request: pytest.FixtureRequest) -> tools.GitOps:
 def kustomize(request: pytest.FixtureRequest) -> Callable[[Path], str]:
     """What `kubectl kustomize` makes of a folder."""
     return functools.partial(tools.kustomize, _tool(request.config, "kubectl"))
+
+
+@pytest.fixture(scope="session")
+def promtool(request: pytest.FixtureRequest) -> Path:
+    """Prometheus' own checker of rules."""
+    try:
+        with _through_capture(request.config):
+            return packages.ensure_command("promtool", "prometheus")
+    except ClusterError as error:
+        pytest.skip(str(error))
 
 
 def _tool(config: pytest.Config, name: str) -> Path:

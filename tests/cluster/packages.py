@@ -51,6 +51,21 @@ def ensure(needed: Mapping[str, str] = NEEDED) -> None:
         raise ClusterError(f"Install {' '.join(still)} by hand; apt-get could not:\n{tail}")
 
 
+def ensure_command(command: str, package: str) -> Path:
+    """Where the command is, installed if this is root on Debian. ClusterError if it is not."""
+    found = shutil.which(command)
+    if found is None and os.geteuid() == 0 and shutil.which("apt-get") is not None:
+        install = ["apt-get", "install", "-y", "-q", "--no-install-recommends", package]
+        with progress.step(f"install {package}"), _services_stay_off():
+            if _apt(install).returncode != 0:
+                _apt(["apt-get", "update", "-q"])
+                _apt(install)
+        found = shutil.which(command)
+    if found is None:
+        raise ClusterError(f"{command} is not on PATH: install {package}.")
+    return Path(found)
+
+
 def _apt(command: list[str]) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
     return subprocess.run(

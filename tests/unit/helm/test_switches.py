@@ -30,6 +30,7 @@ from unit.helm.chart import (
 # Ports, Service and Secret belong to one another, and to the operator's own manifests.
 FIXED_IN_A_CLUSTER = {
     "FINETUNE_HEALTH_PORT",
+    "FINETUNE_METRICS_PORT",
     "FINETUNE_PROGRESS_PORT",
     "FINETUNE_PROGRESS_URL",
     "FINETUNE_TLS_DIR",
@@ -183,9 +184,10 @@ def test_the_operators_pod_is_placed_as_the_values_say(helm: Helm) -> None:
 def test_only_training_pods_reach_the_operator_and_it_only_the_api_server(helm: Helm) -> None:
     objects = rendered(helm, EVERYTHING)
     spec: dict[str, Any] = objects["NetworkPolicy", NAMESPACE, "finetune-operator"]["spec"]
-    reports, probes = spec["ingress"]
+    reports, scrapes, probes = spec["ingress"]
     assert reports["ports"] == [{"port": "progress"}]
     assert reports["from"][0]["podSelector"]["matchLabels"]["finetune.dev/stage"] == "train"
+    assert scrapes["ports"] == [{"port": "metrics"}]
     assert probes == {"ports": [{"port": "health"}]}
     allowed = {rule["port"] for egress in spec["egress"] for rule in egress["ports"]}
     assert allowed == {443, 16443, 53}
