@@ -26,6 +26,7 @@ COMMANDS = {
     "stop": "Suspend, and wait until nothing runs any more",
     "rerun": "Go on with a failed run, or do a finished one again",
     "compare": "Settings and results of several runs side by side",
+    "report": "Fetch the page about a run that lies beside its model",
     "completion": "Print a completion script for bash, zsh or fish",
 }
 

@@ -222,6 +222,14 @@ def test_runs_are_compared(world: World, desk: Desk) -> None:
     assert "method.lora.rank   8       64" in desk.run("compare", "small", "large")
 
 
+def test_a_run_that_has_published_nothing_says_where_its_report_is(
+    world: World, desk: Desk
+) -> None:
+    world.apply("demo", **SPEC)
+    said = desk.run("report", "demo", code=Exit.NOT_FOUND)
+    assert "report.html on PersistentVolumeClaim demo-workspace" in said
+
+
 def test_logs_of_all_stages_and_attempts_are_followed(world: World, desk: Desk) -> None:
     if world.cluster.provider != "control-plane":
         pytest.skip("needs a kubelet of its own, in a control plane of its own")
@@ -265,7 +273,16 @@ class TestBadInput:
 
     def test_a_run_that_is_not_there(self, world: World, desk: Desk) -> None:
         world.apply("gemma-math", **SPEC)
-        for words in (["status"], ["logs"], ["wait"], ["suspend"], ["resume"], ["rerun"], ["stop"]):
+        for words in (
+            ["status"],
+            ["logs"],
+            ["wait"],
+            ["suspend"],
+            ["resume"],
+            ["rerun"],
+            ["stop"],
+            ["report"],
+        ):
             said = desk.run(*words, "gema-math", code=Exit.NOT_FOUND)
             assert f'no FineTuneJob "gema-math" in namespace {world.namespace}' in said
             assert "did you mean gemma-math?" in said
