@@ -27,6 +27,12 @@ class Server:
     def create(self, body: Json, *, dry_run: bool = True) -> Json:
         return self._call(self.api.create_namespaced_custom_object, body, dry_run)
 
+    def read(self, name: str) -> Json:
+        found: Json = self.api.get_namespaced_custom_object(
+            GROUP, VERSION, self.namespace, PLURAL, name
+        )
+        return found
+
     def replace(self, body: Json, *, dry_run: bool = True) -> Json:
         name = body["metadata"]["name"]
         return self._call(self.api.replace_namespaced_custom_object, body, dry_run, name)

@@ -15,7 +15,8 @@ import pytest
 from kubernetes.client import ApiException
 
 from cluster.handle import Cluster, KubectlError
-from finetune_operator.api.crdgen import definition
+from cluster.tools import GitOps
+from finetune_operator.api.crdgen import UNSEEN, definition
 from finetune_operator.api.spec import Spec
 from integration.crd_server import Server, install, namespace_of, refusal
 from integration.documents import Document, finetunejobs
@@ -36,6 +37,17 @@ def server(control_plane: Cluster) -> Iterator[Server]:
     install(control_plane, definition())
     with namespace_of(control_plane) as server:
         yield server
+
+
+def test_flux_does_not_take_a_run_for_done_that_nobody_has_looked_at(
+    server: Server, gitops: GitOps
+) -> None:
+    body = job()
+    server.create(body, dry_run=False)
+    created = server.read(body["metadata"]["name"])
+    assert created["status"] == UNSEEN
+    assert gitops.kstatus(created) == "InProgress"
+    server.delete(body["metadata"]["name"])
 
 
 @pytest.mark.parametrize("case", GOOD, ids=str)

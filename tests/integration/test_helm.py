@@ -17,6 +17,7 @@ import yaml
 from cluster import tools
 from cluster.handle import Cluster
 from cluster.tools import Helm, ToolError
+from finetune_operator.api.crdgen import UNSEEN
 from integration.operator_process import USER, free_port
 from integration.releases import NAME, PREVIOUS, Releases
 from integration.reporter import Reporter, settings
@@ -148,7 +149,7 @@ def test_a_release_for_one_namespace_serves_that_and_may_nothing_beyond(
             pod = Reporter(own_control_plane, ours, port, tls)
             token = pod.token(pod.audience("demo"), here.run("demo-train-1"))
             until(lambda: pod.report_step("demo", token, 1, 9) == 200, "a report is taken")
-            assert there.status("other") == {}
+            assert there.status("other") == UNSEEN
         finally:
             operator.kill()
         for verb, kind in (("list", "finetunejobs"), ("create", "jobs"), ("get", "pods")):

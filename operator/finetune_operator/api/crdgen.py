@@ -30,6 +30,10 @@ _KIND = (
     "https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#types-kinds"
 )
 
+# What the API server shows before the operator's first look. Without it kstatus, and so Flux, takes
+# a run for done that nobody has seen; Flux's own kinds do the same.
+UNSEEN = {"observedGeneration": -1}
+
 _COLUMNS = (
     {"name": "Phase", "type": "string", "jsonPath": ".status.phase"},
     {"name": "Stage", "type": "string", "jsonPath": ".status.stage"},
@@ -84,7 +88,7 @@ def _root() -> dict[str, Any]:
             "kind": {"description": _KIND, "type": "string"},
             "metadata": {"type": "object", "properties": {"name": {"type": "string"}}},
             "spec": structural_schema(Spec, defaults=True),
-            "status": structural_schema(Status, defaults=False),
+            "status": {**structural_schema(Status, defaults=False), "default": UNSEEN},
         },
         "x-kubernetes-validations": [rule.as_validation() for rule in FineTuneJob.cel],
     }

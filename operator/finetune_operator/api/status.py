@@ -148,7 +148,9 @@ class Status(ApiModel):
     """The state of the run."""
 
     observed_generation: int | None = Field(
-        default=None, ge=0, description="Generation of the spec that this status is about."
+        default=None,
+        ge=-1,
+        description="Generation of the spec that this status is about; -1 before the first look.",
     )
     conditions: list[Condition] = Field(
         default=[],

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from finetune_operator.api.crdgen import UNSEEN
 from finetune_operator.core.model import CreateClaim, JobState, Refusal, Report, Waiting
 from finetune_operator.runtime.statuswriter import as_json
 from finetune_operator.vocabulary import API_VERSION, KIND
@@ -32,7 +33,7 @@ def resource(world: World, **metadata: Any) -> Json:
     if "planHash" in status:
         # Whatever becomes part of a plan, what is written in files stays.
         status["planHash"] = "0f4c2b6a9d31"
-    return made | ({"status": status} if status else {})
+    return {**made, "status": status or UNSEEN}
 
 
 def _preparing(**changes: Any) -> World:

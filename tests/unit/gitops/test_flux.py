@@ -8,8 +8,7 @@ from cluster.tools import GitOps
 from unit.gitops import phases
 
 EXPECTED = {
-    # Without any status kstatus takes it for done.
-    "untouched": "Current",
+    "untouched": "InProgress",
     "pending": "InProgress",
     "preparing": "InProgress",
     "training": "InProgress",

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from finetune_operator.api.crdgen import definition, render
+from finetune_operator.api.crdgen import UNSEEN, definition, render
 from unit.operator.api import offline
 
 CRD = Path(__file__).parents[4] / "crds" / "finetunejobs.yaml"
@@ -52,9 +52,11 @@ def test_every_rule_points_at_a_field_that_exists() -> None:
                 assert f"{path}{rule['fieldPath']}".removeprefix(".") in NODES
 
 
-def test_the_status_is_a_subresource_without_defaults() -> None:
+def test_the_status_is_a_subresource_with_one_default_that_says_it_was_never_seen() -> None:
     assert definition()["spec"]["versions"][0]["subresources"] == {"status": {}}
-    assert [p for p, n in NODES.items() if p.startswith("status") and "default" in n] == []
+    defaults = {p: n["default"] for p, n in NODES.items() if "default" in n}
+    assert {p: d for p, d in defaults.items() if p.startswith("status")} == {"status": UNSEEN}
+    assert UNSEEN["observedGeneration"] >= NODES["status.observedGeneration"]["minimum"]
 
 
 def _fields(prefix: str = "") -> Iterator[Any]:
