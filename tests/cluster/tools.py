@@ -18,7 +18,8 @@ from cluster import binaries
 from cluster.errors import ClusterError
 
 NAMES = ("helm", "kubectl")
-# Whose kinds the chart uses; the module is read, never built.
+# Whose kinds the chart and the examples use; the modules are read, never built.
+ARGO_CD = "github.com/argoproj/argo-cd/v3@v3.2.0"
 PROMETHEUS_OPERATOR = "github.com/prometheus-operator/prometheus-operator@v0.85.0"
 
 
@@ -42,19 +43,25 @@ def kustomize(kubectl: Path, folder: Path) -> str:
 
 
 def monitoring_crds() -> Path:
-    """The folder with the CRDs of the Prometheus operator, in Go's module cache.
+    """The folder with the CRDs of the Prometheus operator. ClusterError if it cannot be had."""
+    return _module(PROMETHEUS_OPERATOR) / "example" / "prometheus-operator-crd"
 
-    Raises:
-        ClusterError: there is no Go toolchain, or the module cannot be had.
-    """
+
+def argo_crds() -> Path:
+    """The folder with the CRDs of Argo CD. ClusterError if it cannot be had."""
+    return _module(ARGO_CD) / "manifests" / "crds"
+
+
+def _module(reference: str) -> Path:
+    """Where a Go module's files are, in Go's module cache."""
     if problem := binaries.go_problem():
         raise ClusterError(problem)
     with tempfile.TemporaryDirectory() as elsewhere:
-        command = ["go", "mod", "download", "-json", PROMETHEUS_OPERATOR]
+        command = ["go", "mod", "download", "-json", reference]
         result = subprocess.run(command, cwd=elsewhere, capture_output=True, text=True)
     if result.returncode != 0:
-        raise ClusterError(f"{PROMETHEUS_OPERATOR} cannot be had: {result.stdout}{result.stderr}")
-    return Path(json.loads(result.stdout)["Dir"]) / "example" / "prometheus-operator-crd"
+        raise ClusterError(f"{reference} cannot be had: {result.stdout}{result.stderr}")
+    return Path(json.loads(result.stdout)["Dir"])
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,79 @@
+"""The Applications to copy: Argo CD's own schema takes them, and they do not hide a difference."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from cluster import tools
+from cluster.errors import ClusterError
+from cluster.handle import Cluster, KubectlError
+from unit.gitops.argocd import ACTIONS, ARGOCD, ROOT
+
+EXAMPLES = sorted((ARGOCD / "applications").glob("*.yaml"))
+Json = dict[str, Any]
+
+
+@pytest.fixture(scope="module")
+def server(own_control_plane: Cluster) -> Cluster:
+    """An API server with Argo CD's kinds and its namespace."""
+    try:
+        folder = tools.argo_crds()
+    except ClusterError as error:
+        pytest.skip(str(error))
+    for kind in ("application", "appproject"):
+        crd = str(folder / f"{kind}-crd.yaml")
+        own_control_plane.kubectl("apply", "--server-side", "-f", crd)
+        own_control_plane.wait_for_crd(f"{kind}s.argoproj.io")
+    own_control_plane.kubectl("create", "namespace", "argocd")
+    return own_control_plane
+
+
+def accepted(server: Cluster, text: str) -> str:
+    strictly = ("apply", "--server-side", "--dry-run=server", "--validate=strict", "-f", "-")
+    return server.kubectl(*strictly, input=text)
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.name)
+def test_argo_cd_takes_the_example(server: Cluster, path: Path) -> None:
+    accepted(server, path.read_text())
+
+
+def test_the_check_sees_a_misspelt_field(server: Cluster) -> None:
+    text = (ARGOCD / "applications" / "runs.yaml").read_text().replace("syncOptions", "syncOption")
+    with pytest.raises(KubectlError, match="syncOption"):
+        accepted(server, text)
+
+
+def application(name: str) -> Json:
+    found: Json = yaml.safe_load((ARGOCD / "applications" / f"{name}.yaml").read_text())
+    return found
+
+
+def test_the_operator_comes_before_the_runs_and_nothing_is_ignored() -> None:
+    waves = [
+        int(application(name)["metadata"]["annotations"]["argocd.argoproj.io/sync-wave"])
+        for name in ("project", "operator", "runs")
+    ]
+    assert waves == sorted(set(waves))
+    for name in ("operator", "runs"):
+        spec = application(name)["spec"]
+        assert "ignoreDifferences" not in spec
+        assert "ServerSideApply=true" in spec["syncPolicy"]["syncOptions"]
+        assert "Replace=true" not in spec["syncPolicy"]["syncOptions"]
+
+
+def test_the_project_allows_what_both_need() -> None:
+    project, operator = application("project")["spec"], application("operator")["spec"]
+    runs = application("runs")["spec"]
+    for spec in (operator, runs):
+        assert spec["project"] == "finetune"
+        assert spec["source"]["repoURL"] in project["sourceRepos"]
+        assert spec["destination"] in project["destinations"]
+    assert (ROOT / operator["source"]["path"] / "Chart.yaml").exists()
+    [role] = project["roles"]
+    for action in (path.parent.name for path in ACTIONS.glob("*/action.lua")):
+        assert any(f"FineTuneJob/{action}, " in policy for policy in role["policies"])
