@@ -9,6 +9,7 @@ from urllib.request import urlopen
 import pytest
 
 from cluster.handle import Cluster
+from integration import prometheus
 from integration.operator_process import OperatorProcess, install, kubeconfig
 from integration.world import World, until
 from unit.operator.runtime.scraped import Series, of, series
@@ -87,3 +88,29 @@ def test_a_restart_counts_nothing_twice(scraped: Scraped) -> None:
         lambda: scraped.metric("finetune_operator_reconciles_total").get(("Done",)), "it has looked"
     )
     assert scraped.metric("finetune_attempts_total") == {}
+
+
+def test_a_real_prometheus_reads_it_and_evaluates_every_rule(
+    scraped: Scraped, promtool: Path, tmp_path: Path
+) -> None:
+    world = scraped.world
+    world.apply("demo", resources={"gpusPerNode": 2})
+    world.finish("demo-prepare-1", message="Done.", totalSteps=200)
+    world.wait_for_job("demo-train-1")
+    binary = promtool.with_name("prometheus")
+    with prometheus.running(binary, tmp_path, scraped.operator.metrics_port) as found:
+        here = f'namespace="{world.namespace}", state="Waiting"'
+        waiting = f"namespace_state:finetune_gpus:sum{{{here}}}"
+        until(lambda: found.value(waiting) == 2, "a recorded count of the GPUs waited for")
+        until(
+            lambda: all(rule["health"] == "ok" for rule in found.rules().values()),
+            "every rule was evaluated",
+        )
+        until(
+            lambda: found.rules()["FineTuneJobGPUsWaiting"]["state"] == "pending",
+            "an alert on GPUs is due in half an hour",
+        )
+        rules = found.rules()
+    alerts = {name: rule["state"] for name, rule in rules.items() if rule["type"] == "alerting"}
+    del alerts["FineTuneJobGPUsWaiting"]
+    assert set(alerts.values()) == {"inactive"}, alerts
