@@ -9,9 +9,11 @@ from typing import Any
 import pytest
 
 from cluster.handle import Cluster, KubectlError
+from cluster.tools import GitOps
 from integration.audit import wait_for_write, writes_on
 from integration.operator_process import USER, OperatorProcess, install, kubeconfig
 from integration.world import World, until
+from unit.gitops.argocd import ACTIONS
 from unit.operator.builders import MINIMAL
 
 Json = dict[str, Any]
@@ -218,3 +220,15 @@ def test_a_new_commit_is_not_taken_for_the_old_success(world: World) -> None:
     wait = ("wait", "-n", world.namespace, "--timeout=20s", "--for=condition=Succeeded")
     world.cluster.kubectl(*wait, "ftj/newer")
     assert git.difference() == ""
+
+
+def test_retry_is_disabled_where_the_token_comes_from_git(world: World, gitops: GitOps) -> None:
+    discovery = (ACTIONS / "discovery.lua").read_text()
+    offered = {}
+    for name, spec in (("free", {}), ("fixed", {"rerunToken": "1"})):
+        git = Repository(world, name, **spec)
+        git.sync()
+        world.finish(f"{name}-prepare-1", code=10, message="The token may not read acme/base.")
+        world.wait_for_phase(name, "Failed")
+        offered[name] = gitops.lua(discovery, git.live())["retry"]["disabled"]
+    assert offered == {"free": False, "fixed": True}
