@@ -184,7 +184,9 @@ def test_slices_are_computed_with_in_bfloat16_as_whole_weights_are(
     one, two = (
         Job(str(runs.root / f"{name}-bfloat16-{method}"), {}).workspace for name in ("one", engine)
     )
-    assert losses(two)[0] == pytest.approx(losses(one)[0], rel=1e-6)
+    # ZeRO-3 has the head's weight in its product only: the targets' logits stay rounded.
+    same = 1e-3 if engine == "zero3" else 1e-6
+    assert losses(two)[0] == pytest.approx(losses(one)[0], rel=same)
     # Later ones differ as those of one rank do that cuts its batches elsewhere: what a pass
     # computes is rounded to eight bits. What ranks add up is float32.
     assert losses(two) == pytest.approx(losses(one), rel=5e-3)
