@@ -213,5 +213,29 @@ def _prune(name: str, keep: str) -> None:
         subprocess.run(command, capture_output=True, check=False)
         mark.unlink()
     if old:
+        _remove_nameless()
         with locks.exclusive(paths.images() / "push.lock", "a push to the registry"):
             registry.collect_garbage(paths.state() / "registry.json")
+
+
+def _remove_nameless() -> None:
+    """Take from the node what only the kubelet's own references, `sha256:…`, still hold: they
+    outlive an image's name, and hold its layers.
+    """
+    state = paths.state()
+    listed = subprocess.run(node.ctr(state, "images", "ls"), capture_output=True, text=True)
+    for reference in nameless(listed.stdout):
+        command = node.ctr(state, "images", "rm", reference)
+        subprocess.run(command, capture_output=True, check=False)
+
+
+def nameless(listing: str) -> list[str]:
+    """Of `ctr images ls`, the references by digest alone to images that have no name any more."""
+    lines = [line.split() for line in listing.splitlines()[1:]]
+    images = [(reference, digest) for reference, _, digest, *_ in lines]
+    named = {digest for reference, digest in images if not reference.startswith("sha256:")}
+    return [
+        reference
+        for reference, digest in images
+        if reference.startswith("sha256:") and digest not in named
+    ]

@@ -378,3 +378,15 @@ def test_a_crd_without_conditions_yet_is_waited_for(tmp_path: Path) -> None:
     cluster = Cluster(tmp_path / "kubeconfig", "played", kubectl, images.no_node)
     cluster.wait_for_crd("finetunejobs.finetune.dev")
     assert len(asked.read_text().splitlines()) == 3
+
+
+def test_references_of_the_kubelet_to_images_without_a_name_are_found() -> None:
+    listing = """REF TYPE DIGEST SIZE PLATFORMS LABELS
+localhost:5000/finetune-hub:1 manifest sha256:aa 83.4 MiB linux/amd64 -
+localhost:5000/finetune-hub@sha256:cc manifest sha256:cc 83.4 MiB linux/amd64 -
+sha256:11 manifest sha256:aa 83.4 MiB linux/amd64 -
+sha256:22 manifest sha256:bb 2.8 GiB linux/amd64 -
+sha256:33 manifest sha256:cc 83.4 MiB linux/amd64 -
+"""
+    assert images.nameless(listing) == ["sha256:22"]
+    assert images.nameless("") == []
