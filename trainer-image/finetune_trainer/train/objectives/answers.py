@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from finetune_trainer.data.examples import Example
+from finetune_trainer.run import Preference as Settings
 from finetune_trainer.train.batches import (
     Batch,
     collate,
@@ -53,6 +54,7 @@ class AnswerModel(nn.Module):  # type: ignore[misc]  # torch is not type-checked
     def __init__(
         self,
         model: PreTrainedModel,
+        settings: Settings,
         *,
         adapter: PeftModel | None,
         separable_head: bool,
@@ -60,6 +62,7 @@ class AnswerModel(nn.Module):  # type: ignore[misc]  # torch is not type-checked
     ) -> None:
         super().__init__()
         self.model = model
+        self.settings = settings
         self.adapter = adapter
         self.separable_head = separable_head
         self.autocast = autocast

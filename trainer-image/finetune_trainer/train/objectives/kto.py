@@ -50,18 +50,6 @@ class JudgedBatch(AnswerBatch):
 class KtoLoss(AnswerModel):
     """A causal model as a function from answers to their summed loss."""
 
-    def __init__(
-        self,
-        model: PreTrainedModel,
-        settings: Settings,
-        *,
-        adapter: PeftModel | None,
-        separable_head: bool,
-        autocast: torch.dtype | None,
-    ) -> None:
-        super().__init__(model, adapter=adapter, separable_head=separable_head, autocast=autocast)
-        self.settings = settings
-
     def forward(self, batch: JudgedBatch) -> Tensor:
         """The sum over the answers of their loss, a float32 scalar."""
         return self.judge(batch)[0].sum()

@@ -40,18 +40,6 @@ class PairBatch(AnswerBatch):
 class PreferenceLoss(AnswerModel):
     """A causal model as a function from pairs to their summed loss."""
 
-    def __init__(
-        self,
-        model: PreTrainedModel,
-        settings: Settings,
-        *,
-        adapter: PeftModel | None,
-        separable_head: bool,
-        autocast: torch.dtype | None,
-    ) -> None:
-        super().__init__(model, adapter=adapter, separable_head=separable_head, autocast=autocast)
-        self.settings = settings
-
     def forward(self, batch: PairBatch) -> Tensor:
         """The sum over the pairs of their loss, a float32 scalar."""
         return self.judge(batch).losses.sum()
