@@ -5,19 +5,33 @@ The manifest is taken as it is: another version's status must not break a scrape
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from finetune_operator.core.attempts import ATTEMPTS, ATTEMPTS_OUT_OF_MEMORY
 from finetune_operator.core.status import FINAL
-from finetune_operator.vocabulary import Phase, Stage, StageState
+from finetune_operator.vocabulary import ConditionType, Phase, Stage, StageState
+
+
+@dataclass(frozen=True, slots=True)
+class LastFailure:
+    """What went wrong last: of a run under way a failed attempt, of a failed one its end.
+
+    `at` is in seconds since the epoch; `stage` is "" if the run was refused before its first.
+    """
+
+    stage: str
+    reason: str
+    at: float
 
 
 @dataclass(frozen=True, slots=True)
 class RunFacts:
-    """Where a run stands. `stage` and what follows it are None once it has ended."""
+    """Where a run stands. `stage` and what follows it are None or 0 once it has ended, but for
+    `last_failure`.
+    """
 
     phase: str
     gpus: int
@@ -27,6 +41,8 @@ class RunFacts:
     progress: float | None = None  # 0 to 1
     reported: float | None = None  # seconds since the epoch
     remaining: float | None = None  # seconds
+    attempt: int = 0
+    last_failure: LastFailure | None = None
 
     @property
     def ended(self) -> bool:
@@ -39,7 +55,7 @@ def facts(manifest: Mapping[str, Any]) -> RunFacts:
     phase = _one_of(status.get("phase"), Phase) or str(Phase.PENDING)
     gpus = gpus_of(_mapping(manifest.get("spec")))
     if phase in FINAL:
-        return RunFacts(phase, gpus)
+        return RunFacts(phase, gpus, last_failure=_end(status) if phase == Phase.FAILED else None)
     entry = _current(status)
     stage = _one_of(entry.get("name"), Stage)
     if stage is None:
@@ -57,6 +73,8 @@ def facts(manifest: Mapping[str, Any]) -> RunFacts:
         percent / 100 if isinstance(percent, int) else None,
         _moment(progress.get("at")),
         float(remaining) if isinstance(remaining, int) else None,
+        _count(entry, "attempt"),
+        _latest(status),
     )
 
 
@@ -68,15 +86,41 @@ def gpus_of(spec: Mapping[str, Any]) -> int:
 
 
 def _current(status: Mapping[str, Any]) -> Mapping[str, Any]:
-    entries = status.get("stages")
-    for entry in entries if isinstance(entries, list) else ():
-        if isinstance(entry, Mapping) and entry.get("state") != StageState.SUCCEEDED:
+    for entry in _mappings(status.get("stages")):
+        if entry.get("state") != StageState.SUCCEEDED:
             return entry
     return {}
 
 
+def _end(status: Mapping[str, Any]) -> LastFailure | None:
+    for condition in _mappings(status.get("conditions")):
+        if condition.get("type") == ConditionType.FAILED:
+            stage = _current(status).get("name")
+            return _failure(stage, condition.get("reason"), status.get("completionTime"))
+    return None
+
+
+def _latest(status: Mapping[str, Any]) -> LastFailure | None:
+    found = [*_mappings(status.get("attempts"))]
+    attempt = found[-1] if found else {}
+    return _failure(attempt.get("stage"), attempt.get("reason"), attempt.get("finishedAt"))
+
+
+def _failure(stage: Any, reason: Any, at: Any) -> LastFailure | None:
+    moment = _moment(at)
+    if moment is None or not isinstance(reason, str):
+        return None
+    return LastFailure(_one_of(stage, Stage) or "", reason, moment)
+
+
 def _mapping(value: Any) -> Mapping[str, Any]:
     return value if isinstance(value, Mapping) else {}
+
+
+def _mappings(value: Any) -> Iterator[Mapping[str, Any]]:
+    for each in value if isinstance(value, list) else ():
+        if isinstance(each, Mapping):
+            yield each
 
 
 def _one_of(value: Any, words: type[Phase] | type[Stage]) -> str | None:

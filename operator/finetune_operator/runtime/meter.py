@@ -100,6 +100,10 @@ class Meter:
             buckets=LONG,
             registry=registry,
         )
+        for stage in Stage:
+            for outcome in (ends.SUCCEEDED, ends.FAILED):
+                # The first stage that ends must be an increase, too.
+                self._stages.labels(str(stage), outcome)
         self._gpu_seconds = Counter(
             "finetune_gpu_seconds",
             "GPUs of training attempts times the time that their pods ran, counted when they end; "

@@ -10,6 +10,7 @@ import math
 import os
 import sys
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from types import TracebackType
 from wsgiref.simple_server import WSGIServer
@@ -44,6 +45,11 @@ GAUGES = {
     ),
     "data_wait_seconds": ("data_wait_seconds", "Wait for data per step, rank 0"),
     "eta": ("remaining_seconds", "Estimated time left"),
+    "last_checkpoint": (
+        "last_checkpoint_timestamp_seconds",
+        "When the newest checkpoint was written, before the first when this attempt began to "
+        "train, in seconds since the epoch",
+    ),
 }
 EVALUATED = {"eval_": "validation_", "base_eval_": "base_validation_"}
 
@@ -102,6 +108,11 @@ class Exposition(Collector):
             values["eta"] = eta_seconds
         with self._lock:
             self._values |= values
+
+    def saved(self) -> None:
+        """All up to now is safe: a checkpoint has been written, or training begins."""
+        with self._lock:
+            self._values["last_checkpoint"] = time.time()
 
     def collect(self) -> Iterator[Metric]:
         """The latest values, for a scrape."""

@@ -27,15 +27,27 @@ class Outlet(Protocol):
 class Journal:
     """What one run tells; nothing where it is not `active`."""
 
-    def __init__(self, history: Path, outlets: Sequence[Outlet], *, active: bool) -> None:
+    def __init__(
+        self,
+        history: Path,
+        outlets: Sequence[Outlet],
+        *,
+        active: bool,
+        saved: Callable[[], None] = lambda: None,
+    ) -> None:
         self._history = history
         self._outlets = outlets
         self._active = active
+        self._saved = saved
 
     def say(self, text: str) -> None:
         """One line for whoever reads the log."""
         if self._active:
             print(text, flush=True)
+
+    def saved(self) -> None:
+        """What has been trained so far is safe from now on."""
+        self._saved()
 
     def resume_at(self, step: int, *, evaluated: bool) -> None:
         """Forget the history after `step`, which the run makes again; also the evaluation of `step`

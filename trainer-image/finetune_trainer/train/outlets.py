@@ -24,4 +24,6 @@ def open_journal(run: Run, workspace: Workspace, *, active: bool) -> Iterator[Jo
         Exposition.from_environment() as served,
         open_trackers(run, workspace) as trackers,
     ):
-        yield Journal(workspace.history, (reporter, served, *trackers), active=True)
+        yield Journal(
+            workspace.history, (reporter, served, *trackers), active=True, saved=served.saved
+        )

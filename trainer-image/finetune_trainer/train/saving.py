@@ -67,6 +67,7 @@ class Saver:
                 shutil.rmtree(each.path)
         if position is not None:
             self._step = position.step
+        self._context.journal.saved()
         return position
 
     @property
@@ -165,6 +166,7 @@ class Saver:
             besides=position.evaluations.best_step if self._keeps_best else None,
         )
         self._context.journal.say(f"checkpoint after step {position.step}")
+        self._context.journal.saved()
         return path
 
 

@@ -14,14 +14,23 @@ from unit.operator.runtime.scraped import Series, of, scrape
 ON_FOUR_GPUS = {**MINIMAL, "resources": {"nodes": 2, "gpusPerNode": 2}}
 TRAINING: dict[str, Any] = {
     "phase": "Training",
-    "stages": [{"name": "train", "state": "Running", "failures": 2}],
+    "stages": [{"name": "train", "state": "Running", "failures": 2, "attempt": 3}],
+    "attempts": [
+        {
+            "stage": "train",
+            "attempt": 2,
+            "reason": "OutOfMemory",
+            "finishedAt": "2026-01-31T11:00:00Z",
+        }
+    ],
     "progress": {"percent": 42, "at": "2026-01-31T12:00:00Z", "etaSeconds": 90},
 }
+LABELS = {"finetunejob": "demo", "namespace": "team-a"}
 
 
-def counted(store: Store) -> dict[Series, float]:
+def counted(store: Store, now: float = 0.0) -> dict[Series, float]:
     meter = Meter()
-    meter.registry.register(Census(store))
+    meter.registry.register(Census(store, lambda: now))
     return scrape(meter.registry)
 
 
@@ -73,6 +82,8 @@ def test_a_run_under_way_tells_where_it_stands() -> None:
         "finetunejob_progress_ratio": 0.42,
         "finetunejob_progress_timestamp_seconds": 1769860800,
         "finetunejob_remaining_seconds": 90,
+        "finetunejob_stage_attempt": 3,
+        "finetunejob_last_failure_timestamp_seconds": 1769857200,
     }
 
 
@@ -102,3 +113,24 @@ def test_ten_thousand_runs_stay_within_their_budget() -> None:
     own = [labels for name, labels in found if name.startswith("finetunejob_")]
     assert len(own) <= 100 * 25
     assert len(found) - len(own) <= 400
+
+
+def test_the_latest_failure_of_a_run_under_way_tells_stage_and_reason() -> None:
+    store = Store()
+    store.put_run(training())
+    found = of(counted(store), "finetunejob_last_failure_timestamp_seconds")
+    assert found == {("demo", "team-a", "OutOfMemory", "train"): 1769857200}
+
+
+def test_a_run_that_has_failed_is_told_for_an_hour() -> None:
+    store = Store()
+    failed = {"type": "Failed", "status": "True", "reason": "UserError"}
+    ended = {"phase": "Failed", "conditions": [failed], "completionTime": "2026-01-31T12:00:00Z"}
+    store.put_run(run(status={**TRAINING, **ended}))
+    at = 1769860800
+    name = "finetunejob_failed_timestamp_seconds"
+    assert of(counted(store, at + 3599), name) == {("demo", "team-a", "UserError", "train"): at}
+    assert [series for series in counted(store, at + 3599) if "finetunejob_" in series[0]] == [
+        (name, tuple(sorted({**LABELS, "reason": "UserError", "stage": "train"}.items())))
+    ]
+    assert of(counted(store, at + 3600), name) == {}

@@ -35,7 +35,8 @@ def test_gpu_seconds_are_those_of_all_nodes_while_the_pods_ran() -> None:
     found = scrape(meter.registry)
     assert of(found, "finetune_gpu_seconds_total") == {("team-a", "Succeeded"): 8 * 60}
     assert of(found, "finetune_attempts_total") == {("team-a", "Succeeded", "train"): 1}
-    assert of(found, "finetune_stage_duration_seconds_sum") == {("Succeeded", "train"): 600}
+    durations = of(found, "finetune_stage_duration_seconds_sum")
+    assert durations["Succeeded", "train"] == sum(durations.values()) == 600
 
 
 def test_calls_and_looks_are_counted_by_how_they_ended() -> None:
@@ -87,4 +88,13 @@ def test_counters_of_a_namespace_start_at_zero_before_anything_ends() -> None:
         ("team-a", "Failed"): 0,
         ("team-a", "Stopped"): 0,
         ("team-a", "Succeeded"): 0,
+    }
+
+
+def test_durations_of_stages_start_at_zero_before_any_ends() -> None:
+    found = of(scrape(Meter().registry), "finetune_stage_duration_seconds_count")
+    assert {labels for labels, count in found.items() if count == 0} == {
+        (outcome, stage)
+        for outcome in ("Succeeded", "Failed")
+        for stage in ("prepare", "train", "merge", "upload")
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import time
 import urllib.request
 from pathlib import Path
 
@@ -85,4 +86,29 @@ def test_a_run_serves_what_it_logs(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert last["finetune_train_tokens_total"] > found[1]["finetune_train_tokens_total"]
     assert last["finetune_train_peak_memory_bytes"] > 2**20
     assert last["finetune_train_data_wait_seconds"] > 0
+    assert last["finetune_train_last_checkpoint_timestamp_seconds"] == pytest.approx(
+        time.time(), abs=300
+    )
     assert "finetune_train_mfu_ratio" not in last  # a CPU's peak is not known
+
+
+def test_a_checkpoint_makes_the_time_of_the_last_one_new(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[str] = []
+
+    class Told(Exposition):
+        """Notes the order of values and checkpoints."""
+
+        def put(self, step: int, *args: object) -> None:
+            told.append(f"step {step}")
+
+        def saved(self) -> None:
+            told.append("saved")
+
+    monkeypatch.setattr("finetune_trainer.train.outlets.Exposition", Told)
+    run = plan(maxSteps=2, checkpoint={"everySteps": 0, "keep": 2})
+    train(run, prepared_workspace(tmp_path, validation=0), Stop())
+    assert told[0] == "saved"  # training begins: nothing is lost yet
+    assert told[1:3] == ["step 1", "step 2"]
+    assert told.count("saved") == 2  # and what the last step left
