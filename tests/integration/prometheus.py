@@ -1,14 +1,15 @@
-"""A real Prometheus beside a test: it scrapes one target every second and evaluates our rules."""
+"""A real Prometheus beside a test: it scrapes targets every second and evaluates our rules."""
 
 from __future__ import annotations
 
 import contextlib
 import json
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from urllib.error import URLError
+from urllib.error import HTTPError, URLError
 from urllib.parse import urlencode
 from urllib.request import urlopen
 
@@ -18,6 +19,20 @@ from integration.operator_process import ROOT, free_port
 from integration.world import until
 
 RULES = ROOT / "manifests" / "monitoring" / "rules.yaml"
+
+
+class QueryError(Exception):
+    """Prometheus refused a query; the message holds it and the reason."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """What is scraped: a port of this machine, with the labels that a PodMonitor would give it."""
+
+    job: str
+    port: int
+    honor_labels: bool = False
+    labels: Mapping[str, str] = field(default_factory=dict)
 
 
 class Prometheus:
@@ -33,13 +48,17 @@ class Prometheus:
         except URLError:
             return False
 
-    def ask(self, path: str, **query: str) -> Any:
-        with urlopen(f"{self._url}/api/v1/{path}?{urlencode(query)}") as answer:
-            return json.load(answer)["data"]
+    def ask(self, path: str, query: Mapping[str, object] | None = None) -> Any:
+        """The data of an answer. QueryError if it is refused."""
+        try:
+            with urlopen(f"{self._url}/api/v1/{path}?{urlencode(query or {})}") as answer:
+                return json.load(answer)["data"]
+        except HTTPError as error:
+            raise QueryError(f"{path} {query}: {error.read().decode()}") from error
 
     def value(self, expression: str) -> float | None:
         """Of the first series of an instant query, None if there is none."""
-        found = self.ask("query", query=expression)["result"]
+        found = self.ask("query", {"query": expression})["result"]
         return float(found[0]["value"][1]) if found else None
 
     def rules(self) -> dict[str, dict[str, Any]]:
@@ -49,14 +68,22 @@ class Prometheus:
 
 
 @contextlib.contextmanager
-def running(binary: Path, directory: Path, target_port: int) -> Iterator[Prometheus]:
-    """One that scrapes this port of this machine, until the block ends."""
-    target = {"targets": [f"127.0.0.1:{target_port}"]}
-    scrape = {"job_name": "operator", "honor_labels": True, "static_configs": [target]}
+def running(binary: Path, directory: Path, *targets: Target) -> Iterator[Prometheus]:
+    """One that scrapes these, until the block ends."""
+    scrapes = [
+        {
+            "job_name": target.job,
+            "honor_labels": target.honor_labels,
+            "static_configs": [
+                {"targets": [f"127.0.0.1:{target.port}"], "labels": dict(target.labels)}
+            ],
+        }
+        for target in targets
+    ]
     config = {
         "global": {"scrape_interval": "1s", "evaluation_interval": "1s"},
         "rule_files": [str(RULES)],
-        "scrape_configs": [scrape],
+        "scrape_configs": scrapes,
     }
     file = directory / "prometheus.yaml"
     file.write_text(yaml.safe_dump(config))

@@ -61,7 +61,8 @@ def test_a_run_is_counted_while_it_is_there_and_its_stages_when_they_end(
     ended = {(here, "Succeeded", "prepare"): 1.0}
     until(lambda: scraped.metric("finetune_attempts_total") == ended, "prepare has ended")
     found = scraped.scrape()
-    assert of(found, "finetune_stage_duration_seconds_count") == {("Succeeded", "prepare"): 1}
+    durations = of(found, "finetune_stage_duration_seconds_count")
+    assert durations["Succeeded", "prepare"] == sum(durations.values()) == 1
     assert of(found, "finetunejob_attempts_left") == {("demo", here): 2}
     assert of(found, "finetune_operator_watches") == {(): 2}
     assert of(found, "finetune_operator_watches_live") == {(): 2}
@@ -98,7 +99,8 @@ def test_a_real_prometheus_reads_it_and_evaluates_every_rule(
     world.finish("demo-prepare-1", message="Done.", totalSteps=200)
     world.wait_for_job("demo-train-1")
     binary = promtool.with_name("prometheus")
-    with prometheus.running(binary, tmp_path, scraped.operator.metrics_port) as found:
+    target = prometheus.Target("operator", scraped.operator.metrics_port, honor_labels=True)
+    with prometheus.running(binary, tmp_path, target) as found:
         here = f'namespace="{world.namespace}", state="Waiting"'
         waiting = f"namespace_state:finetune_gpus:sum{{{here}}}"
         until(lambda: found.value(waiting) == 2, "a recorded count of the GPUs waited for")
