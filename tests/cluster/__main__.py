@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import signal
 import subprocess
 import sys
 import time
 
-from cluster import binaries, images, local, paths, progress, tools
+from cluster import ahead, binaries, images, local, paths, progress, tools
 from cluster.errors import ClusterError
 
 
@@ -53,6 +54,13 @@ _BUILT = {
 }
 
 
+def _ahead(_: argparse.Namespace) -> int:
+    # To end with what it started, `go build` above all.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    ahead.build()
+    return 0
+
+
 def _image(arguments: argparse.Namespace) -> int:
     local.up()
     for name in arguments.names:
@@ -74,6 +82,7 @@ def main() -> int:
         ("down", _down, "take it away without a trace; what is cached stays"),
         ("status", _status, "say what runs; fails unless everything does"),
         ("kubeconfig", _kubeconfig, "print the path of the kubeconfig"),
+        ("ahead", _ahead, "build what the tests will want; start nothing"),
     ):
         verbs.add_parser(name, help=text).set_defaults(action=action)
     build = verbs.add_parser("build", help="build the binaries, so that the first `up` is quick")

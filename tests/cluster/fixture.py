@@ -31,7 +31,8 @@ def pytest_configure(config: pytest.Config) -> None:
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtestloop(session: pytest.Session) -> None:
     """Do what takes minutes on a new machine before the clock of the first test runs."""
-    if session.config.option.collectonly:
+    # A worker of several has other tests to run until a fixture is there.
+    if session.config.option.collectonly or hasattr(session.config, "workerinput"):
         return
     wanted = {name for item in session.items for name in getattr(item, "fixturenames", ())}
     # Whatever fails here fails again, with its message, in the test that asks for it.
@@ -41,7 +42,7 @@ def pytest_runtestloop(session: pytest.Session) -> None:
         if "helm" in wanted:
             tools.ensure("helm")
         if "gitops" in wanted:
-            tools.ensure("finetune-gitops")
+            tools.ensure(tools.GITOPS)
         if "kustomize" in wanted:
             tools.ensure("kubectl")
         if "cluster" in wanted:
@@ -126,7 +127,7 @@ def helm(request: pytest.FixtureRequest) -> tools.Helm:
 @pytest.fixture(scope="session")
 def gitops(request: pytest.FixtureRequest) -> tools.GitOps:
     """What Argo CD and Flux make of a resource; neither is started for it."""
-    return tools.GitOps(_tool(request.config, "finetune-gitops"))
+    return tools.GitOps(_tool(request.config, tools.GITOPS))
 
 
 @pytest.fixture(scope="session")

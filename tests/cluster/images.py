@@ -15,7 +15,9 @@ import subprocess
 import tarfile
 import tempfile
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from cluster import binaries, content, locks, node, paths, podman, progress, registry
@@ -50,6 +52,36 @@ RECIPES = {
 }
 
 
+@dataclass(frozen=True)
+class _Wanted:
+    """One content of an image, which its key names, and what it is built from."""
+
+    name: str
+    dockerfile: Path
+    context: Path
+    arguments: Mapping[str, str]
+
+    @cached_property
+    def files(self) -> list[str]:
+        return content.context_files(self.context)
+
+    @cached_property
+    def key(self) -> str:
+        return content.key(self.context, self.files, self.dockerfile, self.arguments)
+
+    @property
+    def repository(self) -> str:
+        return f"finetune-{self.name}"
+
+    @property
+    def full(self) -> str:
+        return f"{registry.address()}/{self.repository}:{self.key}"
+
+    def alone(self) -> AbstractContextManager[None]:
+        """While nobody else builds this image."""
+        return locks.exclusive(paths.images() / f"{self.name}.lock", f"building image {self.name}")
+
+
 def reference(name: str) -> str:
     """The image of this tree on the cluster of this machine, which must be up."""
     recipe = RECIPES[name]
@@ -60,6 +92,18 @@ def reference(name: str) -> str:
     )
 
 
+def build(name: str) -> str:
+    """The image of this tree, built if need be and kept here; `reference` pushes and pulls it."""
+    recipe = RECIPES[name]
+    require_dockerfile(recipe)
+    base = build(recipe.base) if recipe.base else podman.base_image()
+    wanted = _Wanted(name, recipe.dockerfile, recipe.context, {"BASE_IMAGE": base})
+    with wanted.alone():
+        if not (paths.images() / name / wanted.key).exists():
+            _build(wanted, recipe.room_gib)
+    return wanted.full
+
+
 def build_image(
     name: str,
     dockerfile: Path,
@@ -68,21 +112,15 @@ def build_image(
     room_gib: int = 0,
 ) -> str:
     """Build, push and pull what is not there yet; the reference for pods to use."""
-    files = content.context_files(context)
-    key = content.key(context, files, dockerfile, build_arguments)
-    repository = f"finetune-{name}"
-    full = f"{registry.address()}/{repository}:{key}"
-    with locks.exclusive(paths.images() / f"{name}.lock", f"building image {name}"):
-        if registry.digest(repository, key) is None:
-            # With an older version at hand, the large layers are there already.
-            if not (paths.images() / name).exists():
-                _require_room(name, room_gib)
-            _build(full, dockerfile, context, files, build_arguments)
-            _push(full)
-        _pull(full)
-        _remember(name, key)
-        _prune(name, keep=key)
-    return full
+    wanted = _Wanted(name, dockerfile, context, build_arguments)
+    with wanted.alone():
+        if registry.digest(wanted.repository, wanted.key) is None:
+            _build(wanted, room_gib)
+            _push(wanted.full)
+        _pull(wanted.full)
+        _remember(name, wanted.key)
+        _prune(name, keep=wanted.key)
+    return wanted.full
 
 
 def ensure_pause() -> str:
@@ -152,13 +190,16 @@ def require_dockerfile(recipe: Recipe) -> None:
         )
 
 
-def _build(
-    full: str, dockerfile: Path, context: Path, files: list[str], arguments: Mapping[str, str]
-) -> None:
+def _build(wanted: _Wanted, room_gib: int) -> None:
+    if podman.has(wanted.full):
+        return
+    # With an older version at hand, the large layers are there already.
+    if not (paths.images() / wanted.name).exists():
+        _require_room(wanted.name, room_gib)
     folder = tempfile.TemporaryDirectory(dir=paths.images(), prefix="context-")
-    with progress.step(f"build image {full}"), folder as staged:
-        content.stage(context, files, Path(staged))
-        podman.build(full, dockerfile, Path(staged), arguments)
+    with progress.step(f"build image {wanted.full}"), folder as staged:
+        content.stage(wanted.context, wanted.files, Path(staged))
+        podman.build(wanted.full, wanted.dockerfile, Path(staged), wanted.arguments)
 
 
 def _require_room(name: str, gib: int) -> None:

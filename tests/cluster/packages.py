@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from cluster import progress
+from cluster import locks, paths, progress
 from cluster.errors import ClusterError
 
 CNI_PLUGINS = Path("/usr/lib/cni")
@@ -39,12 +39,7 @@ def ensure(needed: Mapping[str, str] = NEEDED) -> None:
     wanted = missing(needed)
     if not wanted:
         return
-    command = ["apt-get", "install", "-y", "-q", "--no-install-recommends", *wanted]
-    with progress.step(f"install {', '.join(wanted)}"), _services_stay_off():
-        result = _apt(command)
-        if result.returncode != 0:
-            _apt(["apt-get", "update", "-q"])
-            result = _apt(command)
+    result = _install(wanted)
     still = missing(needed)
     if still:
         tail = "\n".join((result.stdout + result.stderr).splitlines()[-5:])
@@ -55,15 +50,23 @@ def ensure_command(command: str, package: str) -> Path:
     """Where the command is, installed if this is root on Debian. ClusterError if it is not."""
     found = shutil.which(command)
     if found is None and os.geteuid() == 0 and shutil.which("apt-get") is not None:
-        install = ["apt-get", "install", "-y", "-q", "--no-install-recommends", package]
-        with progress.step(f"install {package}"), _services_stay_off():
-            if _apt(install).returncode != 0:
-                _apt(["apt-get", "update", "-q"])
-                _apt(install)
+        _install([package])
         found = shutil.which(command)
     if found is None:
         raise ClusterError(f"{command} is not on PATH: install {package}.")
     return Path(found)
+
+
+def _install(wanted: list[str]) -> subprocess.CompletedProcess[str]:
+    command = ["apt-get", "install", "-y", "-q", "--no-install-recommends", *wanted]
+    # apt-get fails at once where another one is at work, and several of ours may be.
+    alone = locks.exclusive(paths.cache() / "apt.lock", "installing packages")
+    with alone, progress.step(f"install {', '.join(wanted)}"), _services_stay_off():
+        result = _apt(command)
+        if result.returncode != 0:
+            _apt(["apt-get", "update", "-q"])
+            result = _apt(command)
+    return result
 
 
 def _apt(command: list[str]) -> subprocess.CompletedProcess[str]:

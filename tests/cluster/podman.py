@@ -35,7 +35,7 @@ def base_image() -> str:
     recipe = json.dumps([_SUITE, _PACKAGES])
     full = f"{registry.address()}/finetune-base:{hashlib.sha256(recipe.encode()).hexdigest()[:16]}"
     with locks.exclusive(paths.images() / "base.lock", "building the base image"):
-        if run("image", "exists", full, check=False).returncode != 0:
+        if not has(full):
             with progress.step("base image (debootstrap)"):
                 _bootstrap(full)
     return full
@@ -92,6 +92,11 @@ def _temporary() -> Path:
     return paths.podman_root() / "tmp"
 
 
+def has(full: str) -> bool:
+    """Whether the image is kept here."""
+    return run("image", "exists", full, check=False).returncode == 0
+
+
 def push(full: str) -> None:
     run("push", "--quiet", "--tls-verify=false", "--compression-format=zstd", full)
 
@@ -106,8 +111,12 @@ def remove(full: str) -> None:
 
 def run(*arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
     configuration = paths.podman_root().parent / "containers.conf"
-    configuration.parent.mkdir(parents=True, exist_ok=True)
-    configuration.write_text(_CONFIGURATION)
+    if not configuration.exists() or configuration.read_text() != _CONFIGURATION:
+        configuration.parent.mkdir(parents=True, exist_ok=True)
+        # At once: another podman of ours may read it now.
+        partial = configuration.with_suffix(f".{os.getpid()}")
+        partial.write_text(_CONFIGURATION)
+        partial.replace(configuration)
     _temporary().mkdir(parents=True, exist_ok=True)
     folders = [f"--root={paths.podman_root()}", f"--runroot={paths.podman_run()}"]
     folders += [f"--tmpdir={paths.podman_run() / 'tmp'}", "--storage-driver=overlay"]

@@ -18,6 +18,7 @@ from cluster import binaries
 from cluster.errors import ClusterError
 
 NAMES = ("helm", "kubectl")
+GITOPS = "finetune-gitops"
 # Whose kinds the chart and the examples use; the modules are read, never built.
 ARGO_CD = "github.com/argoproj/argo-cd/v3@v3.2.0"
 PROMETHEUS_OPERATOR = "github.com/prometheus-operator/prometheus-operator@v0.85.0"

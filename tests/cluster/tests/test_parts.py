@@ -18,6 +18,7 @@ from cluster import (
     images,
     node,
     paths,
+    podman,
     preflight,
     progress,
     provider,
@@ -140,6 +141,7 @@ def test_too_small_a_disk_is_told_before_anything_is_built(
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setattr(registry, "digest", lambda *_: None)
+    monkeypatch.setattr(podman, "has", lambda _: False)
     (tmp_path / "Dockerfile").write_text("FROM scratch")
     with pytest.raises(ClusterError, match=r"takes about 1000000 GiB and .* set XDG_CACHE_HOME"):
         images.build_image("large", tmp_path / "Dockerfile", tmp_path, {}, room_gib=10**6)
