@@ -11,6 +11,17 @@ from finetune_operator.vocabulary import API_VERSION, GROUP, PLURAL
 _CHOOSE = "choose another cluster with --context or --kubeconfig"
 
 
+class Missing(CliError):
+    """A 404, before it is known of what; `body` is what the API server said."""
+
+    def __init__(self, doing: str, namespace: str, body: str | bytes | None) -> None:
+        super().__init__(
+            f"The cluster cannot {doing} in namespace {namespace}: it is not there (404).",
+            Exit.NOT_FOUND,
+        )
+        self.body = body
+
+
 def no_access(place: str, reason: str) -> CliError:
     """No usable kubeconfig."""
     return CliError(

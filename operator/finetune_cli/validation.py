@@ -8,20 +8,22 @@ from __future__ import annotations
 
 import copy
 import difflib
+import importlib
 import json
 import re
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
+from types import ModuleType
 from typing import Any
 
-import cel
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from finetune_operator.api.crdgen import definition
 from finetune_operator.api.spec import Spec
-from finetune_operator.vocabulary import API_VERSION, KIND
+from finetune_operator.vocabulary import API_VERSION, GROUP, KIND
 
 Json = dict[str, Any]
 _MISSING = object()
@@ -52,6 +54,16 @@ def schema() -> Json:
     """The generated schema of the resource."""
     root: Json = definition()["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
     return root
+
+
+def is_ours(document: Any) -> bool:
+    """Whether a document is a FineTuneJob or meant as one; what clearly is another kind is not."""
+    if not isinstance(document, dict):
+        return True
+    version, kind = document.get("apiVersion"), document.get("kind")
+    if not isinstance(version, str) or not isinstance(kind, str):
+        return True
+    return kind.lower() == KIND.lower() or version.partition("/")[0] == GROUP
 
 
 def problems(document: Any) -> list[Problem]:
@@ -105,6 +117,14 @@ def without_nulls(value: Any) -> Any:
     return value
 
 
+@cache
+def _cel() -> Any:
+    # The package imports a command line of its own, which takes as long as the rest of ours: an
+    # empty module stands in for it.
+    sys.modules.setdefault("cel.cli", ModuleType("cel.cli"))
+    return importlib.import_module("cel")
+
+
 def _in_words(detail: ErrorDetails) -> Problem:
     path = "spec" + "".join(f"[{k}]" if isinstance(k, int) else f".{k}" for k in detail["loc"])
     match detail["type"]:
@@ -145,13 +165,13 @@ def _broken_rules(value: Any, old: Any, node: Json, path: str) -> Iterator[Probl
     for rule in node.get("x-kubernetes-validations", []):
         names = {"self": value}
         if rule.get("optionalOldSelf"):
-            some = cel.OptionalValue
+            some = _cel().OptionalValue
             names["oldSelf"] = some.none() if old is _MISSING else some.of(old)
         elif "oldSelf" in rule["rule"]:
             if old is _MISSING:
                 continue
             names["oldSelf"] = old
-        if cel.evaluate(rule["rule"], names) is not True:
+        if _cel().evaluate(rule["rule"], names) is not True:
             yield Problem(path + rule.get("fieldPath", "") if path else "", rule["message"])
     if isinstance(value, dict):
         for name, child in node.get("properties", {}).items():

@@ -14,6 +14,7 @@ import pytest
 from kubernetes.client import ApiClient, Configuration
 
 from finetune_cli import cluster as module
+from finetune_cli.client import Client
 from finetune_cli.cluster import Cluster
 from finetune_cli.errors import CliError, Exit
 
@@ -55,7 +56,7 @@ def cluster(server: Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster
     threading.Thread(target=http.serve_forever, daemon=True).start()
     configuration = Configuration(host=f"http://127.0.0.1:{http.server_port}")
     configuration.retries = False
-    yield Cluster(ApiClient(configuration), "demo")
+    yield Cluster(Client(ApiClient(configuration), "demo"), "demo")
     http.shutdown()
     http.server_close()
 
