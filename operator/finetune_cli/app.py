@@ -26,7 +26,8 @@ COMMANDS = {
     "stop": "Suspend, and wait until nothing runs any more",
     "rerun": "Go on with a failed run, or do a finished one again",
     "compare": "Settings and results of several runs side by side",
-    "report": "Fetch the page about a run that lies beside its model",
+    "report": "Fetch the page about a run",
+    "export-job": "Print the Jobs of a run for a cluster without the operator",
     "completion": "Print a completion script for bash, zsh or fish",
 }
 
@@ -40,7 +41,7 @@ class LazyGroup(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
             return None
-        module = importlib.import_module(f"finetune_cli.commands.{cmd_name}")
+        module = importlib.import_module(f"finetune_cli.commands.{cmd_name.replace('-', '_')}")
         command: click.Command = module.command
         return command
 

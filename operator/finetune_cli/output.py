@@ -9,6 +9,21 @@ from typing import Any
 import yaml
 
 
+class _Dumper(yaml.SafeDumper):
+    """As people write YAML: text of several lines after a bar, nothing by reference."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
+
+
+def _text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+    style = "|" if "\n" in text else None
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
+
+
+_Dumper.add_representer(str, _text)
+
+
 def emit(data: Any, output: str) -> None:
     """Print as json or yaml."""
     if output == "json":
@@ -19,5 +34,5 @@ def emit(data: Any, output: str) -> None:
 
 def text_of(data: Any) -> str:
     """The data as YAML, keys in their order."""
-    text: str = yaml.safe_dump(data, sort_keys=False, allow_unicode=True, width=100)
+    text: str = yaml.dump(data, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100)
     return text

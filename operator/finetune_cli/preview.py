@@ -63,7 +63,7 @@ class Preview:
 
 def preview(document: Json, namespace: str, plan: Plan | None = None) -> Preview:
     """What a valid document leads to. `plan`: the one that is pinned already."""
-    resource = _resource(document, namespace)
+    resource = resource_of(document, namespace)
     settings = Settings(trainer_image=plan.trainer_image if plan else UNKNOWN_IMAGE)
     plan = plan or make_plan(resource, settings)
     stored = dict(flat(defaulted(document)["spec"]))
@@ -72,7 +72,7 @@ def preview(document: Json, namespace: str, plan: Plan | None = None) -> Preview
     return Preview(
         plan=plan,
         jobs=[_job(resource, plan, settings, stage) for stage in plan.stages],
-        others=list(_others(resource, plan, settings)),
+        others=list(besides(resource, plan, settings)),
         settings=run,
         derived=derived,
         given=frozenset(path for path, _ in flat(document["spec"])),
@@ -82,7 +82,8 @@ def preview(document: Json, namespace: str, plan: Plan | None = None) -> Preview
 _NAMES = {"contractVersion", "name", "namespace", "planHash"}
 
 
-def _resource(document: Json, namespace: str) -> FineTuneJob:
+def resource_of(document: Json, namespace: str) -> FineTuneJob:
+    """A valid document as the operator sees it; `namespace`: where it is if it does not say."""
     metadata = document["metadata"]
     return FineTuneJob(
         metadata=Metadata(
@@ -109,7 +110,8 @@ def _job(resource: FineTuneJob, plan: Plan, settings: Settings, stage: Stage) ->
     )
 
 
-def _others(resource: FineTuneJob, plan: Plan, settings: Settings) -> Iterator[Json]:
+def besides(resource: FineTuneJob, plan: Plan, settings: Settings) -> Iterator[Json]:
+    """What the operator makes before the first Job."""
     if resource.spec.storage.claim_name is None:
         yield manifest(CreateClaim(), resource, settings)
     yield manifest(CreatePlan(plan), resource, settings)

@@ -98,7 +98,7 @@ def read(arguments: Sequence[str], environment: Mapping[str, str] | None = None)
     return Config(
         trainer_image=image,
         storage_class=env.get("FINETUNE_STORAGE_CLASS") or None,
-        node_selector=_labels(env, "FINETUNE_NODE_SELECTOR"),
+        node_selector=labels(env.get("FINETUNE_NODE_SELECTOR", ""), "FINETUNE_NODE_SELECTOR"),
         priority_class=env.get("FINETUNE_PRIORITY_CLASS") or None,
         max_gpus=_limit(env, "FINETUNE_MAX_GPUS", 512 * 64),
         image_registries=_names(env.get("FINETUNE_IMAGE_REGISTRIES", "")),
@@ -171,16 +171,17 @@ def _limit(env: Mapping[str, str], name: str, most: int) -> int | None:
     return _number(env, name, 0, 0, most) if env.get(name) else None
 
 
-def _labels(env: Mapping[str, str], name: str) -> dict[str, str]:
-    labels = {}
-    for pair in _names(env.get(name, "")):
+def labels(text: str, name: str) -> dict[str, str]:
+    """KEY=VALUE pairs, separated by commas. ConfigError, about the setting `name`, if it is not."""
+    found = {}
+    for pair in _names(text):
         key, equals, value = pair.partition("=")
         if not key or not equals:
             raise ConfigError(
-                f'{name} is "{env[name]}": set it to KEY=VALUE, several separated by commas.'
+                f'{name} is "{text}": set it to KEY=VALUE, several separated by commas.'
             )
-        labels[key] = value
-    return labels
+        found[key] = value
+    return found
 
 
 def _names(text: str) -> tuple[str, ...]:

@@ -8,14 +8,13 @@ from typing import Any
 import click
 
 from finetune_cli.cluster import Cluster
-from finetune_cli.errors import CliError, Exit
-from finetune_cli.files import STDIN, documents
+from finetune_cli.files import STDIN
+from finetune_cli.given import finetunejob
 from finetune_cli.options import Target, output_option, target_options
 from finetune_cli.output import emit
 from finetune_cli.preview import preview
 from finetune_cli.show.plan import view
 from finetune_cli.show.screen import show
-from finetune_cli.validation import problems
 from finetune_cli.view import Run
 from finetune_operator.build.plan import plan_of
 from finetune_operator.core.model import Plan
@@ -34,7 +33,7 @@ def command(what: str, everything: bool, output: str | None, target: Target) -> 
     what runs for the run NAME.
     """
     if what == STDIN or Path(what).exists() or what.endswith((".yaml", ".yml", ".json")):
-        document, run, plan = _from_file(what)
+        document, run, plan = finetunejob(what), None, None
     else:
         document, run, plan = _from_cluster(what, target)
     found = preview(document, target.namespace or "default", plan)
@@ -53,16 +52,6 @@ def command(what: str, everything: bool, output: str | None, target: Target) -> 
         )
         return
     show(view(found, run, everything=everything))
-
-
-def _from_file(path: str) -> Found:
-    items = documents(path)
-    if len(items) > 1:
-        raise CliError(f"{path} has {len(items)} documents: plan shows one run at a time.")
-    if found := problems(items[0].content):
-        more = f" (and {len(found) - 1} more: `kubectl finetune validate`)" if found[1:] else ""
-        raise CliError(f"{path}: {found[0]}{more}", Exit.BAD)
-    return items[0].content, None, None
 
 
 def _from_cluster(name: str, target: Target) -> Found:

@@ -7,7 +7,7 @@ import sys
 import click
 
 from finetune_cli.errors import Exit
-from finetune_cli.files import documents
+from finetune_cli.given import finetunejobs
 from finetune_cli.options import output_option
 from finetune_cli.output import emit
 from finetune_cli.validation import problems
@@ -18,10 +18,11 @@ from finetune_cli.validation import problems
 @output_option("json", "yaml")
 def command(files: tuple[str, ...], output: str | None) -> int:
     """Check FineTuneJobs in FILEs ("-": standard input) by the schema and all rules of the CRD.
+    Other objects beside them are left to the API server.
 
     Whether models, data, Secrets and classes of nodes exist is for the cluster to say.
     """
-    verdicts = [(item, problems(item.content)) for path in files for item in documents(path)]
+    verdicts = [(item, problems(item.content)) for path in files for item in finetunejobs(path)]
     if output:
         emit(
             [

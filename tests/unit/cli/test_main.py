@@ -3,39 +3,17 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import yaml
 
+from finetune_cli import __main__ as program
 from finetune_cli.app import COMMANDS
+from finetune_cli.commands.completion import for_kubectl
 from finetune_cli.errors import Exit
-
-ROOT = Path(__file__).parents[3]
-SAMPLE = str(ROOT / "manifests" / "samples" / "gemma-math.yaml")
-
-
-def cli(
-    *arguments: str, entry: str = "import finetune_cli.__main__ as m; m.main()", **env: str
-) -> subprocess.CompletedProcess[str]:
-    """The plug-in in a process of its own, without a cluster, a terminal and colours."""
-    environment = {
-        "PATH": os.environ["PATH"],
-        "PYTHONPATH": str(ROOT / "operator"),
-        "HOME": "/nonexistent",
-        **env,
-    }
-    return subprocess.run(
-        [sys.executable, "-c", entry, *arguments],
-        capture_output=True,
-        text=True,
-        env=environment,
-        stdin=subprocess.DEVNULL,
-    )
-
+from unit.cli.calls import MAIN, SAMPLE, called, cli, process
 
 # Without a cluster: arguments, exit code, what is said.
 TABLE = [
@@ -59,6 +37,12 @@ TABLE = [
     (["lst"], Exit.USAGE, 'There is no command "lst": did you mean list?'),
     (["logs", "x", "--stage", "cook"], Exit.USAGE, "'cook' is not one of 'prepare'"),
     (["wait"], Exit.USAGE, "Missing argument 'NAME...'"),
+    (["export-job", SAMPLE], Exit.USAGE, "The trainer image is not known: say --trainer-image"),
+    (
+        ["export-job", SAMPLE, "--trainer-image", "t:1", "--node-selector", "gpu"],
+        Exit.USAGE,
+        '--node-selector is "gpu": set it to KEY=VALUE, several separated by commas.',
+    ),
 ]
 
 
@@ -68,30 +52,41 @@ TABLE = [
 def test_bad_input_is_told_in_a_sentence(arguments: list[str], code: int, sentence: str) -> None:
     ended = cli(*arguments)
     assert sentence in ended.stderr
-    assert "Traceback" not in ended.stderr
     assert (ended.returncode, ended.stdout) == (code, "")
+
+
+def test_the_process_ends_with_the_code_and_without_a_stack_trace() -> None:
+    ended = process("list")
+    assert (ended.returncode, ended.stdout) == (Exit.NO_CLUSTER, "")
+    assert ended.stderr.startswith("error: There is no access to a cluster")
+    assert len(ended.stderr.splitlines()) == 1
 
 
 def test_a_broken_kubeconfig_is_told(tmp_path: Path) -> None:
     for content in ("", "x: [", "kind: Config", "current-context: a\ncontexts: []\n"):
         path = tmp_path / "kubeconfig"
         path.write_text(content)
-        ended = cli("list", KUBECONFIG=str(path))
+        ended = cli("list", "--kubeconfig", str(path))
         assert ended.returncode == Exit.NO_CLUSTER, ended.stderr
         assert f"{path} cannot be used" in ended.stderr
         assert len(ended.stderr.splitlines()) == 1
 
 
-def test_a_fault_of_our_own_is_no_stack_trace() -> None:
-    entry = (
-        "import finetune_cli.__main__ as m, finetune_cli.commands.validate as v\n"
-        "v.problems = lambda _: 1 / 0\nm.main()"
-    )
-    ended = cli("validate", SAMPLE, entry=entry)
+def test_the_kubeconfig_of_the_environment_is_the_one(tmp_path: Path) -> None:
+    # Read when the client is imported, so in a process of its own.
+    path = str(tmp_path / "none")
+    assert f"{path} cannot be used" in process("list", KUBECONFIG=path).stderr
+
+
+def test_a_fault_of_our_own_is_no_stack_trace(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("finetune_cli.commands.validate.problems", lambda _: 1 / 0)
+    ended = cli("validate", SAMPLE)
     assert ended.returncode == Exit.INTERNAL
     assert ended.stderr.startswith("error: This is a fault of the plug-in (ZeroDivisionError")
     assert len(ended.stderr.splitlines()) == 1
-    assert "Traceback" in cli("validate", SAMPLE, entry=entry, FINETUNE_DEBUG="1").stderr
+    monkeypatch.setenv("FINETUNE_DEBUG", "1")
+    with pytest.raises(ZeroDivisionError):
+        program.run(["validate", SAMPLE])
 
 
 def test_validate_tells_every_problem_and_fails(tmp_path: Path) -> None:
@@ -115,13 +110,13 @@ def test_what_init_writes_is_valid_and_has_a_plan(tmp_path: Path) -> None:
 
 
 def test_output_that_is_not_a_terminals_is_plain() -> None:
-    shown = cli("plan", SAMPLE, PYTHONIOENCODING="utf-8", FORCE_COLOR="").stdout
+    shown = process("plan", SAMPLE, PYTHONIOENCODING="utf-8", FORCE_COLOR="").stdout
     assert "\x1b" not in shown
     assert [line for line in shown.splitlines() if line != line.rstrip()] == []
 
 
 def test_an_encoding_without_our_characters_is_no_reason_to_fail() -> None:
-    ended = cli("plan", SAMPLE, PYTHONIOENCODING="ascii")
+    ended = process("plan", SAMPLE, PYTHONIOENCODING="ascii")
     assert ended.returncode == Exit.OK, ended.stderr
 
 
@@ -132,14 +127,30 @@ def test_every_command_has_help(name: str) -> None:
     assert f"Usage: kubectl finetune {name}" in shown.stdout
 
 
-def test_help_imports_neither_the_cluster_client_nor_the_models() -> None:
+ALL = {"cel", "kopf", "kubernetes", "pydantic", "rich", "urllib3"}
+IMPORTS = [
+    (["--help"], ALL),
+    (["completion", "bash"], ALL),
+    (["validate", SAMPLE], {"kubernetes", "urllib3", "rich"}),
+    (["plan", SAMPLE], {"kubernetes", "urllib3"}),
+    (["export-job", SAMPLE, "--trainer-image", "t:1"], {"kubernetes", "urllib3", "rich"}),
+    (["init", "-", "--model", "a/b", "--dataset", "a/b"], {"kubernetes", "urllib3", "rich"}),
+    (["status", "--help"], {"kubernetes", "pydantic", "urllib3"}),
+]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "heavy"), IMPORTS, ids=[" ".join(row[0])[:30] for row in IMPORTS]
+)
+def test_a_command_imports_nothing_heavy_that_it_does_not_need(
+    arguments: list[str], heavy: set[str]
+) -> None:
     entry = (
-        "import sys, atexit\n"
-        "heavy = {'kubernetes', 'pydantic', 'cel', 'rich', 'kopf'}\n"
-        "atexit.register(lambda: print('loaded', sorted(heavy & set(sys.modules))))\n"
-        "import finetune_cli.__main__ as m; m.main()"
+        f"import sys, atexit\nheavy = {heavy}\n"
+        "atexit.register(lambda: print('loaded', sorted(heavy & set(sys.modules))))\n" + MAIN
     )
-    assert cli("--help", entry=entry).stdout.splitlines()[-1] == "loaded []"
+    ended = process(*arguments, entry=entry)
+    assert (ended.returncode, ended.stdout.splitlines()[-1]) == (Exit.OK, "loaded []")
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
@@ -162,6 +173,8 @@ def test_a_shell_completes_commands_and_options() -> None:
         (["status", ""], [":4"]),
     ],
 )
-def test_kubectl_completes_by_its_own_protocol(words: list[str], lines: list[str]) -> None:
-    entry = "from finetune_cli.commands.completion import for_kubectl; for_kubectl()"
-    assert cli(*words, entry=entry).stdout.splitlines() == lines
+def test_kubectl_completes_by_its_own_protocol(
+    words: list[str], lines: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["kubectl_complete-finetune", *words])
+    assert called(for_kubectl).stdout.splitlines() == lines
