@@ -8,6 +8,7 @@ import contextlib
 import json
 import ssl
 import threading
+import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs, urlsplit
@@ -21,20 +22,20 @@ class Kubelet:
     """Logs by pod; a pod's log is followed until it is closed."""
 
     def __init__(self) -> None:
-        self._lines: dict[str, list[str]] = {}
+        self._lines: dict[str, list[tuple[str, str]]] = {}
         self._closed: set[str] = set()
         self._changed = threading.Condition()
 
     def log(self, pod: str, *lines: str, close: bool = False) -> None:
         """Let the pod's container print."""
         with self._changed:
-            self._lines.setdefault(pod, []).extend(lines)
+            self._lines.setdefault(pod, []).extend((_now(), line) for line in lines)
             if close:
                 self._closed.add(pod)
             self._changed.notify_all()
 
-    def read(self, pod: str, *, follow: bool) -> Iterator[str]:
-        """The lines so far and, if asked for, those to come."""
+    def read(self, pod: str, *, follow: bool) -> Iterator[tuple[str, str]]:
+        """Time and text of the lines so far and, if asked for, of those to come."""
         read = 0
         while True:
             with self._changed:
@@ -79,6 +80,12 @@ def running(cluster: Cluster) -> Iterator[Kubelet]:
         server.shutdown()
 
 
+def _now() -> str:
+    """As a kubelet writes times: all of the same length."""
+    seconds, rest = divmod(time.time_ns(), 10**9)
+    return f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(seconds))}.{rest:09d}Z"
+
+
 def _handler(kubelet: Kubelet) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -92,8 +99,9 @@ def _handler(kubelet: Kubelet) -> type[BaseHTTPRequestHandler]:
             self.send_header("Transfer-Encoding", "chunked")
             self.send_header("Content-Type", "text/plain")
             self.end_headers()
-            for line in kubelet.read(pod, follow=query.get("follow") == ["true"]):
-                data = line.encode() + b"\n"
+            for moment, line in kubelet.read(pod, follow=query.get("follow") == ["true"]):
+                stamped = query.get("timestamps") == ["true"]
+                data = (f"{moment} {line}\n" if stamped else f"{line}\n").encode()
                 self.wfile.write(f"{len(data):x}\r\n".encode() + data + b"\r\n")
                 self.wfile.flush()
             self.wfile.write(b"0\r\n\r\n")
