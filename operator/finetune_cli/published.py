@@ -20,17 +20,21 @@ SECONDS = 30.0
 LIMIT_BYTES = 64 * 2**20
 
 
+def is_published(run: Run) -> bool:
+    """Whether the run has told of a commit on the Hub."""
+    return bool(dig(run.status, "artifacts.url") and dig(run.status, "artifacts.commit"))
+
+
 def address(run: Run) -> str:
     """The report in the commit that the run has published."""
-    url, commit = dig(run.status, "artifacts.url"), dig(run.status, "artifacts.commit")
-    if url and commit:
-        return f"{str(url).rstrip('/')}/resolve/{quote(str(commit), safe='')}/{PATH}"
-    claim = dig(run.status, "artifacts.claimName") or f"{run.name}-workspace"
-    raise CliError(
-        f"FineTuneJob {run.name} has published nothing, it is {run.phase}: its report is the file "
-        f"report.html on PersistentVolumeClaim {claim}, which a pod can mount.",
-        Exit.NOT_FOUND,
-    )
+    if not is_published(run):
+        raise CliError(
+            f"FineTuneJob {run.name} has published nothing, it is {run.phase}: `kubectl finetune "
+            f"report {run.name} --workspace` reads its report from the workspace.",
+            Exit.NOT_FOUND,
+        )
+    url, commit = str(dig(run.status, "artifacts.url")), str(dig(run.status, "artifacts.commit"))
+    return f"{url.rstrip('/')}/resolve/{quote(commit, safe='')}/{PATH}"
 
 
 def fetch(url: str) -> bytes:

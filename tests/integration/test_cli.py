@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,69 +18,15 @@ from integration.crd_server import install as install_crd
 from integration.kubelet import NODE, running
 from integration.operator_process import (
     NAMESPACE,
-    ROOT,
     OperatorProcess,
     free_port,
     install,
     kubeconfig,
 )
 from integration.world import World, until
+from stack.desk import Desk
 
 SPEC: dict[str, Any] = {"upload": None}
-
-
-class Desk:
-    """A person with a kubeconfig and kubectl on the path, the plug-in beside it."""
-
-    def __init__(self, cluster: Cluster, namespace: str, directory: Path) -> None:
-        self.kubectl = cluster.kubectl_binary
-        self.namespace = namespace
-        self._path = directory / "bin"
-        self._path.mkdir()
-        self._script("kubectl-finetune", "from finetune_cli.__main__ import main; main()")
-        self._script(
-            "kubectl_complete-finetune",
-            "from finetune_cli.commands.completion import for_kubectl; for_kubectl()",
-        )
-        self.kubeconfig = cluster.kubeconfig
-
-    def start(self, *arguments: str, kubeconfig: Path | None = None) -> subprocess.Popen[str]:
-        """Begin `kubectl finetune …`."""
-        return subprocess.Popen(
-            [str(self.kubectl), *arguments],
-            env={
-                "PATH": f"{self._path}:/usr/bin:/bin",
-                "HOME": str(self._path),
-                "PYTHONPATH": str(ROOT / "operator"),
-                "PYTHONIOENCODING": "utf-8",
-                "KUBECONFIG": str(kubeconfig or self.kubeconfig),
-            },
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-
-    def run(self, *arguments: str, code: int = Exit.OK, kubeconfig: Path | None = None) -> str:
-        """Run `kubectl finetune …` in our namespace; what it says, if it ends with that code."""
-        words = ("finetune", *arguments, "-n", self.namespace)
-        return self.end(self.start(*words, kubeconfig=kubeconfig), code)
-
-    def end(self, process: subprocess.Popen[str], code: int = Exit.OK) -> str:
-        out, err = process.communicate(timeout=60)
-        # kubectl ends with its plug-in's exit code.
-        assert process.returncode == code, err + out
-        assert "Traceback" not in err
-        if code in (Exit.OK, Exit.USAGE):
-            return out
-        errors = [line for line in err.splitlines() if line.startswith("error: ")]
-        assert len(errors) <= 1, err
-        return errors[0] if errors else out
-
-    def _script(self, name: str, code: str) -> None:
-        script = self._path / name
-        script.write_text(f"#!{sys.executable}\n{code}\n")
-        script.chmod(0o755)
 
 
 @pytest.fixture(scope="module")
@@ -222,12 +166,35 @@ def test_runs_are_compared(world: World, desk: Desk) -> None:
     assert "method.lora.rank   8       64" in desk.run("compare", "small", "large")
 
 
-def test_a_run_that_has_published_nothing_says_where_its_report_is(
+def test_a_run_that_has_published_nothing_has_no_report_on_the_hub(
     world: World, desk: Desk
 ) -> None:
     world.apply("demo", **SPEC)
-    said = desk.run("report", "demo", code=Exit.NOT_FOUND)
-    assert "report.html on PersistentVolumeClaim demo-workspace" in said
+    said = desk.run("report", "demo", "--url", code=Exit.NOT_FOUND)
+    assert "`kubectl finetune report demo --workspace` reads its report" in said
+
+
+def test_the_report_of_a_workspace_is_read_by_a_pod_that_is_gone_afterwards(
+    world: World, desk: Desk
+) -> None:
+    if world.cluster.provider != "control-plane":
+        pytest.skip("needs a kubelet of its own, in a control plane of its own")
+    with running(world.cluster) as kubelet:
+        world.apply("demo", **SPEC)
+        world.wait_for_job("demo-prepare-1")
+        for code, printed, exit_code in (
+            (1, ["cat: /workspace/report.html: No such file or directory"], Exit.NOT_FOUND),
+            (0, ["<!doctype html>", "<p>äöü</p>", "</html>"], Exit.OK),
+        ):
+            reading = desk.start("finetune", "report", "demo", "-n", world.namespace)
+            pod = world.wait_for_pod_called("demo-read-")
+            world.bind(pod, NODE)
+            kubelet.log(pod, *printed, close=True)
+            world.finish_pod(pod, "read", code)
+            desk.end(reading, exit_code)
+            assert "demo-read-" not in str(world.pod_names())
+    page = (desk.directory / "demo.html").read_text()
+    assert page == "<!doctype html>\n<p>äöü</p>\n</html>\n"
 
 
 def test_logs_of_all_stages_and_attempts_are_followed(world: World, desk: Desk) -> None:

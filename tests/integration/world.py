@@ -220,6 +220,19 @@ class World:
         )
         return list(found["items"])
 
+    def pod_names(self) -> list[str]:
+        """All pods of the namespace."""
+        found = self._json(self._core.list_namespaced_pod(self.namespace))
+        return [pod["metadata"]["name"] for pod in found["items"]]
+
+    def wait_for_pod_called(self, beginning: str) -> str:
+        """A pod whose name begins so."""
+
+        def called() -> str | None:
+            return next((name for name in self.pod_names() if name.startswith(beginning)), None)
+
+        return until(called, f"there is a pod {beginning}…")
+
     def wait_for_pod(self, job: str) -> str:
         self.wait_for_job(job)
         pods = until(lambda: self.pods(job), f"there is a pod of {job}")
@@ -280,7 +293,12 @@ class World:
 
     def finish(self, job: str, code: int = 0, message: str = "", **result: Any) -> None:
         """Let the Job's first pod end as the stage contract says."""
-        pod = self.wait_for_pod(job)
+        self.finish_pod(self.wait_for_pod(job), self._container(job), code, message, **result)
+
+    def finish_pod(
+        self, pod: str, container: str, code: int = 0, message: str = "", **result: Any
+    ) -> None:
+        """Let a pod end."""
         document = json.dumps({"message": message, "result": result}) if message else ""
         terminated = {
             "exitCode": code,
@@ -288,8 +306,8 @@ class World:
             "message": document,
             "finishedAt": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         }
-        container = {
-            "name": self._container(job),
+        ended = {
+            "name": container,
             "image": "x",
             "imageID": "",
             "ready": False,
@@ -301,7 +319,7 @@ class World:
             {
                 "phase": "Failed" if code else "Succeeded",
                 "conditions": [{"type": "Ready", "status": "False"}],
-                "containerStatuses": [container],
+                "containerStatuses": [ended],
             },
         )
 

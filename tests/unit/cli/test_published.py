@@ -97,6 +97,6 @@ def test_an_address_that_is_none_is_told(url: str) -> None:
         fetch(address(training(artifacts=artifacts)))
 
 
-def test_a_run_that_publishes_nothing_keeps_it_in_its_workspace() -> None:
-    with pytest.raises(CliError, match=r"report\.html on PersistentVolumeClaim gemma-math-works"):
+def test_of_a_run_that_publishes_nothing_the_workspace_is_pointed_to() -> None:
+    with pytest.raises(CliError, match="reads its report from the workspace"):
         address(training())
