@@ -105,6 +105,49 @@ class FailureReason(StrEnum):
     CRASHED = "Crashed"
 
 
+class RefusalReason(StrEnum):
+    """Why a run does not start or does not go on: something was refused, or a name is taken.
+
+    Whether the run waits then or has failed is told by the refusal itself (`Refusal.final`).
+    """
+
+    NOT_ALLOWED = "NotAllowed"
+    INVALID = "Invalid"
+    DENIED = "Denied"
+    UNAVAILABLE = "Unavailable"
+    NAME_COLLISION = "NameCollision"
+    STILL_DELETING = "StillDeleting"
+    CLAIM_NOT_FOUND = "ClaimNotFound"
+    CLAIM_UNFIT = "ClaimUnfit"
+    CLAIM_CANNOT_GROW = "ClaimCannotGrow"
+    PLAN_LOST = "PlanLost"
+    ATTEMPTS_USED_UP = "AttemptsUsedUp"
+
+
+class WaitReason(StrEnum):
+    """What the operator itself says of a stage that waits; besides, Kubernetes' own words are
+    passed on (Unschedulable, FailedMount, …).
+    """
+
+    POD_STARTING = "PodStarting"
+    POD_STUCK = "PodStuck"
+    CLAIM_MISSING = "ClaimMissing"
+    CLAIM_LOST = "ClaimLost"
+    STOPPING = "Stopping"
+    RETRYING = "Retrying"
+    UNNAMED = "Waiting"
+
+
+class EventReason(StrEnum):
+    """Events that are no change for the worse; others bear a reason, a condition's type or a
+    phase.
+    """
+
+    STARTED = "Started"
+    RETRYING = "Retrying"
+    RESUMED = "Resumed"
+
+
 class ExitCode:
     """The stage contract's exit codes (docs/stage-contract.md)."""
 

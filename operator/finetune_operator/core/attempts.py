@@ -15,7 +15,7 @@ from finetune_operator.api.status import Attempt, StageStatus
 from finetune_operator.core.model import Refusal
 from finetune_operator.core.moments import seconds_since
 from finetune_operator.core.naming import ATTEMPT_LIMIT
-from finetune_operator.vocabulary import FailureReason
+from finetune_operator.vocabulary import FailureReason, RefusalReason
 
 # The same input fails again, and what has been paid for must not be paid twice.
 NEVER_AGAIN = frozenset({FailureReason.USER_ERROR, FailureReason.NON_FINITE_LOSS})
@@ -63,7 +63,7 @@ def may_retry(entry: StageStatus, reason: FailureReason) -> bool:
 def used_up(entry: StageStatus) -> Refusal:
     """Why there is no further attempt at all, not even for a new rerun token."""
     return Refusal(
-        "AttemptsUsedUp",
+        RefusalReason.ATTEMPTS_USED_UP,
         f"{entry.name} has had {entry.attempt} attempts, and names of Jobs go no further: create a "
         "FineTuneJob with a new name.",
         final=True,

@@ -47,6 +47,7 @@ from finetune_operator.vocabulary import (
     Phase,
     Stage,
     StageState,
+    WaitReason,
 )
 
 _ENDED = (JobState.SUCCEEDED, JobState.FAILED)
@@ -165,7 +166,7 @@ def _running(
     status = stages.changed(status, job.stage, message=stuck)
     situation = _runs(job.stage, job.name, job.state)
     if stuck:
-        situation = Situation(PHASE_OF_STAGE[job.stage], waiting.STUCK, stuck)
+        situation = Situation(PHASE_OF_STAGE[job.stage], str(waiting.STUCK), stuck)
     return _Step(status, situation, _stop(strays))
 
 
@@ -219,14 +220,18 @@ def _waits_for(observed: Observed, entry: StageStatus, job: JobRecord, now: date
     phase = PHASE_OF_STAGE[entry.name]
     stuck = waiting.stuck(entry.name, observed.waiting.get(job.name), now)
     if stuck:
-        return Situation(phase, waiting.STUCK, stuck)
-    return Situation(phase, "Stopping", f"{entry.name} waits until Job {job.name} has stopped.")
+        return Situation(phase, str(waiting.STUCK), stuck)
+    return Situation(
+        phase,
+        str(WaitReason.STOPPING),
+        f"{entry.name} waits until Job {job.name} has stopped.",
+    )
 
 
 def _pauses(entry: StageStatus, until: datetime) -> Situation:
     phase = PHASE_OF_STAGE[entry.name]
     text = f"{entry.name} is tried again at {to_text(until)}: {entry.message}"
-    return Situation(phase, "Retrying", text)
+    return Situation(phase, str(WaitReason.RETRYING), text)
 
 
 def _failed(status: Status, entry: StageStatus) -> Situation:

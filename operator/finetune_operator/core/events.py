@@ -10,13 +10,19 @@ from collections.abc import Iterator
 from finetune_operator.api.status import StageStatus, Status
 from finetune_operator.core import stages
 from finetune_operator.core.model import Event
-from finetune_operator.core.waiting import STARTING
-from finetune_operator.vocabulary import CONDITION_OF_STAGE, ConditionType, Phase, StageState
+from finetune_operator.vocabulary import (
+    CONDITION_OF_STAGE,
+    ConditionType,
+    EventReason,
+    Phase,
+    StageState,
+    WaitReason,
+)
 
 NORMAL, WARNING = "Normal", "Warning"
-STARTED, RETRYING, RESUMED = "Started", "Retrying", "Resumed"
+
 # Reasons of a run that is not at its end and that nothing stands in the way of.
-_UNHINDERED = frozenset({*Phase, RETRYING, "Stopping", STARTING})
+_UNHINDERED = frozenset({*Phase, WaitReason.RETRYING, WaitReason.STOPPING, WaitReason.POD_STARTING})
 
 
 def between(old: Status, new: Status) -> tuple[Event, ...]:
@@ -67,13 +73,19 @@ def _start(old: Status, new: Status) -> Event | None:
     entry = stages.current(new)
     resumed = old.phase is Phase.SUSPENDED and new.phase is not Phase.SUSPENDED
     if entry is None or entry.state is not StageState.RUNNING or not _another_job(entry, old):
-        return Event(NORMAL, RESUMED, new.message or "") if resumed and _goes_on(new) else None
+        return (
+            Event(NORMAL, EventReason.RESUMED, new.message or "")
+            if resumed and _goes_on(new)
+            else None
+        )
     if resumed:
-        return Event(NORMAL, RESUMED, f"{entry.name} goes on as Job {entry.job}.")
+        return Event(NORMAL, EventReason.RESUMED, f"{entry.name} goes on as Job {entry.job}.")
     before = _before(entry, old)
     if before is not None and before.attempt and stages.failed_attempt(new, before):
-        return Event(NORMAL, RETRYING, f"{entry.name} is tried again as Job {entry.job}.")
-    return Event(NORMAL, STARTED, f"{entry.name} runs as Job {entry.job}.")
+        return Event(
+            NORMAL, EventReason.RETRYING, f"{entry.name} is tried again as Job {entry.job}."
+        )
+    return Event(NORMAL, EventReason.STARTED, f"{entry.name} runs as Job {entry.job}.")
 
 
 def _goes_on(new: Status) -> bool:

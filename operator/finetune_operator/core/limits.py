@@ -10,15 +10,15 @@ from collections.abc import Iterator
 
 from finetune_operator.api.spec import Resources, Spec
 from finetune_operator.core.model import Platform, Refusal
+from finetune_operator.vocabulary import RefusalReason
 
-REASON = "NotAllowed"
 DEFAULT_REGISTRY, DEFAULT_PATH = "docker.io", "library"
 
 
 def refused(spec: Spec, platform: Platform) -> Refusal | None:
     """Why this run may not start, all of it in one message; None if it may."""
     reasons = list(_reasons(spec, platform))
-    return Refusal(REASON, " ".join(reasons), final=True) if reasons else None
+    return Refusal(RefusalReason.NOT_ALLOWED, " ".join(reasons), final=True) if reasons else None
 
 
 def _reasons(spec: Spec, platform: Platform) -> Iterator[str]:

@@ -14,7 +14,7 @@ from typing import Any
 
 from finetune_operator.api.resource import FineTuneJob
 from finetune_operator.api.status import Status
-from finetune_operator.vocabulary import Stage
+from finetune_operator.vocabulary import RefusalReason, Stage
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +133,7 @@ class Refusal:
     and the message only tells what the run waits for. `passes`: by itself, and soon.
     """
 
-    reason: str  # NameCollision, Invalid, Denied, Unavailable, …
+    reason: RefusalReason
     message: str
     final: bool
     passes: bool = False

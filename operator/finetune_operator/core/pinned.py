@@ -27,6 +27,7 @@ from finetune_operator.core.naming import plan_name
 from finetune_operator.core.plan import make_plan
 from finetune_operator.core.rerun import Rerun
 from finetune_operator.core.status import FINAL, begun
+from finetune_operator.vocabulary import RefusalReason
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +114,7 @@ def _pinned(observed: Observed, settings: Settings) -> tuple[Plan | None, tuple[
 def _lost(observed: Observed, plan_hash: str) -> Refusal:
     name = plan_name(observed.resource.metadata.name, plan_hash)
     return Refusal(
-        "PlanLost",
+        RefusalReason.PLAN_LOST,
         f"ConfigMap {name} with the pinned plan is gone and the spec gives another plan now: "
         "change spec.rerunToken to start over.",
         final=True,

@@ -20,7 +20,7 @@ def failed(resource: FineTuneJob, status: Status, refusal: Refusal) -> tuple[Sta
     if entry is not None:
         status = stages.changed(status, entry.name, state=StageState.FAILED, message=message)
     status = status.model_copy(update={"rerun_token": resource.spec.rerun_token})
-    return status, Situation(Phase.FAILED, refusal.reason, message)
+    return status, Situation(Phase.FAILED, str(refusal.reason), message)
 
 
 def waits(status: Status, refusal: Refusal, *, starts: bool) -> tuple[Status, Situation]:
@@ -31,6 +31,6 @@ def waits(status: Status, refusal: Refusal, *, starts: bool) -> tuple[Status, Si
     entry = stages.current(status)
     message = sentence(refusal.message)
     if starts or entry is None:
-        return status, Situation(status.phase or Phase.PENDING, refusal.reason, message)
+        return status, Situation(status.phase or Phase.PENDING, str(refusal.reason), message)
     status = stages.changed(status, entry.name, message=message)
-    return status, Situation(PHASE_OF_STAGE[entry.name], refusal.reason, message)
+    return status, Situation(PHASE_OF_STAGE[entry.name], str(refusal.reason), message)

@@ -13,16 +13,16 @@ from finetune_operator.core.failure import Failure
 from finetune_operator.core.model import JobRecord, JobState, Waiting
 from finetune_operator.core.moments import seconds_since
 from finetune_operator.core.text import sentence
-from finetune_operator.vocabulary import FailureReason, Stage
+from finetune_operator.vocabulary import FailureReason, Stage, WaitReason
 
 # A registry's hiccup is over by then, and kubelet has tried about eight times.
 IMAGE_PATIENCE = 300.0
 # Beyond the grace period: a kubelet that is alive has killed the pod and said so by then.
 STOP_PATIENCE = 60.0
 
-STARTING, STOPPING = "PodStarting", "PodStopping"
+STARTING, STOPPING = WaitReason.POD_STARTING, "PodStopping"
 """Reasons of waits in which no obstacle is to be seen."""
-STUCK = "PodStuck"
+STUCK = WaitReason.POD_STUCK
 """Reason of a run that waits for a pod that does not stop."""
 
 _INVALID_IMAGE = "InvalidImageName"
@@ -33,7 +33,7 @@ def reason(waiting: Waiting) -> str:
     """One word for programs; those for an image change with every try, so they are one."""
     if waiting.reason in _NO_IMAGE:
         return str(FailureReason.IMAGE_PULL)
-    return waiting.reason or "Waiting"
+    return str(waiting.reason or WaitReason.UNNAMED)
 
 
 def describe(resource: FineTuneJob, stage: Stage, waiting: Waiting) -> str:

@@ -28,6 +28,7 @@ from finetune_operator.kube.errors import AlreadyExists, Conflict, Denied, Inval
 from finetune_operator.kube.resources import CLAIMS, CONFIG_MAPS, JOBS, SERVICES
 from finetune_operator.runtime import ownership
 from finetune_operator.runtime.store import Store
+from finetune_operator.vocabulary import RefusalReason
 
 Json = dict[str, Any]
 
@@ -65,9 +66,13 @@ class Actions:
         try:
             created = await self._create(action, resource, body)
         except Denied as error:
-            raise Refused(_refusal("Denied", body, error.message, final=False)) from error
+            raise Refused(
+                _refusal(RefusalReason.DENIED, body, error.message, final=False)
+            ) from error
         except Invalid as error:
-            raise Refused(_refusal("Invalid", body, error.message, final=True)) from error
+            raise Refused(
+                _refusal(RefusalReason.INVALID, body, error.message, final=True)
+            ) from error
         if isinstance(action, CreateJob):
             self._store.put_job(created)
         return created
@@ -91,10 +96,10 @@ class Actions:
             found = await self._client.get(CLAIMS, resource.metadata.namespace, action.name)
         except NotFound as error:
             message = f"spec.storage.claimName is {action.name}, which does not exist: create it."
-            raise Refused(Refusal("ClaimNotFound", message, final=False)) from error
+            raise Refused(Refusal(RefusalReason.CLAIM_NOT_FOUND, message, final=False)) from error
         obstacle = claim.unshared(action.name, action.nodes, found["spec"])
         if obstacle is not None:
-            raise Refused(Refusal("ClaimUnfit", obstacle, final=True))
+            raise Refused(Refusal(RefusalReason.CLAIM_UNFIT, obstacle, final=True))
         return found
 
     async def _serving(self, found: Json, wanted: Json) -> Json:
@@ -102,7 +107,7 @@ class Actions:
         name, namespace = wanted["metadata"]["name"], wanted["metadata"]["namespace"]
         fit = claim.fit(name, wanted["spec"], found["spec"])
         if fit.obstacle is not None:
-            raise Refused(Refusal("ClaimUnfit", fit.obstacle, final=True))
+            raise Refused(Refusal(RefusalReason.CLAIM_UNFIT, fit.obstacle, final=True))
         if fit.grows_to is None:
             return found
         patch = {"spec": {"resources": {"requests": {"storage": fit.grows_to}}}}
@@ -110,7 +115,7 @@ class Actions:
             return await self._client.patch(CLAIMS, namespace, name, patch)
         except (Denied, Invalid) as error:
             message = claim.cannot_grow(name, fit.grows_to, error.message)
-            raise Refused(Refusal("ClaimCannotGrow", message, final=True)) from error
+            raise Refused(Refusal(RefusalReason.CLAIM_CANNOT_GROW, message, final=True)) from error
 
     async def _delete(self, action: DeleteJob, resource: FineTuneJob) -> Json:
         # Foreground: the Job is there until its pods are gone and the volume is free.
@@ -126,6 +131,6 @@ class Actions:
         return {}
 
 
-def _refusal(reason: str, body: Json, message: str, *, final: bool) -> Refusal:
+def _refusal(reason: RefusalReason, body: Json, message: str, *, final: bool) -> Refusal:
     what = f"{body['kind']} {body['metadata']['name']}"
     return Refusal(reason, f"The API server refused {what}: {message}", final)

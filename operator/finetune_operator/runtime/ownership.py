@@ -9,7 +9,13 @@ from typing import Any
 
 from finetune_operator.api.resource import FineTuneJob
 from finetune_operator.core.model import Refusal
-from finetune_operator.vocabulary import KIND, LABEL_MANAGED_BY, LABEL_RUN, MANAGER
+from finetune_operator.vocabulary import (
+    KIND,
+    LABEL_MANAGED_BY,
+    LABEL_RUN,
+    MANAGER,
+    RefusalReason,
+)
 
 Json = dict[str, Any]
 
@@ -21,11 +27,11 @@ def obstacle(found: Json, wanted: Json, resource: FineTuneJob) -> Refusal | None
     former = " of the former FineTuneJob" if _is_of_the_former(found, resource) else ""
     if former or "deletionTimestamp" in found["metadata"]:
         message = f"{what}{former} is still being deleted."
-        return Refusal("StillDeleting", message, final=False, passes=True)
+        return Refusal(RefusalReason.STILL_DELETING, message, final=False, passes=True)
     if _is_ours(found, wanted, resource):
         return None
     return Refusal(
-        "NameCollision",
+        RefusalReason.NAME_COLLISION,
         f"{what} exists and does not belong to this FineTuneJob: delete or rename it, then change "
         "spec.rerunToken, or give the FineTuneJob another name.",
         final=True,

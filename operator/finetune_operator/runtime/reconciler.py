@@ -37,6 +37,7 @@ from finetune_operator.runtime.observer import Observer
 from finetune_operator.runtime.queue import Queue
 from finetune_operator.runtime.statuswriter import StatusWriter
 from finetune_operator.runtime.store import Key, RunEntry, Store
+from finetune_operator.vocabulary import RefusalReason
 
 log = logging.getLogger(__name__)
 
@@ -138,7 +139,9 @@ class Reconciler:
         except ApiError as error:
             if isinstance(error, Conflict) or not _lasts(memory):
                 raise
-            refusal = Refusal("Unavailable", _trouble(resource, action, error), final=False)
+            refusal = Refusal(
+                RefusalReason.UNAVAILABLE, _trouble(resource, action, error), final=False
+            )
             decision, later = self._after_refusal(observed, refusal)
             again = _earliest(again, later)
         if resource.metadata.deletion_timestamp is not None:

@@ -11,6 +11,7 @@ from typing import Any
 
 from finetune_operator.core.model import Waiting
 from finetune_operator.core.waiting import STOPPING
+from finetune_operator.vocabulary import WaitReason
 
 Json = dict[str, Any]
 
@@ -66,9 +67,9 @@ def from_claim(name: str, claim: Json | None, told: Waiting | None) -> Waiting |
     None if it only waits for the pod to find its node, or for a volume that is being made.
     """
     if claim is None:
-        return Waiting("ClaimMissing", f"there is no PersistentVolumeClaim {name}")
+        return Waiting(WaitReason.CLAIM_MISSING, f"there is no PersistentVolumeClaim {name}")
     if claim.get("status", {}).get("phase") == "Lost":
-        return Waiting("ClaimLost", f"the volume of PersistentVolumeClaim {name} is lost")
+        return Waiting(WaitReason.CLAIM_LOST, f"the volume of PersistentVolumeClaim {name} is lost")
     if told is None:
         return None
     return Waiting(told.reason, f"PersistentVolumeClaim {name} has no volume: {told.message}")

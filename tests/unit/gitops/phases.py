@@ -8,7 +8,7 @@ from typing import Any
 from finetune_operator.api.crdgen import UNSEEN
 from finetune_operator.core.model import CreateClaim, JobState, Refusal, Report, Waiting
 from finetune_operator.runtime.statuswriter import as_json
-from finetune_operator.vocabulary import API_VERSION, KIND
+from finetune_operator.vocabulary import API_VERSION, KIND, RefusalReason
 from unit.operator.builders import MINIMAL, RUN, UID, merged
 from unit.operator.world import World
 
@@ -45,7 +45,7 @@ def _preparing(**changes: Any) -> World:
 def _pending() -> World:
     world = World()
     taken = "PersistentVolumeClaim demo-workspace belongs to somebody else: rename the run."
-    world.refuse = {CreateClaim: Refusal("NameCollision", taken, final=False)}
+    world.refuse = {CreateClaim: Refusal(RefusalReason.NAME_COLLISION, taken, final=False)}
     world.settle()
     return world
 

@@ -17,7 +17,7 @@ from finetune_operator.core.model import (
 )
 from finetune_operator.core.moments import to_text
 from finetune_operator.core.waiting import STOPPING
-from finetune_operator.vocabulary import Phase
+from finetune_operator.vocabulary import Phase, RefusalReason
 from unit.operator.world import World
 
 STORIES = 200
@@ -108,7 +108,7 @@ def lose_the_claim(world: World, chance: Chance) -> None:
 
 def refuse(world: World, chance: Chance) -> None:
     kind = chance.choice([CreatePlan, CreateClaim, CreateJob])
-    world.refuse = {kind: Refusal("Denied", "No.", final=chance.random() < 0.3)}
+    world.refuse = {kind: Refusal(RefusalReason.DENIED, "No.", final=chance.random() < 0.3)}
 
 
 def allow(world: World, chance: Chance) -> None:

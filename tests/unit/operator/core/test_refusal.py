@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from finetune_operator.core.model import CreateClaim, CreateJob, CreatePlan, Refusal
-from finetune_operator.vocabulary import Phase, StageState
+from finetune_operator.vocabulary import Phase, RefusalReason, StageState
 from unit.operator.world import World
 
 
@@ -19,7 +19,7 @@ def test_a_taken_name_fails_the_run_until_a_new_token_asks_again() -> None:
     said = "Job demo-train-1 exists: delete it, then change spec.rerunToken."
     world = running()
     world.succeed()
-    world.refuse[CreateJob] = Refusal("NameCollision", said, final=True)
+    world.refuse[CreateJob] = Refusal(RefusalReason.NAME_COLLISION, said, final=True)
     world.settle()
     assert world.condition("Failed") == ("True", "NameCollision", said)
     assert [(e.type, e.reason) for e in world.events][-1] == ("Warning", "NameCollision")
@@ -31,7 +31,7 @@ def test_a_taken_name_fails_the_run_until_a_new_token_asks_again() -> None:
 
 def test_a_start_that_is_refused_for_good_fails_and_can_be_asked_for_again() -> None:
     world = World()
-    world.refuse[CreatePlan] = Refusal("Invalid", "No.", final=True)
+    world.refuse[CreatePlan] = Refusal(RefusalReason.INVALID, "No.", final=True)
     world.settle()
     assert (world.status.phase, world.status.plan_hash) == (Phase.FAILED, None)
     assert world.status.message == "No. Correct it, then change spec.rerunToken to go on."
@@ -46,7 +46,7 @@ def test_a_start_that_is_refused_for_good_fails_and_can_be_asked_for_again() -> 
 @pytest.mark.parametrize("action", [CreatePlan, CreateClaim, CreateJob])
 def test_a_start_that_is_refused_for_now_waits_and_says_so(action: Any) -> None:
     world = World()
-    world.refuse[action] = Refusal("Denied", "exceeded quota", final=False)
+    world.refuse[action] = Refusal(RefusalReason.DENIED, "exceeded quota", final=False)
     world.settle()
     assert (world.status.phase, world.status.message) == (Phase.PENDING, "exceeded quota")
     assert world.status.plan_hash is None
@@ -58,7 +58,7 @@ def test_a_start_that_is_refused_for_now_waits_and_says_so(action: Any) -> None:
 def test_a_stage_that_is_refused_for_now_waits_and_says_so() -> None:
     world = running()
     world.succeed()
-    world.refuse[CreateJob] = Refusal("Denied", "exceeded quota", final=False)
+    world.refuse[CreateJob] = Refusal(RefusalReason.DENIED, "exceeded quota", final=False)
     world.settle()
     assert (world.status.phase, world.status.message) == (Phase.TRAINING, "exceeded quota")
     assert world.stage("prepare").state == StageState.SUCCEEDED

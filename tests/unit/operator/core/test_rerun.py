@@ -5,7 +5,7 @@ import pytest
 from finetune_operator.api.status import Artifacts, Status
 from finetune_operator.core.model import CreateClaim, JobState, Refusal, Settings
 from finetune_operator.core.rerun import Rerun, verdict
-from finetune_operator.vocabulary import Phase
+from finetune_operator.vocabulary import Phase, RefusalReason
 from unit.operator.builders import SETTINGS, plan, resource
 from unit.operator.world import World
 
@@ -185,7 +185,9 @@ def test_a_run_that_goes_on_has_its_claim_looked_after(storage: dict[str, Any]) 
 def test_a_run_whose_claim_cannot_grow_has_not_gone_on(final: bool) -> None:
     world = failed_in_training()
     world.refuse[CreateClaim] = Refusal(
-        "ClaimCannotGrow", "It cannot grow. Undo it, then change spec.rerunToken.", final
+        RefusalReason.CLAIM_CANNOT_GROW,
+        "It cannot grow. Undo it, then change spec.rerunToken.",
+        final,
     )
     world.edit(rerunToken="again")
     world.settle()
