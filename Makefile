@@ -110,14 +110,18 @@ bench-train: $(READY) ## Training speed beside TRL, Unsloth and Transformers, in
 # --- generated files -----------------------------------------------------------------------------
 
 .PHONY: crd
-crd: $(READY) ## Generate crds/finetunejobs.yaml from the pydantic models
+crd: $(READY) ## Generate crds/finetunejobs.yaml and docs/api-reference.md from the pydantic models
 	@$(BIN)/python -m finetune_operator.api.crdgen > crds/finetunejobs.yaml.new
 	@mv crds/finetunejobs.yaml.new crds/finetunejobs.yaml
+	@$(BIN)/python -m finetune_operator.api.reference > docs/api-reference.md.new
+	@mv docs/api-reference.md.new docs/api-reference.md
 
 .PHONY: crd-check
-crd-check: $(READY) ## Fail when crds/ is not what the models say
+crd-check: $(READY) ## Fail when crds/ or the API reference is not what the models say
 	@$(BIN)/python -m finetune_operator.api.crdgen | diff -u crds/finetunejobs.yaml - \
 	  || { echo "crds/finetunejobs.yaml is out of date: run make crd"; exit 1; }
+	@$(BIN)/python -m finetune_operator.api.reference | diff -u docs/api-reference.md - \
+	  || { echo "docs/api-reference.md is out of date: run make crd"; exit 1; }
 
 .PHONY: helm-docs
 helm-docs: $(READY) ## Write the table of the chart's values into docs/helm.md
