@@ -1,8 +1,10 @@
-"""What the documents say that code can contradict: the first example, links and settings."""
+"""What the documents say that code can contradict: the first example, links, settings, versions."""
 
 from __future__ import annotations
 
 import re
+import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,10 +15,12 @@ from finetune_operator import config
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [
     ROOT / "README.md",
-    *sorted((ROOT / "docs").glob("*.md")),
-    *sorted((ROOT / "tests").glob("*/README.md")),
+    *sorted((ROOT / "docs").rglob("*.md")),
+    *sorted((ROOT / "tests").rglob("README.md")),
     *sorted((ROOT / "benchmarks").glob("*.md")),
 ]
+_FENCED = re.compile(r"^ *```.*?^ *```", re.MULTILINE | re.DOTALL)
+_CODE = re.compile(r"`[^`\n]*`")
 
 
 def test_the_readme_shows_a_sample_that_the_tests_apply() -> None:
@@ -25,11 +29,60 @@ def test_the_readme_shows_a_sample_that_the_tests_apply() -> None:
     assert [yaml.safe_load(block) for block in blocks] == [yaml.safe_load(sample)]
 
 
+def anchors(page: Path) -> set[str]:
+    """What a link may lead to on a page, as GitHub makes it of headings, and anchors of its own."""
+    text = _FENCED.sub("", page.read_text())
+    found = set(re.findall(r'<a id="([^"]+)">', text))
+    counted: dict[str, int] = {}
+    for heading in re.findall(r"^#+ (.+?)\s*$", text, re.MULTILINE):
+        plain = re.sub(r"\[([^]]*)\]\([^)]*\)", r"\1", heading).lower()
+        slug = re.sub(r"[^\w\- ]", "", plain).replace(" ", "-")
+        times = counted.setdefault(slug, 0)
+        counted[slug] += 1
+        found.add(f"{slug}-{times}" if times else slug)
+    return found
+
+
+def links(page: Path) -> Iterator[str]:
+    """The links of a page that stay in this repository."""
+    text = _CODE.sub("", _FENCED.sub("", page.read_text()))
+    for link in re.findall(r"\]\(([^)\s]+)[^)]*\)", text):
+        if "://" not in link:
+            yield link
+
+
+def leads_nowhere(page: Path, link: str) -> bool:
+    """Whether the file, or the place in it, is not there."""
+    path, _, place = link.partition("#")
+    target = page.parent / path if path else page
+    if not target.exists():
+        return True
+    return bool(place) and target.suffix == ".md" and place not in anchors(target)
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_every_link_leads_somewhere(page: Path) -> None:
-    links = re.findall(r"\]\(([^)#]+)[^)]*\)", page.read_text())
-    local = [link for link in links if "://" not in link]
-    assert [link for link in local if not (page.parent / link).exists()] == []
+    assert [link for link in links(page) if leads_nowhere(page, link)] == []
+
+
+def test_a_link_to_nowhere_is_seen(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text("# One: `a.b`, two\n\n## One\n\n## One\n\n```\n# no heading\n```\n")
+    assert anchors(page) == {"one-ab-two", "one", "one-1"}
+    good = ["page.md", "#one", "page.md#one-1"]
+    bad = ["other.md", "#no-heading", "page.md#two"]
+    assert [link for link in good + bad if leads_nowhere(page, link)] == bad
+
+
+@pytest.mark.parametrize("page", sorted((ROOT / "docs").glob("*.md")), ids=lambda page: page.name)
+def test_every_page_is_found_from_the_readme_or_from_a_page_beside_it(page: Path) -> None:
+    others = [other for other in PAGES if other != page and other.name != "CHANGELOG.md"]
+    led_to = {
+        (other.parent / link.partition("#")[0]).resolve()
+        for other in others
+        for link in links(other)
+    }
+    assert page in led_to
 
 
 def test_every_setting_of_the_operator_is_documented() -> None:
@@ -38,3 +91,28 @@ def test_every_setting_of_the_operator_is_documented() -> None:
     read -= {"XDG_STATE_HOME", "HOME", "KUBERNETES_SERVICE_HOST"}
     table = (ROOT / "docs" / "operating.md").read_text()
     assert set(re.findall(r"^\| `([A-Z_]+)` \|", table, re.MULTILINE)) == read
+
+
+def test_the_changelog_begins_with_the_version_that_the_repository_makes() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    chart = yaml.safe_load((ROOT / "helm" / "finetune-operator" / "Chart.yaml").read_text())
+    entries = re.findall(
+        r"^## \[([0-9.]+)\] - (\S+)$", (ROOT / "docs" / "CHANGELOG.md").read_text(), re.MULTILINE
+    )
+    version, date = entries[0]
+    assert version == project["version"] == chart["version"]
+    assert re.fullmatch(r"unreleased|\d{4}-\d{2}-\d{2}", date)
+
+
+def test_every_make_target_that_the_documents_name_is_there() -> None:
+    targets = set(re.findall(r"^([a-z0-9-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    for page in PAGES:
+        text = page.read_text()
+        named = re.findall(r"(?:`|\$ )make ([a-z][a-z0-9-]*)", text)
+        assert set(named) <= targets, page
+
+
+def test_every_test_that_the_documents_name_is_there() -> None:
+    for page in PAGES:
+        named = re.findall(r"`((?:tests|operator|trainer-image)/[\w./-]+\.py)`", page.read_text())
+        assert [path for path in named if not (ROOT / path).is_file()] == [], page

@@ -1,9 +1,10 @@
-"""docs/cli.md: what needs no cluster is executed, and every other command line is parsed."""
+"""docs/cli.md: what needs no cluster is executed. Command lines of every page are parsed."""
 
 from __future__ import annotations
 
 import re
 import shlex
+import textwrap
 from pathlib import Path
 
 import click
@@ -14,20 +15,23 @@ from finetune_cli.errors import Exit
 from unit.cli.calls import ROOT, cli
 
 PAGE = (ROOT / "docs" / "cli.md").read_text()
+ALL = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 OFFLINE = ("init", "validate", "plan")
 
 
-def commands() -> list[tuple[str, str]]:
+def commands(page: str = PAGE) -> list[tuple[str, str]]:
     """Every `$ …` line of the page with the output that is shown below it."""
-    blocks = re.findall(r"```console\n(.*?)```", PAGE, re.DOTALL)
+    blocks = map(textwrap.dedent, re.findall(r"```console\n(.*?)```", page, re.DOTALL))
     parts = [part for block in blocks for part in re.split(r"^\$ ", block, flags=re.MULTILINE)[1:]]
     halves = [part.partition("\n") for part in parts]
     return [(line, shown) for line, _, shown in halves]
 
 
 def ours() -> list[list[str]]:
-    lines = [re.split(r"kubectl[ -]finetune ", line, maxsplit=1) for line, _ in commands()]
-    return [shlex.split(line[1].split(">")[0].rstrip(")")) for line in lines if len(line) == 2]
+    typed = [line for page in ALL for line, _ in commands(page.read_text())]
+    lines = [re.split(r"kubectl[ -]finetune ", line, maxsplit=1) for line in typed]
+    found = [line[1].split(">")[0].rstrip(")") for line in lines if len(line) == 2]
+    return [shlex.split(line, comments=True) for line in found]
 
 
 @pytest.mark.parametrize("words", ours(), ids=" ".join)
