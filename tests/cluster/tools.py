@@ -22,6 +22,8 @@ GITOPS = "finetune-gitops"
 # Whose kinds the chart and the examples use; the modules are read, never built.
 ARGO_CD = "github.com/argoproj/argo-cd/v3@v3.2.0"
 PROMETHEUS_OPERATOR = "github.com/prometheus-operator/prometheus-operator@v0.85.0"
+FLUX = "github.com/fluxcd/kustomize-controller@v1.7.3"
+KUEUE = "sigs.k8s.io/kueue@v0.19.0"
 
 
 class ToolError(Exception):
@@ -51,6 +53,16 @@ def monitoring_crds() -> Path:
 def argo_crds() -> Path:
     """The folder with the CRDs of Argo CD. ClusterError if it cannot be had."""
     return _module(ARGO_CD) / "manifests" / "crds"
+
+
+def flux_crds() -> Path:
+    """The folder with the CRD of Flux' Kustomization. ClusterError if it cannot be had."""
+    return _module(FLUX) / "config" / "crd" / "bases"
+
+
+def kueue_crds() -> Path:
+    """The folder with the CRDs of Kueue. ClusterError if it cannot be had."""
+    return _module(KUEUE) / "config" / "components" / "crd" / "bases"
 
 
 def _module(reference: str) -> Path:
