@@ -12,7 +12,7 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 UV     := $(CACHE)/uv-0.13.9/bin/uv
 export UV_CACHE_DIR := $(CACHE)/uv-cache
-export PYTHONPATH := $(CURDIR)/operator:$(CURDIR)/trainer-image:$(CURDIR)/tests
+export PYTHONPATH := $(CURDIR)/operator:$(CURDIR)/trainer-image:$(CURDIR)/dashboards:$(CURDIR)/tests
 
 .PHONY: help
 help: ## List the targets
@@ -56,21 +56,21 @@ demo: $(READY) ## From nothing to a published model: cluster, operator, Hub, a r
 
 # --- checks ------------------------------------------------------------------------------------
 
-SOURCES := operator trainer-image tests benchmarks
+SOURCES := operator trainer-image dashboards tests benchmarks
 
 # What is not cached is built beside all else, at the lowest priority: most of that else is waiting.
 .PHONY: test
 test: ## Everything: checks, unit, integration on a control plane, end to end on a node
 	@mkdir -p $(CACHE); nice -n 19 $(PYTHON) -m cluster ahead > $(CACHE)/ahead.log 2>&1 & \
 	  trap "kill $$! 2> /dev/null || true" EXIT; \
-	  $(MAKE) --no-print-directory check crd-check unit integration && \
+	  $(MAKE) --no-print-directory check crd-check dashboards-check unit integration && \
 	  $(BIN)/pytest --ignore tests/unit --ignore tests/integration
 
 .PHONY: check
 check: $(READY) ## Lint, format, types, layer contract
 	@$(BIN)/ruff check $(SOURCES)
 	@$(BIN)/ruff format --check $(SOURCES)
-	@$(BIN)/mypy operator/finetune_operator operator/finetune_cli trainer-image/finetune_trainer tests benchmarks
+	@$(BIN)/mypy operator/finetune_operator operator/finetune_cli trainer-image/finetune_trainer dashboards tests benchmarks
 	@$(BIN)/lint-imports --no-cache
 
 .PHONY: format
@@ -109,6 +109,8 @@ bench-train: $(READY) ## Training speed beside TRL, Unsloth and Transformers, in
 
 # --- generated files -----------------------------------------------------------------------------
 
+DASHBOARDS := manifests/monitoring/dashboards
+
 .PHONY: crd
 crd: $(READY) ## Generate crds/finetunejobs.yaml and docs/api-reference.md from the pydantic models
 	@$(BIN)/python -m finetune_operator.api.crdgen > crds/finetunejobs.yaml.new
@@ -134,6 +136,15 @@ argocd: $(READY) ## Write the test data of manifests/argocd and its patches of a
 .PHONY: monitoring
 monitoring: $(READY) ## Write the PrometheusRule from the rules, and the tables of docs/metrics.md
 	@$(BIN)/python -m unit.monitoring.generated
+
+.PHONY: dashboards
+dashboards: $(READY) ## Write Grafana's dashboards to manifests/monitoring/dashboards
+	@$(BIN)/python -m finetune_dashboards $(DASHBOARDS)
+
+.PHONY: dashboards-check
+dashboards-check: $(READY) ## Fail when the dashboards are not what dashboards/ makes
+	@made=$$(mktemp -d); trap "rm -r $$made" EXIT; $(BIN)/python -m finetune_dashboards $$made; \
+	  diff -ru $(DASHBOARDS) $$made || { echo "$(DASHBOARDS) is out of date: run make dashboards"; exit 1; }
 
 # --- a whole Kubernetes on this machine, without Docker (tests/cluster) ---------------------------
 
