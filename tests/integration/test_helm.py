@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +15,14 @@ import pytest
 import yaml
 
 from cluster import tools
-from cluster.handle import Cluster
+from cluster.handle import Cluster, KubectlError
 from cluster.tools import Helm, ToolError
 from finetune_operator.api.crdgen import UNSEEN
 from integration.operator_process import USER, free_port
 from integration.releases import NAME, PREVIOUS, Releases
 from integration.reporter import Reporter, settings
 from integration.world import World, until
-from unit.helm.chart import EVERYTHING, NAMESPACE, NOTHING, ROOT, Json, rendered
+from unit.helm.chart import EVERYTHING, NAMESPACE, NOTHING, ROOT, Json, by_identity, rendered
 
 # In today's CRD, and not in that of the version to upgrade from.
 NEW_FIELD = {"mlflow": {"experiment": "new"}}
@@ -38,9 +38,10 @@ def releases(own_control_plane: Cluster, helm: Helm) -> Iterator[Releases]:
 @pytest.fixture(scope="module")
 def prometheus(own_control_plane: Cluster) -> None:
     """The Prometheus operator's kinds, without the operator."""
-    crd = tools.monitoring_crds() / "monitoring.coreos.com_podmonitors.yaml"
-    own_control_plane.kubectl("apply", "--server-side", "-f", str(crd))
-    own_control_plane.wait_for_crd("podmonitors.monitoring.coreos.com")
+    for kind in ("podmonitors", "prometheusrules"):
+        crd = tools.monitoring_crds() / f"monitoring.coreos.com_{kind}.yaml"
+        own_control_plane.kubectl("apply", "--server-side", "-f", str(crd))
+        own_control_plane.wait_for_crd(f"{kind}.monitoring.coreos.com")
 
 
 def knows_the_new_field(releases: Releases) -> bool:
@@ -196,11 +197,19 @@ def test_defaults_and_limits_of_the_chart_hold_for_runs(
 def test_every_object_is_accepted(
     own_control_plane: Cluster, prometheus: None, helm: Helm, values: Json
 ) -> None:
-    own_control_plane.kubectl("create", "namespace", NAMESPACE, check=False)
     objects = list(rendered(helm, values).values())
-    document = json.dumps({"apiVersion": "v1", "kind": "List", "items": objects})
-    options = ("--dry-run=server", "--server-side", "--force-conflicts", "--validate=strict")
-    own_control_plane.kubectl("apply", *options, "-f", "-", input=document)
+    accepted(own_control_plane, {"apiVersion": "v1", "kind": "List", "items": objects})
+
+
+def test_what_kustomize_has_for_monitoring_is_accepted(
+    own_control_plane: Cluster, prometheus: None, kustomize: Callable[[Path], str]
+) -> None:
+    objects = list(by_identity(kustomize(ROOT / "manifests" / "monitoring")).values())
+    accepted(own_control_plane, {"apiVersion": "v1", "kind": "List", "items": objects})
+    (rule,) = (found for found in objects if found["kind"] == "PrometheusRule")
+    rule["spec"]["groups"][0]["rules"][0]["exprs"] = "1"
+    with pytest.raises(KubectlError, match="exprs"):
+        accepted(own_control_plane, rule)
 
 
 def test_the_next_step_that_an_install_tells_can_be_done(
@@ -213,6 +222,14 @@ def test_the_next_step_that_an_install_tells_can_be_done(
     with own_control_plane.namespace("notes") as namespace:
         options = ("--dry-run=server", "--validate=strict", "-n", namespace, "-f", "-")
         own_control_plane.kubectl("create", *options, input=json.dumps(run))
+
+
+def accepted(cluster: Cluster, document: Json) -> None:
+    """The API server takes these objects, and knows every field."""
+    for namespace in (NAMESPACE, "monitoring"):
+        cluster.kubectl("create", "namespace", namespace, check=False)
+    options = ("--dry-run=server", "--server-side", "--force-conflicts", "--validate=strict")
+    cluster.kubectl("apply", *options, "-f", "-", input=json.dumps(document))
 
 
 def allowed(cluster: Cluster, verb: str, kind: str, namespace: str) -> bool:

@@ -53,7 +53,30 @@ EVERYTHING: Json = {
         "apiServerPorts": [443, 16443],
         "trainingNamespaces": ["default"],
     },
-    "metrics": {"podMonitor": {"enabled": True, "labels": {"release": "p"}, "interval": "30s"}},
+    "metrics": {
+        "podMonitor": {"enabled": True, "labels": {"release": "p"}, "interval": "30s"},
+        "prometheusRule": {
+            "enabled": True,
+            "labels": {"release": "p"},
+            "runbookBaseURL": "https://wiki.example.com/finetune/",
+        },
+        "dashboards": {
+            "enabled": True,
+            "label": "dashboards.example.com/load",
+            "labelValue": "yes",
+            "folder": "Machine learning",
+            "folderAnnotation": "example.com/folder",
+            "namespace": "monitoring",
+        },
+    },
+}
+# What manifests/monitoring has.
+MONITORING: Json = {
+    "metrics": {
+        "podMonitor": {"enabled": True},
+        "prometheusRule": {"enabled": True},
+        "dashboards": {"enabled": True},
+    }
 }
 NAMESPACED: Json = {**EVERYTHING, "watch": {"namespaces": ["team-a", NAMESPACE]}}
 NOTHING: Json = {

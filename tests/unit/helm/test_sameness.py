@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from cluster.tools import Helm
-from unit.helm.chart import NAMESPACE, ROOT, Identity, Json, by_identity, rendered
+from unit.helm.chart import MONITORING, NAMESPACE, ROOT, Identity, Json, by_identity, rendered
 
 MANIFESTS = ROOT / "manifests"
 # Helm's own words about a release.
@@ -75,6 +75,16 @@ def test_chart_and_kustomization_make_the_same_objects(
     assert made.keys() == wanted.keys()
     for identity, found in made.items():
         assert in_any_order(found) == in_any_order(wanted[identity]), identity
+
+
+def test_chart_and_kustomization_watch_the_operator_in_the_same_way(
+    helm: Helm, kustomize: Callable[[Path], str]
+) -> None:
+    wanted = by_identity(kustomize(MANIFESTS / "monitoring"))
+    more = rendered(helm, MONITORING)
+    for identity in rendered(helm):
+        del more[identity]
+    assert without_helm(more) == wanted
 
 
 def test_every_object_says_of_what_it_is(helm: Helm) -> None:

@@ -103,7 +103,7 @@ def test_with_names_of_namespaces_nothing_but_token_reviews_is_granted_beyond_th
         ]
     home = objects["Role", NAMESPACE, "finetune-operator"]
     assert rights(home) == {("", "secrets", "create")}
-    monitor = only(objects, "PodMonitor")["spec"]
+    monitor = objects["PodMonitor", NAMESPACE, "finetune-operator-runs"]["spec"]
     assert monitor["namespaceSelector"] == {"matchNames": ["team-a", NAMESPACE]}
 
 
@@ -216,9 +216,42 @@ def test_training_pods_reach_their_peers_the_operator_and_names(helm: Helm) -> N
 
 
 def test_pods_of_training_are_scraped_once_a_run(helm: Helm) -> None:
-    monitor = only(rendered(helm, EVERYTHING), "PodMonitor")
+    objects = rendered(helm, EVERYTHING)
+    monitor = objects["PodMonitor", NAMESPACE, "finetune-operator-runs"]
     assert monitor["metadata"]["labels"]["release"] == "p"
     assert monitor["spec"]["namespaceSelector"] == {"any": True}
     (endpoint,) = monitor["spec"]["podMetricsEndpoints"]
     assert (endpoint["port"], endpoint["interval"]) == ("metrics", "30s")
     assert endpoint["relabelings"][0]["regex"] == "0"
+
+
+def test_the_operator_is_scraped_with_the_labels_that_it_gives(helm: Helm) -> None:
+    monitor = rendered(helm, EVERYTHING)["PodMonitor", NAMESPACE, "finetune-operator"]
+    assert monitor["metadata"]["labels"]["release"] == "p"
+    (endpoint,) = monitor["spec"]["podMetricsEndpoints"]
+    assert endpoint == {"port": "metrics", "honorLabels": True, "interval": "30s"}
+
+
+def test_alerts_lead_to_the_runbooks_of_those_who_installed_the_chart(helm: Helm) -> None:
+    rule = only(rendered(helm, EVERYTHING), "PrometheusRule")
+    assert rule["metadata"]["labels"]["release"] == "p"
+    alerts = [each for group in rule["spec"]["groups"] for each in group["rules"]]
+    addresses = {each["annotations"]["runbook_url"] for each in alerts if "alert" in each}
+    assert "https://wiki.example.com/finetune/FineTuneJobStalled.md" in addresses
+    assert all(address.startswith("https://wiki.example.com/finetune/F") for address in addresses)
+
+
+def test_the_sidecar_finds_dashboards_by_the_label_and_in_the_folder_of_the_values(
+    helm: Helm,
+) -> None:
+    found = [
+        (name, one["metadata"])
+        for (kind, namespace, name), one in rendered(helm, EVERYTHING).items()
+        if (kind, namespace) == ("ConfigMap", "monitoring")
+    ]
+    assert [name for name, _ in found] == [
+        f"finetune-operator-dashboard-{name}" for name in ("fleet", "operator", "run")
+    ]
+    for _, metadata in found:
+        assert metadata["labels"]["dashboards.example.com/load"] == "yes"
+        assert metadata["annotations"] == {"example.com/folder": "Machine learning"}

@@ -53,6 +53,12 @@ REFUSED: list[tuple[Json, str]] = [
     ({"networkPolicy": {"apiServerPorts": [0]}}, "at '/networkPolicy/apiServerPorts/0'"),
     ({"metrics": {"serviceMonitor": {}}}, "additional properties 'serviceMonitor' not allowed"),
     ({"metrics": {"podMonitor": {"interval": "30"}}}, "at '/metrics/podMonitor/interval'"),
+    (
+        {"metrics": {"prometheusRule": {"runbookBaseURL": "wiki/x"}}},
+        "at '/metrics/prometheusRule/runbookBaseURL'",
+    ),
+    ({"metrics": {"dashboards": {"labelValue": 1}}}, "at '/metrics/dashboards/labelValue'"),
+    ({"metrics": {"dashboards": {"folders": "x"}}}, "additional properties 'folders' not allowed"),
 ]
 
 
