@@ -62,7 +62,8 @@ def page(
         .type(model.DashboardLinkType.DASHBOARDS)
         .tags([TAG])
         .as_dropdown(True)
-        .include_vars(True)
+        # All namespaces of the fleet are none of a run's: nothing is carried over but the time.
+        .include_vars(False)
         .keep_time(True)
         .icon("external link")
         .tooltip("Fleet, one run, operator")

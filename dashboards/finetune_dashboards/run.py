@@ -195,9 +195,9 @@ def _stages() -> statetimeline.Panel:
         statetimeline.Panel()
         .title("Stages and attempts")
         .description(
-            "When each stage ran. A change of colour is a new attempt, whose number stands on the "
-            "bar; blue marks on all curves are the same moments, red ones are failures. A gap: "
-            "nothing was scraped."
+            "When each stage ran. Green is a first attempt, orange a later one; its number stands "
+            "on the bar. Blue marks on all curves are the moments when an attempt begins, red ones "
+            "are failures. A gap: nothing was scraped."
         )
         .datasource(parts.PROMETHEUS)
         .targets(
@@ -211,10 +211,11 @@ def _stages() -> statetimeline.Panel:
         .show_value(looks.VisibilityMode.AUTO)
         .merge_values(True)
         .row_height(0.8)
-        .unit("short")
+        .unit("prefix:attempt ")
         .no_value("Nothing in this time.")
-        .color_scheme(dashboard.FieldColor().mode(model.FieldColorModeId.PALETTE_CLASSIC))
-        .override_by_name("waits for GPUs", [setting("unit", "suffix: GPUs"), *color_of(ORANGE)])
+        .thresholds(parts.thresholds(((None, GREEN), (2, ORANGE), (3, "dark-orange"))))
+        .color_scheme(parts.by_threshold())
+        .override_by_name("waits for GPUs", [setting("unit", "suffix: GPUs"), *color_of(GREY)])
         .legend(common.VizLegendOptions().show_legend(False))
         .height(6)
         .span(24)
