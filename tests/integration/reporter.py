@@ -29,7 +29,7 @@ class Reporter:
         self.url = f"https://localhost:{port}"
         self._cluster = cluster
         self._namespace = namespace
-        self._authority = tls / "ca.crt"
+        self.authority = tls / "ca.crt"
 
     def audience(self, run: str) -> str:
         return progress_audience(self._namespace, run)
@@ -47,7 +47,7 @@ class Reporter:
             data=json.dumps({"trainerStatus": status}).encode(),
             headers={"Authorization": f"Bearer {token}", "Content-Type": "application/json"},
         )
-        trusted = ssl.create_default_context(cafile=str(self._authority))
+        trusted = ssl.create_default_context(cafile=str(self.authority))
         try:
             with urlopen(request, timeout=5, context=trusted) as answer:
                 return int(answer.status)
