@@ -15,10 +15,11 @@ from datetime import UTC, datetime
 from aiohttp import web
 
 from finetune_operator.core.naming import progress_path
+from finetune_operator.core.reporting import BadReport, parse
 from finetune_operator.kube.errors import ApiError
-from finetune_operator.runtime import reports
 from finetune_operator.runtime.bearer import Bearers, Forbidden, Unauthenticated
 from finetune_operator.runtime.listener import Listener
+from finetune_operator.runtime.reports import Reports
 from finetune_operator.runtime.store import Key, Store
 
 log = logging.getLogger(__name__)
@@ -35,7 +36,7 @@ class ProgressServer:
         *,
         store: Store,
         bearers: Bearers,
-        latest: reports.Reports,
+        latest: Reports,
         changed: Callable[[Key, float], None],
     ) -> None:
         self._store = store
@@ -72,12 +73,12 @@ class ProgressServer:
         try:
             job = await self._bearers.job_of(token.strip(), key)
             body = await request.read()
-            report = reports.parse(body, job=job.record.name, now=datetime.now(UTC))
+            report = parse(body, job=job.record.name, now=datetime.now(UTC))
         except Unauthenticated as error:
             return _answer(401, str(error))
         except Forbidden as error:
             return _answer(403, str(error))
-        except reports.BadReport as error:
+        except BadReport as error:
             return _answer(422, str(error))
         except ApiError as error:
             log.warning("Report of %s/%s not taken: %s", *key, error)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 from finetune_operator.core.model import Termination
+from finetune_operator.core.reporting import termination_document
 
 Json = dict[str, Any]
 
@@ -70,11 +70,7 @@ def _disrupted(pod: Json) -> Json:
 
 
 def _document(terminated: Json) -> Json:
-    try:
-        document = json.loads(terminated.get("message") or "")
-    except (ValueError, RecursionError):
-        return {}
-    return document if isinstance(document, dict) else {}
+    return termination_document(terminated.get("message") or "")
 
 
 def _index(pod: Json) -> int:
