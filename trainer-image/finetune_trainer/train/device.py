@@ -41,7 +41,9 @@ def choose_device(
         device = torch.device("cuda", local_rank)
         torch.cuda.set_device(device)
         return device
-    if any(devices.glob("nvidia[0-9]*")):
+    # Empty, it hides them: a process beside others that have them.
+    hidden = os.environ.get("CUDA_VISIBLE_DEVICES") == ""
+    if not hidden and any(devices.glob("nvidia[0-9]*")):
         raise RetryableError(
             "The pod has accelerators that CUDA cannot use: check that the driver of its node is "
             f"new enough for CUDA {torch.version.cuda}, and its device plugin."

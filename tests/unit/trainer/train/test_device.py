@@ -55,6 +55,17 @@ def test_an_accelerator_that_cuda_cannot_use_is_not_replaced_by_the_cpu(
         choose_device(0, asked=0, devices=tmp_path)
 
 
+@pytest.mark.parametrize("usable", [0], indirect=True)
+def test_accelerators_that_are_hidden_from_a_process_are_none_of_its_own(
+    usable: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "nvidia0").touch()
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert choose_device(0, asked=0, devices=tmp_path).type == "cpu"
+    with pytest.raises(RetryableError, match="gpusPerNode is 1"):
+        choose_device(0, asked=1, devices=tmp_path)
+
+
 @pytest.mark.parametrize("usable", [1], indirect=True)
 def test_two_processes_do_not_share_an_accelerator(usable: int, tmp_path: Path) -> None:
     with pytest.raises(RetryableError, match=r"1 accelerator\(s\) for 2 processes"):
