@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import sys
+from pathlib import Path
 
 import click
 
@@ -12,22 +13,24 @@ from finetune_cli.app import COMPLETION, app
 from finetune_cli.errors import CliError, Exit
 
 PROGRAM = "kubectl finetune"
+ALONE = "finetune"
 
 
 def main() -> None:
-    """The console script kubectl-finetune."""
+    """The console scripts kubectl-finetune, for kubectl to find, and finetune."""
     for stream in (sys.stdout, sys.stderr):
         # A message may hold characters that this terminal's encoding does not have.
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
-    sys.exit(run(sys.argv[1:]))
+    program = ALONE if Path(sys.argv[0]).stem == ALONE else PROGRAM
+    sys.exit(run(sys.argv[1:], program))
 
 
-def run(arguments: list[str]) -> int:
+def run(arguments: list[str], program: str = PROGRAM) -> int:
     """Run one command; the exit code."""
     try:
         code = app.main(
-            arguments, prog_name=PROGRAM, complete_var=COMPLETION, standalone_mode=False
+            arguments, prog_name=program, complete_var=COMPLETION, standalone_mode=False
         )
         sys.stdout.flush()
         return code if isinstance(code, int) else Exit.OK

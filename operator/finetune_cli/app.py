@@ -17,6 +17,7 @@ COMMANDS = {
     "init": "Write a FineTuneJob to start from",
     "validate": "Check files as the API server would, without one",
     "plan": "Show what will run: settings, Jobs, memory, steps",
+    "run": "Run it on this machine, without a cluster",
     "list": "List runs",
     "status": "Show how a run stands, live with --watch",
     "logs": "Print the logs of all stages, attempts and ranks",

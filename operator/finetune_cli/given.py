@@ -21,12 +21,7 @@ def finetunejobs(path: str) -> list[Document]:
     Raises:
         CliError: it cannot be read, or has nothing else.
     """
-    found = documents(path)
-    ours = [document for document in found if is_ours(document.content)]
-    if not ours:
-        kinds = ", ".join(dict.fromkeys(str(document.content["kind"]) for document in found))
-        raise CliError(f"{path} has no FineTuneJob, only {kinds}: name the file that has it.")
-    return ours
+    return _ours(path, documents(path))
 
 
 def finetunejob(path: str) -> Json:
@@ -35,7 +30,17 @@ def finetunejob(path: str) -> Json:
     Raises:
         CliError: it cannot be read, has none or several, or is not valid.
     """
-    found = finetunejobs(path)
+    return with_the_rest(path)[0]
+
+
+def with_the_rest(path: str) -> tuple[Json, list[Json]]:
+    """The FineTuneJob of a file, and the other documents beside it.
+
+    Raises:
+        CliError: as for `finetunejob`.
+    """
+    everything = documents(path)
+    found = _ours(path, everything)
     if len(found) > 1:
         raise CliError(
             f"{path} has {len(found)} FineTuneJobs, and this is about one: put it in a file alone."
@@ -44,4 +49,12 @@ def finetunejob(path: str) -> Json:
     if wrong := problems(document):
         more = f" (and {len(wrong) - 1} more: `kubectl finetune validate`)" if wrong[1:] else ""
         raise CliError(f"{path}: {wrong[0]}{more}")
-    return document
+    return document, [item.content for item in everything if item is not found[0]]
+
+
+def _ours(path: str, found: list[Document]) -> list[Document]:
+    ours = [document for document in found if is_ours(document.content)]
+    if not ours:
+        kinds = ", ".join(dict.fromkeys(str(document.content["kind"]) for document in found))
+        raise CliError(f"{path} has no FineTuneJob, only {kinds}: name the file that has it.")
+    return ours

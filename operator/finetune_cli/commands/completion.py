@@ -3,26 +3,28 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 
 import click
 from click.shell_completion import get_completion_class
 
 from finetune_cli.app import COMPLETION, app
 
-PROGRAM = "kubectl-finetune"
+PROGRAM, ALONE = "kubectl-finetune", "finetune"
 
 
 @click.command("completion")
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 def command(shell: str) -> None:
-    """Print the completion script of kubectl-finetune for SHELL.
+    """Print the completion script of kubectl-finetune, or of finetune, for SHELL.
 
     For `kubectl finetune …` nothing is to be installed: kubectl's own completion calls
     kubectl_complete-finetune, which comes with this plug-in.
     """
     found = get_completion_class(shell)
     assert found is not None
-    print(found(app, {}, PROGRAM, COMPLETION).source())
+    program = ALONE if Path(sys.argv[0]).stem == ALONE else PROGRAM
+    print(found(app, {}, program, COMPLETION).source())
 
 
 def for_kubectl() -> None:

@@ -29,7 +29,7 @@ def commands(page: str = PAGE) -> list[tuple[str, str]]:
 
 def ours() -> list[list[str]]:
     typed = [line for page in ALL for line, _ in commands(page.read_text())]
-    lines = [re.split(r"kubectl[ -]finetune ", line, maxsplit=1) for line in typed]
+    lines = [re.split(r"(?:^|kubectl[ -])finetune ", line, maxsplit=1) for line in typed]
     found = [line[1].split(">")[0].rstrip(")") for line in lines if len(line) == 2]
     return [shlex.split(line, comments=True) for line in found]
 

@@ -1,0 +1,126 @@
+"""What one call of `finetune run` is to do: from the file, and from what its directory holds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from finetune_cli.errors import CliError
+from finetune_cli.given import with_the_rest
+from finetune_cli.local.again import asked
+from finetune_cli.local.bindings import Bindings
+from finetune_cli.local.mounts import mounts, pod_of
+from finetune_cli.local.place import Place
+from finetune_cli.preview import resource_of
+from finetune_cli.validation import without_nulls
+from finetune_operator.api.resource import FineTuneJob
+from finetune_operator.api.status import Status
+from finetune_operator.build.manifests import manifest
+from finetune_operator.core.model import CreateJob, Settings
+from finetune_operator.core.moments import to_text
+from finetune_operator.core.plan import make_plan
+from finetune_operator.core.rerun import Rerun, verdict
+from finetune_operator.vocabulary import Stage, StageState
+
+Json = dict[str, Any]
+# In place of an image's name, in the plan and in its hash; and in place of a uid.
+HERE = "local"
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """`resource` has the status so far, and the token to decide with; `spec` is the file's, which
+    the next call compares with. `anew`: what was made so far counts as lost. `before_upload`: all
+    but that.
+    """
+
+    resource: FineTuneJob
+    spec: Mapping[str, Any]
+    created: str
+    bindings: Bindings
+    python: str
+    anew: bool = False
+    before_upload: bool = False
+
+
+def read(file: str) -> tuple[Json, list[Any]]:
+    """The FineTuneJob of a file, and what else is in it.
+
+    Raises:
+        CliError: there is not one, or it is not valid.
+    """
+    document, others = with_the_rest(file)
+    if document["spec"].get("suspend"):
+        raise CliError("spec.suspend is true, so nothing would run: set it to false.")
+    return without_nulls(document), others
+
+
+def resource(document: Json, status: Status | None = None) -> FineTuneJob:
+    """The run of a valid document."""
+    made = resource_of(document, "default")
+    # The image is a cluster's matter: here the trainer of a Python runs.
+    trainer = made.spec.trainer.model_copy(update={"image": None})
+    spec = made.spec.model_copy(update={"trainer": trainer})
+    metadata = made.metadata.model_copy(update={"uid": HERE})
+    return FineTuneJob(metadata=metadata, spec=spec, status=status or Status())
+
+
+def order(
+    document: Json,
+    place: Place,
+    settings: Settings,
+    bindings: Bindings,
+    now: datetime,
+    *,
+    python: str,
+    before_upload: bool,
+    start_over: bool,
+) -> Order:
+    """What to do with the document in this place.
+
+    Raises:
+        CliError: the place holds another run.
+    """
+    stored = place.load(document["metadata"]["name"])
+    if stored is None:
+        wanted, created, anew = resource(document), to_text(now), False
+    else:
+        wanted = resource(document, Status.model_validate(stored["status"]))
+        created = str(stored["metadata"]["creationTimestamp"])
+        former = resource(stored).spec
+        what = asked(wanted, former, place.plan(), settings, now, start_over=start_over)
+        spec = wanted.spec.model_copy(update={"rerun_token": what.token})
+        wanted, anew = wanted.model_copy(update={"spec": spec}), what.anew
+    return Order(wanted, document["spec"], created, bindings, python, anew, before_upload)
+
+
+def check(wanted: Order, place: Place, settings: Settings) -> None:
+    """See that all that the stages to come mount is there, before anything starts.
+
+    Raises:
+        CliError: something is not; the sentence names the field and the option.
+    """
+    for action in _to_come(wanted, place, settings):
+        pod = pod_of(manifest(action, wanted.resource, settings))
+        for mount in mounts(pod, wanted.bindings, place.root):
+            content = mount.content
+            if mount.at == "/workspace" or not isinstance(content, Path):
+                continue
+            if content.resolve().is_relative_to(place.root.resolve()):
+                raise CliError(
+                    f"{content}, said to be a claim, is in the workspace {place.root}, which "
+                    "prepare clears: name another --workspace."
+                )
+
+
+def _to_come(wanted: Order, place: Place, settings: Settings) -> list[CreateJob]:
+    """First attempts of the stages that have not succeeded yet."""
+    plan, status = make_plan(wanted.resource, settings), wanted.resource.status
+    left_out = {Stage.UPLOAD} if wanted.before_upload else set()
+    says = verdict(wanted.resource, place.plan(), settings, claim_lost=wanted.anew)
+    if says is not Rerun.START_OVER:
+        left_out |= {e.name for e in status.stages if e.state is StageState.SUCCEEDED}
+    return [CreateJob(stage, 1, plan) for stage in plan.stages if stage not in left_out]
