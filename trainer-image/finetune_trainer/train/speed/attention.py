@@ -1,8 +1,13 @@
 """Attention per document: several documents in one row, each of which sees only itself.
 
-The cost is what the tokens see, and no mask of the row's square is built. It is plugged into
-transformers through its attention registry; whether an architecture computes the same with it is
-proven in `probe.py`, not assumed. Which token sees which is planned in `layout.py`.
+Token i sees S(i), the tokens of its document up to itself, and with D the width of a head
+
+    o_i = Σ_{j ∈ S(i)} p_ij v_j,    p_i = softmax_{j ∈ S(i)}(q_i · k_j / √D),
+
+as Krell et al. (arXiv:2107.02027) ask of packed documents, there with a mask. The cost is what the
+tokens see, and no mask of the row's square is built. It is plugged into transformers through its
+attention registry; whether an architecture computes the same with it is proven in `probe.py`, not
+assumed. Which token sees which is planned in `layout.py`.
 """
 
 from __future__ import annotations

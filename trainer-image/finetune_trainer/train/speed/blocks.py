@@ -85,6 +85,10 @@ def _block_attention_backward(
     scale: float,
     window: int,
 ) -> tuple[Tensor, Tensor, Tensor]:
+    """The gradients of query, key and value, in their shapes, from that of the result, O = P V: per
+    block dV = Pᵀ dO, dS = P ∘ (dO Vᵀ - rowsum(P ∘ dO Vᵀ)), dQ = scale dS K, dK = scale dSᵀ Q. What
+    is not kept of P is computed again.
+    """
     plan = layout_of(layout)
     length, key_heads, width = key.shape[2], key.shape[1], key.shape[3]
     groups = query.shape[1] // key_heads

@@ -1,5 +1,10 @@
 """LoRA as one operator: few passes over memory, and small updates not lost to rounding.
 
+Of x [..., in], W [out, in] and b [out] frozen, A [r, in] and B [out, r] trained, with g = dL/dy,
+
+    y = x Wᵀ + s (x Aᵀ) Bᵀ + b                          (Hu et al., arXiv:2106.09685, equation 3)
+    dL/dx = g W + s (g B) A,    dL/dA = s (g B)ᵀ x,    dL/dB = s gᵀ (x Aᵀ).
+
 PEFT adds the adapter's product to the base's output in passes of their own, which keep copies of
 the input and drop, where that output is bfloat16 already, every update below half a unit in its
 last place; early in training nearly all are. Here both products share one accumulation and are
