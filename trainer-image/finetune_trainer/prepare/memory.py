@@ -22,8 +22,8 @@ from finetune_trainer.train.methods.adapter import add_adapter
 from finetune_trainer.train.methods.bottleneck_tuner import BottleneckLayer
 from finetune_trainer.train.methods.partial import freeze_others
 from finetune_trainer.train.methods.quantization import BYTES_PER_WEIGHT, quantized_linears
+from finetune_trainer.train.speed.head import CHUNK_ROWS
 from finetune_trainer.train.speed.layout import KEPT_KEYS
-from finetune_trainer.train.speed.loss import CHUNK_ROWS
 
 FLOAT32, BFLOAT16 = 4, 2
 # Values that an optimizer keeps of a trained one; Adafactor's are sums over rows and columns.
@@ -108,8 +108,9 @@ def estimate_memory(config: PretrainedConfig, sizes: Sizes, run: Run) -> Memory:
     * Logits: one chunk of the loss and its gradient, in float32 and as the head wrote it.
     * What the process holds without any model.
 
-    Not counted is what the losses of preferences ask of the base, or ahead of a step: forward
-    passes before it that keep no activations, though KTO's may have three times as many tokens.
+    Not counted are passes without gradients before a step's own, as the losses of preferences make
+    for what the base says and KTO for its divergence: none has more tokens than a step's, and of
+    what a layer computes it keeps nothing.
     """
     text = config.get_text_config()
     compute = _compute_bytes(run)

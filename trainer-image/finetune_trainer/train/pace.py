@@ -90,9 +90,3 @@ class Pace:
         if not self._recent:
             return None
         return steps_left * sum(self._recent) / len(self._recent)
-
-
-def weighted_mean(values: list[tuple[float, int]]) -> float:
-    """The mean of values, each with the count of what it is the mean of."""
-    weight = sum(count for _, count in values)
-    return sum(value * count for value, count in values) / max(1, weight)

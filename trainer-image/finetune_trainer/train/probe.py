@@ -17,7 +17,7 @@ from transformers import PreTrainedModel
 from finetune_trainer.data.examples import Example
 from finetune_trainer.train.batches import Batch, collate
 from finetune_trainer.train.speed import attention
-from finetune_trainer.train.speed.loss import decode, head_logits, is_frozen_here, model_inputs
+from finetune_trainer.train.speed.head import decode, head_logits, is_frozen_here, model_inputs
 from finetune_trainer.train.speed.prefixes import MINIMUM_SAVING
 from finetune_trainer.train.speed.residual import keep_stream_in_float32, may_gain
 from finetune_trainer.train.speed.techniques import enabled
@@ -35,7 +35,7 @@ MASKED_LAYER_TYPES = frozenset({"chunked_attention"})
 @dataclass(frozen=True, slots=True)
 class Abilities:
     """`shared_rows`: documents share a row, each seeing only itself. `shared_prefixes`: in it, a
-    common beginning is computed once. `separable_head` and `plain_head`: see `SummedLoss`.
+    common beginning is computed once. `separable_head` and `plain_head`: see `Head`.
     `float32_stream`: see `residual.py`.
     """
 

@@ -32,7 +32,7 @@ from finetune_trainer.train.heartbeat import Heart
 from finetune_trainer.train.launch import end_now
 from finetune_trainer.train.methods import virtual_tokens
 from finetune_trainer.train.outlets import open_journal
-from finetune_trainer.train.pace import Pace, weighted_mean
+from finetune_trainer.train.pace import Pace
 from finetune_trainer.train.parallel import Ranks, process_group, seed_step
 from finetune_trainer.train.passes import passes_of
 from finetune_trainer.train.results import result, summary
@@ -48,6 +48,7 @@ from finetune_trainer.train.speed.compiling import (
     pays,
 )
 from finetune_trainer.train.stop import Stop
+from finetune_trainer.train.window import Window
 from finetune_trainer.workspace import Workspace
 
 
@@ -86,8 +87,11 @@ def train(run: Run, workspace: Workspace, stop: Stop) -> tuple[str, dict[str, An
 
 @dataclass(frozen=True, slots=True)
 class _StepResult:
-    loss: float
+    """What one step was: `sums` are of all ranks (see `Objective.step`)."""
+
+    sums: list[float]
     targets: int
+    learning_rate: float
     gradient_norm: float
     stopping: bool
     saving: bool
@@ -112,6 +116,7 @@ class _Training:
         )
         peak = peak_flops(self.group.device, trained.precision)
         self.pace = Pace(work_of(trained.model), peak and peak * self.group.world_size)
+        self.window = Window(trained.objective)
 
     def run(self) -> tuple[str, dict[str, Any]]:
         """The algorithm."""
@@ -119,7 +124,6 @@ class _Training:
         resumed_from = position.step or None
         self._say_where(position)
         self.stop.defer()
-        window: list[tuple[float, int]] = []
         steps = steps_from(
             position.step, self.data.total_steps, self.data.train.lengths, self.training
         )
@@ -134,41 +138,12 @@ class _Training:
                 self.saver.save(position)
             self._compile_if_it_pays(position.step, position.step - (resumed_from or 0))
             started = time.perf_counter()
-            rate = learning_rate(
-                self.training.scheduler,
-                peak=self.training.learning_rate,
-                step=position.step,
-                total_steps=self.data.total_steps,
-            )
-            done = self._step(plan, position.step, rate)
+            done = self._step(plan, position.step)
+            self.pace.add(self.data.train, plan.documents, time.perf_counter() - started)
             position.step += 1
             position.epoch = plan.epoch
-            self.pace.add(self.data.train, plan.documents, time.perf_counter() - started)
-            position.skips = position.skips.after(finite=done.skipped is None)
-            if done.skipped:
-                skips.tell(done.skipped, self.data.train, self.context)
-                skips.require_few(position.skips, done.skipped, self.data.total_steps, self.plan)
-            else:
-                position.metrics.setdefault("first_loss", done.loss)
-                window.append((done.loss, done.targets))
-            if position.step - position.skips.total == REACHED_IN_STEPS and not done.skipped:
-                require_all_reached(self.trained.engine, self.plan.method)
-            if (
-                position.step == self.data.total_steps
-                or position.step % self.training.log_every_steps == 0
-            ):
-                metrics = {
-                    "learning_rate": rate,
-                    "grad_norm": done.gradient_norm,
-                    **self.pace.metrics(),
-                    "peak_memory_bytes": peak_memory_bytes(self.group.device),
-                    "current_epoch": round(position.epoch, 4),
-                    "skipped_steps": position.skips.total,
-                }
-                if window:
-                    position.metrics["loss"] = metrics["loss"] = weighted_mean(window)
-                    window.clear()
-                self._record(position, metrics)
+            self._count(done, position)
+            self._log(done, position)
             self.saver.asked |= done.saving
             if done.stopping:
                 self._preempt(position)
@@ -198,7 +173,7 @@ class _Training:
             compile_layers(self.trained.model)
             self.journal.say("compiling the model's layers, which takes a while in the next step")
 
-    def _step(self, plan: StepPlan, step: int, rate: float) -> _StepResult:
+    def _step(self, plan: StepPlan, step: int) -> _StepResult:
         """One optimizer step on this rank's share of the step's sequences.
 
         The loss is summed over all ranks and micro-batches and divided once, by the targets of the
@@ -214,22 +189,61 @@ class _Training:
         engine.start_step()
         coming = self.heart.beating(f"in step {step + 1}", self.pace.waiting(passes))
         weight = 1 / max(1, targets)
-        losses = [
-            engine.backward(objective.module, batch, weight=weight, last=is_last)
+        found = [
+            engine.backward(objective.step, batch, weight=weight, last=is_last)
             for batch, is_last in coming
         ]
-        total = float(torch.stack(losses).sum(dtype=torch.float64))
+        total = torch.stack(found).sum(0, dtype=torch.float64).tolist()
         asked = [float(self.stop.requested), float(self.saver.overdue)]
-        summed, stopping, saving = self.group.sum([total, *asked])
-        mean = summed / max(1, targets)
+        *sums, stopping, saving = self.group.sum([*total, *asked])
+        mean = sums[0] / max(1, targets)
         norm = engine.clip(self.training.max_grad_norm)
+        rate = learning_rate(
+            self.training.scheduler,
+            peak=self.training.learning_rate,
+            step=step,
+            total_steps=self.data.total_steps,
+        )
         skipped = None
         if is_finite(mean, norm):
             engine.update(rate)
         else:
-            flags = self.group.sum(flagged(plan.documents, mine, losses[: len(mine)]))
+            losses = [each[0] for each in found[: len(mine)]]
+            flags = self.group.sum(flagged(plan.documents, mine, losses))
             skipped = SkippedStep(step + 1, mean, norm, blamed(plan.documents, flags))
-        return _StepResult(mean, targets, norm, stopping > 0, saving > 0, skipped)
+        return _StepResult(sums, targets, rate, norm, stopping > 0, saving > 0, skipped)
+
+    def _count(self, done: _StepResult, position: Position) -> None:
+        """Take note of a finished step, and stop where steps teach nothing."""
+        position.skips = position.skips.after(finite=done.skipped is None)
+        if done.skipped:
+            skips.tell(done.skipped, self.data.train, self.context)
+            skips.require_few(position.skips, done.skipped, self.data.total_steps, self.plan)
+            return
+        self.window.add(done.sums, done.targets)
+        position.metrics.setdefault("first_loss", done.sums[0] / max(1, done.targets))
+        if position.step - position.skips.total == REACHED_IN_STEPS:
+            require_all_reached(self.trained.engine, self.plan.method)
+
+    def _log(self, done: _StepResult, position: Position) -> None:
+        """Tell what the latest steps were, every so many and after the last."""
+        if position.step < self.data.total_steps and position.step % self.training.log_every_steps:
+            return
+        loss, measured = self.window.take()
+        position.metrics |= loss
+        self._record(
+            position,
+            {
+                **loss,
+                "learning_rate": done.learning_rate,
+                "grad_norm": done.gradient_norm,
+                **self.pace.metrics(),
+                "peak_memory_bytes": peak_memory_bytes(self.group.device),
+                "current_epoch": round(position.epoch, 4),
+                "skipped_steps": position.skips.total,
+                **measured,
+            },
+        )
 
     def _evaluate(self, position: Position) -> None:
         """Measure the model on the held-out data, unless that has been done after this step."""

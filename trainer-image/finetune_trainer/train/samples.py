@@ -17,7 +17,7 @@ from finetune_trainer.data.examples import Example, Examples
 from finetune_trainer.train.batches import Batch, collate
 from finetune_trainer.train.setup import Context, Trained
 from finetune_trainer.train.speed import attention
-from finetune_trainer.train.speed.loss import model_inputs
+from finetune_trainer.train.speed.head import model_inputs
 from finetune_trainer.workspace import write_text
 
 FILE = "samples.jsonl"  # in the workspace's logs

@@ -17,8 +17,7 @@ from finetune_trainer.architecture import head_modules
 from finetune_trainer.data.examples import Examples
 from finetune_trainer.data.packing import total_steps
 from finetune_trainer.prepare import loss
-from finetune_trainer.run import Preference as PreferenceSettings
-from finetune_trainer.run import Run, Task
+from finetune_trainer.run import Run
 from finetune_trainer.train.custom_loss import load_loss
 from finetune_trainer.train.device import compute_dtype
 from finetune_trainer.train.engines.choice import Choice, choose, make_engine
@@ -30,12 +29,8 @@ from finetune_trainer.train.methods.partial import freeze_others
 from finetune_trainer.train.methods.quantization import nf4, quantize_later
 from finetune_trainer.train.model import load_base, stored_dtype, trainable_parameters
 from finetune_trainer.train.neftune import add_noise
-from finetune_trainer.train.objectives.classification import Classification
-from finetune_trainer.train.objectives.generation import Generation
-from finetune_trainer.train.objectives.kto import Kto
+from finetune_trainer.train.objectives.choice import make_objective
 from finetune_trainer.train.objectives.objective import Objective
-from finetune_trainer.train.objectives.preference import Preference
-from finetune_trainer.train.objectives.token_classification import TokenClassification
 from finetune_trainer.train.optimizer import make_optimizer
 from finetune_trainer.train.parallel import Group
 from finetune_trainer.train.prepared import load_examples, require_whole_model
@@ -160,7 +155,18 @@ def load_model(context: Context) -> Trained:
         # Noise of a common beginning would be the same for all that share it.
         abilities = replace(abilities, shared_prefixes=False)
         add_noise(model, training.neftune_noise_alpha)
-    objective = _objective(context, model, adapter, abilities, autocast)
+    own = None
+    if training.loss:
+        own = load_loss(training.loss, loss.directory(context.workspace))
+    objective = make_objective(
+        run,
+        model,
+        abilities,
+        adapter=adapter,
+        autocast=autocast,
+        device=context.device,
+        trained_by=own,
+    )
     trained = Trained(
         model=model,
         adapter=adapter,
@@ -209,51 +215,6 @@ def _find_out(
             f"{what} cannot keep documents apart in one row: they are padded, one a row."
         )
     return abilities
-
-
-def _objective(
-    context: Context,
-    model: PreTrainedModel,
-    adapter: PeftModel | None,
-    abilities: Abilities,
-    autocast: torch.dtype | None,
-) -> Objective[Any]:
-    run, device = context.run, context.device
-    capacity = run.training.sequence_length
-    own = None
-    if run.training.loss:
-        own = load_loss(run.training.loss, loss.directory(context.workspace))
-    match run.task:
-        case Task.GENERATION:
-            return Generation(
-                model,
-                abilities,
-                capacity=capacity,
-                autocast=autocast,
-                device=device,
-                virtual_tokens=run.method.virtual_tokens,
-                trained_by=own,
-            )
-        case Task.PREFERENCE:
-            lora = run.method.lora
-            # A base that the adapters' beginning was taken out of is none without them.
-            again = lora is None or starts_from_base(lora.initialization)
-            again = again or (run.training.epochs or 1) > 1
-            settings = run.training.preference or PreferenceSettings()
-            return (Kto if settings.loss == "KTO" else Preference)(
-                model,
-                abilities,
-                settings,
-                capacity=capacity,
-                autocast=autocast,
-                device=device,
-                adapter=adapter,
-                remember=frozenset({"train", "validation"} if again else {"validation"}),
-            )
-        case Task.CLASSIFICATION:
-            return Classification(model, capacity=capacity, autocast=autocast, device=device)
-        case Task.TOKEN_CLASSIFICATION:
-            return TokenClassification(model, capacity=capacity, autocast=autocast, device=device)
 
 
 def _say_what_runs(context: Context, trained: Trained) -> None:

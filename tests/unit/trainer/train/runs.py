@@ -13,9 +13,13 @@ from finetune_trainer.data.examples import Examples
 from finetune_trainer.workspace import Workspace
 
 
+def history(workspace: Workspace) -> list[dict[str, float]]:
+    """What was recorded, a logged step or evaluation after the other."""
+    return [json.loads(line) for line in workspace.history.read_text().splitlines()]
+
+
 def losses(workspace: Workspace) -> list[float]:
-    lines = [json.loads(line) for line in workspace.history.read_text().splitlines()]
-    return [line["loss"] for line in lines if "loss" in line]
+    return [line["loss"] for line in history(workspace) if "loss" in line]
 
 
 def weights(workspace: Workspace) -> dict[str, torch.Tensor]:

@@ -11,7 +11,7 @@ import pytest
 
 from finetune_trainer.data.examples import Block, Example, Examples, write_examples
 from finetune_trainer.train.flops import Work
-from finetune_trainer.train.pace import Pace, weighted_mean
+from finetune_trainer.train.pace import Pace
 
 WORK = Work(body=10, head=0, trained=0, attention=0)  # 40 operations a token
 
@@ -75,7 +75,3 @@ def test_only_the_wait_for_data_counts_as_one(examples: Examples) -> None:
     pace.add(examples, [0], 0.6)
     assert stepped == 3
     assert pace.metrics()["data_wait_seconds"] >= 0.03
-
-
-def test_a_mean_of_means_weighs_each_by_its_count() -> None:
-    assert weighted_mean([(1.0, 1), (4.0, 2)]) == 3.0

@@ -88,11 +88,13 @@ class TorchEngine:
             placed[key] = self._placed(value, parameter) if alike else value
         load_state_tensors(self._optimizer, self.parameters, placed)
 
-    def _add_gradient(self, loss: Callable[[Batch], Tensor], batch: Batch, weight: float) -> Tensor:
-        """Of `weight` times `loss` of `batch`; the loss, detached."""
-        value: Tensor = self._entry(loss, batch)
-        (value * weight).backward()
-        return value.detach()
+    def _add_gradient(
+        self, function: Callable[[Batch], Tensor], batch: Batch, weight: float
+    ) -> Tensor:
+        """Of `weight` times the first of what `function` returns of `batch`; it all, detached."""
+        values: Tensor = self._entry(function, batch)
+        (values[0] * weight).backward()
+        return values.detach()
 
     def _counts(self, found: list[bool]) -> list[float]:
         """On how many of the ranks that hold different things each is so."""

@@ -90,15 +90,16 @@ class Zero:
             self._pending = False
 
     def backward(
-        self, loss: Callable[[Batch], Tensor], batch: Batch, *, weight: float, last: bool
+        self, function: Callable[[Batch], Tensor], batch: Batch, *, weight: float, last: bool
     ) -> Tensor:
         """See `Engine`."""
         self._pending = True
         self._engine.set_gradient_accumulation_boundary(last)
-        value: Tensor = self._engine(loss, batch)
+        values: Tensor = self._engine(function, batch)
         # DeepSpeed divides by the number of ranks; the sum is wanted.
-        self._engine.backward(value * (weight * self._group.world_size), scale_wrt_gas=False)
-        return value.detach()
+        loss = values[0] * (weight * self._group.world_size)
+        self._engine.backward(loss, scale_wrt_gas=False)
+        return values.detach()
 
     def clip(self, maximum: float) -> float:
         """See `Engine`; gradients are scaled when they are used."""

@@ -42,10 +42,10 @@ class Engine(Protocol):
         ...
 
     def backward(
-        self, loss: Callable[[Batch], Tensor], batch: Batch, *, weight: float, last: bool
+        self, function: Callable[[Batch], Tensor], batch: Batch, *, weight: float, last: bool
     ) -> Tensor:
-        """Add the gradient of `weight` times `loss` of `batch`, a sum over its targets; the loss
-        itself, detached.
+        """Add the gradient of `weight` times the loss of `batch`, a sum over its targets and the
+        first of what `function` returns of it; all that it returns, detached.
 
         With the `last` batch of a step gradients are added up over all ranks.
         """

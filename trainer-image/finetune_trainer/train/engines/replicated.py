@@ -30,15 +30,15 @@ class Replicated(TorchEngine):
             return function(*arguments)
 
     def backward(
-        self, loss: Callable[[Batch], Tensor], batch: Batch, *, weight: float, last: bool
+        self, function: Callable[[Batch], Tensor], batch: Batch, *, weight: float, last: bool
     ) -> Tensor:
         """See `Engine`."""
         # DDP divides by the number of ranks; the sum is wanted.
         weight *= self._group.world_size
         if self._group.world_size > 1 and not last:
             with self._entry.no_sync():
-                return self._add_gradient(loss, batch, weight)
-        return self._add_gradient(loss, batch, weight)
+                return self._add_gradient(function, batch, weight)
+        return self._add_gradient(function, batch, weight)
 
     def gather(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
         """See `Engine`; whole on every rank."""

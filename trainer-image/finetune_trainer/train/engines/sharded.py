@@ -70,12 +70,12 @@ class Sharded(TorchEngine):
         return result
 
     def backward(
-        self, loss: Callable[[Batch], Tensor], batch: Batch, *, weight: float, last: bool
+        self, function: Callable[[Batch], Tensor], batch: Batch, *, weight: float, last: bool
     ) -> Tensor:
         """See `Engine`."""
         if self._accumulates_whole:
             self._entry.set_requires_gradient_sync(last)
-        return self._add_gradient(loss, batch, weight)
+        return self._add_gradient(function, batch, weight)
 
     def gather(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
         """See `Engine`, empty on other ranks; one tensor after another, so that a device holds no

@@ -27,6 +27,7 @@ from finetune_trainer.train.batches import (
     supervised_targets,
 )
 from finetune_trainer.train.probe import Abilities
+from finetune_trainer.train.speed.head import Head
 from finetune_trainer.train.speed.probabilities import target_log_probabilities
 
 
@@ -45,7 +46,7 @@ class AnswerBatch(Batch):
         return {each.name: getattr(self, each.name) for each in fields(AnswerBatch)}
 
 
-class AnswerModel(nn.Module):  # type: ignore[misc]  # torch is not type-checked
+class AnswerModel:
     """A causal model as a function from answers to their log-probabilities.
 
     Without its `adapter` the model is the base.
@@ -54,24 +55,23 @@ class AnswerModel(nn.Module):  # type: ignore[misc]  # torch is not type-checked
     def __init__(
         self,
         model: PreTrainedModel,
+        abilities: Abilities,
         settings: Settings,
         *,
         adapter: PeftModel | None,
-        separable_head: bool,
         autocast: torch.dtype | None,
     ) -> None:
-        super().__init__()
         self.model = model
+        self.head = Head(model, abilities.separable_head, abilities.plain_head)
         self.settings = settings
         self.adapter = adapter
-        self.separable_head = separable_head
         self.autocast = autocast
 
     def log_probabilities(self, batch: AnswerBatch) -> Tensor:
         """log p of every document's supervised tokens together, [n]."""
         device = batch.input_ids.device.type
         with torch.autocast(device, dtype=self.autocast, enabled=self.autocast is not None):
-            each = target_log_probabilities(self.model, batch, separable_head=self.separable_head)
+            each = target_log_probabilities(self.head, batch)
         return each.new_zeros(len(batch.counts)).index_add(0, batch.owners, each)
 
     def base_log_probabilities(self, batch: AnswerBatch) -> Tensor:
@@ -100,8 +100,8 @@ class Rows:
     def batches(
         self, packs: list[list[int]], unit_of: Callable[[int], list[Example]]
     ) -> list[list[int]]:
-        """See `micro_batches` and `sharing_batches`. The documents of a unit are never torn apart;
-        one that is larger than a pass may be has a pass of its own.
+        """See `micro_batches` and `sharing_batches`. The documents of a unit, together no larger
+        than a pass, are never torn apart.
         """
         if self.shared:
             return sharing_batches(
@@ -115,12 +115,11 @@ class Rows:
         lengths = np.array(
             [most * max(each) if self.padded else sum(each) for each in sizes], dtype=np.int64
         )
-        most_room = self.capacity if self.padded else int(lengths.max(initial=self.capacity))
         places = iter(range(len(indexes)))
         cut = micro_batches(
             [[next(places) for _ in pack] for pack in packs],
             lengths,
-            capacity=most_room,
+            capacity=self.capacity,
             padded=self.padded,
         )
         return [[indexes[place] for place in batch] for batch in cut]

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from pathlib import Path
-
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel
@@ -18,13 +15,12 @@ from finetune_trainer.train.batches import (
     sharing_batches,
 )
 from finetune_trainer.train.custom_loss import TokenLoss
-from finetune_trainer.train.engines.engine import Engine
-from finetune_trainer.train.parallel import Group
+from finetune_trainer.train.objectives.objective import Objective
 from finetune_trainer.train.probe import Abilities
 from finetune_trainer.train.speed.loss import SummedLoss
 
 
-class Generation:
+class Generation(Objective[Batch]):
     """Cross-entropy of every supervised token given those before it in its document.
 
     `capacity` is the most token positions of a forward pass; `autocast` the format of matrix
@@ -32,8 +28,6 @@ class Generation:
     which is then alone in its row. `trained_by` takes the place of cross-entropy in training, and
     leaves evaluations as they are.
     """
-
-    counts = 0
 
     def __init__(
         self,
@@ -46,7 +40,7 @@ class Generation:
         virtual_tokens: int = 0,
         trained_by: TokenLoss | None = None,
     ) -> None:
-        self.module = SummedLoss(
+        self._loss = SummedLoss(
             model,
             separable_head=abilities.separable_head,
             plain_head=abilities.plain_head,
@@ -59,36 +53,14 @@ class Generation:
         self._shared = abilities.shared_prefixes
         self._device = device
 
+    def loss(self, batch: Batch) -> Tensor:
+        """See `SummedLoss`."""
+        found: Tensor = self._loss(batch)
+        return found
+
     def targets(self, examples: Examples, documents: list[int]) -> int:
         """Supervised tokens of `documents`, first tokens apart: nothing precedes them."""
         return count_targets(examples, documents)
-
-    def begin(
-        self,
-        splits: Mapping[str, Examples],
-        engine: Engine,
-        group: Group,
-        directory: Path,
-    ) -> None:
-        """Nothing has to be known beforehand."""
-
-    def look_ahead(
-        self,
-        examples: Examples,
-        packs: list[list[int]],
-        engine: Engine,
-        group: Group,
-        between: Callable[[], None],
-    ) -> None:
-        """No example needs another."""
-
-    def measure(self, batch: Batch) -> Tensor:
-        """The loss, [1]."""
-        return torch.stack([self.module(batch)])
-
-    def metrics(self, counts: list[float], targets: float) -> dict[str, float]:
-        """None: the loss says it all."""
-        return {}
 
     def batches(self, examples: Examples, packs: list[list[int]]) -> list[list[int]]:
         """See `micro_batches` and `sharing_batches`."""

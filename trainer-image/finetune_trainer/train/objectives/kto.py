@@ -10,30 +10,25 @@ another example's answer, not below 0.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
-from peft import PeftModel
 from torch import Tensor
-from transformers import PreTrainedModel
 
 from finetune_trainer.data.answers import answers_of
 from finetune_trainer.data.examples import Example, Examples, Tokens
-from finetune_trainer.run import Preference as Settings
 from finetune_trainer.train.engines.engine import Engine
+from finetune_trainer.train.objectives.answer_objective import AnswerObjective, Unit
 from finetune_trainer.train.objectives.answers import AnswerBatch, AnswerModel, Rows
 from finetune_trainer.train.objectives.preference_losses import kto
-from finetune_trainer.train.objectives.reference import Reference, Values, shared_out
+from finetune_trainer.train.objectives.reference import Values
 from finetune_trainer.train.parallel import Group
-from finetune_trainer.train.probe import Abilities
 
-# An example's values by column: its desirable answer's, the other's, and in the same order those of
-# the mismatched ones; 0 where it has none.
-OWN, MISMATCHED = [0, 1], [2, 3]
-WIDTH = 4
+# The base's values of an example by column: of its desirable answer, of the other, and in the same
+# order of the mismatched ones; 0 where it has none.
+OWN, MISMATCHED = (0, 1), (2, 3)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,11 +43,7 @@ class JudgedBatch(AnswerBatch):
 
 
 class KtoLoss(AnswerModel):
-    """A causal model as a function from answers to their summed loss."""
-
-    def forward(self, batch: JudgedBatch) -> Tensor:
-        """The sum over the answers of their loss, a float32 scalar."""
-        return self.judge(batch)[0].sum()
+    """A causal model as a function from answers to their losses."""
 
     def judge(self, batch: JudgedBatch) -> tuple[Tensor, Tensor]:
         """Loss and reward of every answer, [n] each."""
@@ -67,61 +58,25 @@ class KtoLoss(AnswerModel):
         return losses, rewards
 
 
-class Kto:
+class Kto(AnswerObjective[JudgedBatch, KtoLoss]):
     """KTO, summed over answers.
 
-    The base's values of a split are computed once, before the first step, if `remember` names the
-    split: those of its answers and of the mismatched ones. Else `look_ahead` computes a step's with
-    the `adapter` switched off, both in the same passes, where they share their prompts.
+    The base's values are those of the answers and of the mismatched ones. Where they are not
+    remembered `look_ahead` computes a step's.
     """
 
-    counts = 4
+    counts = 5
+    columns = 4
 
-    def __init__(
-        self,
-        model: PreTrainedModel,
-        abilities: Abilities,
-        settings: Settings,
-        *,
-        capacity: int,
-        autocast: torch.dtype | None,
-        device: torch.device,
-        adapter: PeftModel | None,
-        remember: frozenset[str],
-    ) -> None:
-        self.module = KtoLoss(
-            model,
-            settings,
-            adapter=adapter,
-            separable_head=abilities.separable_head,
-            autocast=autocast,
-        )
-        self._remember = remember
-        self._rows = Rows.of(abilities, capacity, device)
-        self._references: dict[Examples, Reference] = {}
+    def __init__(self, policy: KtoLoss, rows: Rows, *, remember: frozenset[str]) -> None:
+        super().__init__(policy, rows, remember=remember)
         # What `look_ahead` found: the divergence, and the base's values by example.
         self.kl = 0.0
-        self._base: Mapping[int, Values] | Values = {}
+        self._base: Mapping[int, Values] = {}
 
-    def begin(
-        self,
-        splits: Mapping[str, Examples],
-        engine: Engine,
-        group: Group,
-        directory: Path,
-    ) -> None:
-        """Remember the reference of `splits`, in `directory`."""
-        self.module.model.eval()
-        for name in sorted(self._remember & splits.keys()):
-            examples = splits[name]
-
-            def score(indexes: list[int], examples: Examples = examples) -> Values:
-                every = OWN + MISMATCHED
-                return self._values(engine, self.module.log_probabilities, examples, indexes, every)
-
-            batches = self._batches(examples, list(range(len(examples))), OWN + MISMATCHED)
-            path = directory / f"reference-{name}.npy"
-            self._references[examples] = Reference.of(batches, score, group, path, width=WIDTH)
+    def asked(self, examples: Examples, indexes: Sequence[int]) -> list[Unit]:
+        """The answers and the mismatched ones."""
+        return self._own(examples, indexes) + self._mismatched(examples, indexes)
 
     def look_ahead(
         self,
@@ -131,87 +86,74 @@ class Kto:
         group: Group,
         between: Callable[[], None],
     ) -> None:
-        """Estimate the divergence over all `packs`, in one reduction over the ranks."""
+        """Estimate the divergence over all `packs`."""
         indexes = [index for pack in packs for index in pack]
+
+        def scores(function: Callable[[AnswerBatch], Tensor], units: list[Unit]) -> Values:
+            return self._scores(function, units, len(indexes), engine, group, between)
+
+        mismatched = self._mismatched(examples, indexes)
+        policy = scores(self.policy.log_probabilities, mismatched)
         known = self._references.get(examples)
-        wanted = MISMATCHED if known else OWN + MISMATCHED
-        module = self.module
-        module.model.eval()
-
-        def score(batch: list[int]) -> Values:
-            between()
-            policy = self._values(engine, module.log_probabilities, examples, batch, MISMATCHED)
-            base = (
-                known.values[batch]
-                if known
-                else self._values(engine, module.base_log_probabilities, examples, batch, wanted)
+        base = (
+            known[indexes]
+            if known is not None
+            else scores(
+                self.policy.base_log_probabilities, self._own(examples, indexes) + mismatched
             )
-            return np.concatenate([policy[:, MISMATCHED], base], axis=1)
-
-        batches = self._batches(examples, indexes, wanted)
-        order, found = shared_out(batches, score, group, width=2 + WIDTH)
-        policy, base = found[:, :2], found[:, 2:]
-        ratios = (policy - base[:, MISMATCHED]).sum()
-        self.kl = max(0.0, float(ratios) / self.targets(examples, indexes))
-        rows = base.astype(np.float32)  # as they were
-        self._base = known.values if known else dict(zip(order.tolist(), rows, strict=True))
-
-    def _batches(
-        self, examples: Examples, indexes: list[int], columns: list[int]
-    ) -> list[list[int]]:
-        return self._rows.batches(
-            [[index] for index in indexes],
-            lambda index: [document for _, document in self._unit(examples, index, columns)],
         )
+        ratios = policy.astype(np.float64)[:, MISMATCHED] - base[:, MISMATCHED]
+        self.kl = max(0.0, float(ratios.sum()) / self.targets(examples, indexes))
+        self._base = dict(zip(indexes, base, strict=True))
 
-    def _values(
-        self,
-        engine: Engine,
-        function: Callable[[AnswerBatch], Tensor],
-        examples: Examples,
-        indexes: list[int],
-        columns: list[int],
-    ) -> Values:
-        """What `function` says of the `columns` of the examples `indexes`, [n, WIDTH]."""
-        values = np.zeros((len(indexes), WIDTH), dtype=np.float32)
-        units = [self._unit(examples, index, columns) for index in indexes]
-        places = [(row, column) for row, unit in enumerate(units) for column, _ in unit]
-        batch = self._rows.collate([document for unit in units for _, document in unit])
-        found = engine.evaluate(function, batch).float().cpu().numpy()
-        values[tuple(np.array(places).T)] = found
-        return values
-
-    def _unit(
-        self, examples: Examples, index: int, columns: list[int]
-    ) -> list[tuple[int, Example]]:
-        """The documents in `columns` of one example, which begin alike, each with its column."""
-        own = answers_of(examples[index])
-        kinds = [(OWN, own)] if OWN[0] in columns else []
-        if MISMATCHED[0] in columns:
-            kinds.append((MISMATCHED, mismatched(examples, index, self._rows.capacity)))
+    def _own(self, examples: Examples, indexes: Sequence[int]) -> list[Unit]:
+        """The answers of each example, together as when they are trained."""
         return [
-            (place[0] if judged.labels[0] else place[1], document)
-            for place, documents in kinds
-            for judged, document in zip(own, documents, strict=True)
+            {
+                place * self.columns + _column(answer, OWN): answer
+                for answer in answers_of(examples[index])
+            }
+            for place, index in enumerate(indexes)
         ]
+
+    def _mismatched(self, examples: Examples, indexes: Sequence[int]) -> list[Unit]:
+        """The mismatched answers, one by one: together they may be larger than a pass."""
+        return [
+            {place * self.columns + _column(answer, MISMATCHED): document}
+            for place, index in enumerate(indexes)
+            for answer, document in zip(
+                answers_of(examples[index]),
+                mismatched(examples, index, self._rows.capacity),
+                strict=True,
+            )
+        ]
+
+    def loss(self, batch: JudgedBatch) -> Tensor:
+        """See `Objective`."""
+        return self.policy.judge(batch)[0].sum()
+
+    def step(self, batch: JudgedBatch) -> Tensor:
+        """All of `measure`."""
+        return self.measure(batch)
 
     def measure(self, batch: JudgedBatch) -> Tensor:
         """The loss; the sum of the desirable answers' rewards and their number; the same of the
-        others: [5].
+        others; the divergence, for each answer: [6].
         """
-        losses, rewards = self.module.judge(batch)
+        losses, rewards = self.policy.judge(batch)
         sums = [losses.sum()]
         for kind in (batch.desirable, ~batch.desirable):
-            sums += [rewards[kind].sum(), kind.sum().to(losses)]
-        return torch.stack(sums)
+            sums += [rewards.detach()[kind].sum(), kind.sum().to(losses)]
+        return torch.stack([*sums, batch.kl * len(losses)])
 
     def metrics(self, counts: list[float], targets: float) -> dict[str, float]:
         """The mean rewards of desirable and of other answers, how far they are apart, and the
         divergence from the base (TRL's rewards/chosen, rewards/rejected, rewards/margins and kl).
         """
-        found = {"kl": self.kl}
+        *rewards, divergence = counts
+        found = {"kl": divergence / targets}
         for name, total, count in zip(
-            ("reward_chosen", "reward_rejected"), counts[0::2], counts[1::2], strict=True
+            ("reward_chosen", "reward_rejected"), rewards[0::2], rewards[1::2], strict=True
         ):
             if count:
                 found[name] = total / count
@@ -223,10 +165,6 @@ class Kto:
         """Answers."""
         return sum(len(answers_of(examples[index])) for index in documents)
 
-    def batches(self, examples: Examples, packs: list[list[int]]) -> list[list[int]]:
-        """See `Rows.batches`."""
-        return self._rows.batches(packs, lambda index: list(answers_of(examples[index])))
-
     def collate(
         self, examples: Examples, documents: list[int], *, supervised: bool = True
     ) -> JudgedBatch:
@@ -235,7 +173,7 @@ class Kto:
         batch = self._rows.collate([answer for _, answer in answers], supervised=supervised)
         desirable = [bool(answer.labels[0]) for _, answer in answers if supervised]
         base = [
-            float(self._base[index][OWN[0] if answer.labels[0] else OWN[1]])
+            float(self._base[index][_column(answer, OWN)])
             for index, answer in answers
             if supervised
         ]
@@ -246,6 +184,11 @@ class Kto:
             desirable=torch.tensor(desirable, dtype=torch.bool, device=device),
             kl=torch.tensor(self.kl, dtype=torch.float32, device=device),
         )
+
+
+def _column(answer: Example, columns: tuple[int, int]) -> int:
+    """Which of the two belongs to `answer`, desirable or not."""
+    return columns[0] if answer.labels[0] else columns[1]
 
 
 def mismatched(examples: Examples, index: int, capacity: int) -> tuple[Example, ...]:

@@ -4,9 +4,7 @@ own forward pass, so that any architecture of transformers will do.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -16,8 +14,7 @@ from transformers import PreTrainedModel
 
 from finetune_trainer.data.examples import Example, Examples
 from finetune_trainer.train.batches import micro_batches
-from finetune_trainer.train.engines.engine import Engine
-from finetune_trainer.train.parallel import Group
+from finetune_trainer.train.objectives.objective import Objective
 
 # What transformers gives a token that has no label.
 NO_LABEL = -100
@@ -34,14 +31,12 @@ class LabelledBatch:
     labels: Tensor
 
 
-class Labelled:
+class Labelled(Objective[LabelledBatch]):
     """Cross-entropy of labels, summed. How they lie in a batch and are measured is the subclasses'.
 
     `capacity` is the most token positions of a forward pass, padding included; `autocast` the
     format of matrix products where it is not the parameters' own.
     """
-
-    counts: int
 
     def __init__(
         self,
@@ -57,22 +52,7 @@ class Labelled:
         self._device = device
         self.names = [str(model.config.id2label[index]) for index in range(model.config.num_labels)]
 
-    def begin(
-        self, splits: Mapping[str, Examples], engine: Engine, group: Group, directory: Path
-    ) -> None:
-        """Nothing has to be known beforehand."""
-
-    def look_ahead(
-        self,
-        examples: Examples,
-        packs: list[list[int]],
-        engine: Engine,
-        group: Group,
-        between: Callable[[], None],
-    ) -> None:
-        """No example needs another."""
-
-    def module(self, batch: LabelledBatch) -> Tensor:
+    def loss(self, batch: LabelledBatch) -> Tensor:
         """The sum of -log p(label) over the labels of `batch`, a float32 scalar."""
         return self._loss(self._logits(batch), batch)
 

@@ -6,33 +6,27 @@ are not its business.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import Generic, TypeVar
 
 from torch import Tensor
 
 from finetune_trainer.data.examples import Examples
-from finetune_trainer.train.batches import Batch
 from finetune_trainer.train.engines.engine import Engine
 from finetune_trainer.train.parallel import Group
 
-B = TypeVar("B", bound=Batch)
+B = TypeVar("B")
 
 
-class Objective(Protocol[B]):
+class Objective(ABC, Generic[B]):
     """What is learned, from batches of a kind `B`.
 
-    `module` maps a batch to its loss, summed over the batch's targets, a float32 scalar that
-    gradients flow from; the recipe divides sums by counts of targets, once a step. `counts` is how
-    many sums beside the loss an evaluation makes.
+    `counts` is how many sums beside the loss an evaluation makes.
     """
 
-    counts: int
-
-    def module(self, batch: B) -> Tensor:
-        """See above."""
-        ...
+    counts = 0
 
     def begin(
         self,
@@ -44,9 +38,8 @@ class Objective(Protocol[B]):
         """Called once, on all ranks, while the model computes what it did as loaded.
 
         `splits` are `train` and, if there is one, `validation`; what the run is to find again
-        belongs into `directory`.
+        belongs into `directory`. Most objectives need nothing beforehand.
         """
-        ...
 
     def look_ahead(
         self,
@@ -57,35 +50,46 @@ class Objective(Protocol[B]):
         between: Callable[[], None],
     ) -> None:
         """Called on all ranks before the passes over all `packs`, a step's or an evaluation's: what
-        the loss of one example needs to know of the others.
+        the loss of one example needs to know of the others, which mostly is nothing.
 
         What passes it makes leave no gradient; the model may be in evaluation mode afterwards. All
         ranks call `between` together before each; it may raise.
         """
-        ...
 
-    def measure(self, batch: B) -> Tensor:
-        """The loss of `batch` as `module` has it, and behind it `counts` further sums: float32
-        [1 + counts]; for a model in evaluation mode.
-        """
-        ...
-
-    def targets(self, examples: Examples, documents: list[int]) -> int:
-        """How many predictions are trained in `documents` (indexes of `examples`)."""
-        ...
-
-    def metrics(self, counts: list[float], targets: float) -> dict[str, float]:
-        """The metrics beyond the loss, by the names of the progress protocol (without `eval_`),
-        from the `counts` of an evaluation over `targets` predictions, summed over all ranks.
-        """
-        ...
-
+    @abstractmethod
     def batches(self, examples: Examples, packs: list[list[int]]) -> list[list[int]]:
         """The documents of every forward pass over `packs` (lists of indexes that share room)."""
-        ...
 
+    @abstractmethod
     def collate(self, examples: Examples, documents: list[int], *, supervised: bool = True) -> B:
         """The tensors of one forward pass; without `supervised` one whose loss is zero, for a rank
         that only takes part in a collective operation.
         """
-        ...
+
+    @abstractmethod
+    def targets(self, examples: Examples, documents: list[int]) -> int:
+        """How many predictions are trained in `documents` (indexes of `examples`)."""
+
+    @abstractmethod
+    def loss(self, batch: B) -> Tensor:
+        """Summed over the targets of `batch`, a float32 scalar that gradients flow from; the recipe
+        divides sums by counts of targets, once a step.
+        """
+
+    def step(self, batch: B) -> Tensor:
+        """What a training pass computes: `loss`, and behind it the sums of `measure` where they
+        cost nothing; float32 [1] or [1 + counts].
+        """
+        return self.loss(batch)[None]
+
+    def measure(self, batch: B) -> Tensor:
+        """What an evaluation's pass computes: `loss`, and behind it `counts` further sums; float32
+        [1 + counts].
+        """
+        return self.loss(batch)[None]
+
+    def metrics(self, counts: list[float], targets: float) -> dict[str, float]:
+        """The metrics beyond the loss, by the names of the progress protocol (without `eval_`),
+        from the `counts` of passes over `targets` predictions, summed over all ranks.
+        """
+        return {}

@@ -1,5 +1,5 @@
-"""What is computed of every example without gradients, the examples shared out among the ranks; and
-what the untouched model says of all answers, computed once and kept with the checkpoints.
+"""What is computed of many documents without gradients, the documents shared out among the ranks;
+and what is computed once a run and kept with the checkpoints.
 
 The latter is computed before weights are restored or changed, so a resumed run that finds no file
 computes the same again.
@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -22,53 +21,34 @@ Values = NDArray[np.float32]
 Score = Callable[[list[int]], Values]
 
 
-def shared_out(
-    batches: list[list[int]], score: Score, group: Group, *, width: int
-) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """The examples of all `batches` in their order, [n], and what `score` gives for each of them,
-    [n, width]; `score` is asked for one batch after the other, and the ranks take turns.
+def shared_out(batches: list[list[int]], score: Score, group: Group, *, count: int) -> Values:
+    """What `score` gives for each of `count` documents, [count], 0 where no batch has it; it is
+    asked for one of `batches`, lists of numbers below `count`, after the other, and the ranks take
+    turns.
 
     All ranks call it together and get the same, to the last bit on any number of them.
     """
-    order = np.array([index for batch in batches for index in batch], dtype=np.int64)
-    ends = np.cumsum([len(batch) for batch in batches])
-    values = np.zeros((len(order), width))
+    values = np.zeros(count)
     for place, own in group.turns(len(batches)):
         found = score(batches[place])
         if own:
-            values[ends[place] - len(batches[place]) : ends[place]] = found
-    # Each rank has its own rows, and zeros elsewhere.
-    return order, np.array(group.sum(values.ravel().tolist())).reshape(values.shape)
+            values[batches[place]] = found
+    # Each rank has its own documents, and zeros elsewhere.
+    return np.array(group.sum(values.tolist())).astype(np.float32)
 
 
-@dataclass(frozen=True, slots=True)
-class Reference:
-    """Summed log-probabilities of each example's answers, float32 [examples, width]."""
-
-    values: Values
-
-    @classmethod
-    def of(
-        cls,
-        batches: list[list[int]],
-        score: Score,
-        group: Group,
-        path: Path,
-        *,
-        width: int,
-    ) -> Reference:
-        """Those in the file `path`, which an earlier process of this plan wrote; else by `score`,
-        of `batches` that have every example.
-        """
-        if group.any(group.is_main and path.exists()):
-            return cls(np.load(path))  # written whole or not at all
-        order, found = shared_out(batches, score, group, width=width)
-        values = np.empty(found.shape, dtype=np.float32)
-        values[order] = found
-        if group.is_main:
-            _write(path, values)
-        group.barrier()
-        return cls(values)
+def remembered(path: Path, compute: Callable[[], Values], group: Group) -> Values:
+    """What is in the file `path`, which an earlier process of this plan wrote; else what `compute`
+    gives, and from then on in the file.
+    """
+    if group.any(group.is_main and path.exists()):
+        found: Values = np.load(path)  # written whole or not at all
+        return found
+    values = compute()
+    if group.is_main:
+        _write(path, values)
+    group.barrier()
+    return values
 
 
 def _write(path: Path, values: Values) -> None:

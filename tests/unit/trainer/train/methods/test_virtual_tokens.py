@@ -17,7 +17,8 @@ from finetune_trainer.run import Method
 from finetune_trainer.train.batches import Batch, collate
 from finetune_trainer.train.methods.virtual_tokens import add_virtual_tokens, left_out
 from finetune_trainer.train.probe import probe
-from finetune_trainer.train.speed.loss import SummedLoss, model_inputs
+from finetune_trainer.train.speed.head import model_inputs
+from finetune_trainer.train.speed.loss import SummedLoss
 from unit.trainer.tiny import tiny_model, tiny_tokenizer
 from unit.trainer.train.made import random_examples
 from unit.trainer.train.methods.made import VIRTUAL_TOKENS

@@ -22,6 +22,7 @@ from finetune_trainer.train.outlets import open_journal
 from finetune_trainer.train.parallel import Group, Ranks
 from finetune_trainer.train.recipe import train
 from finetune_trainer.train.setup import Context, Data, Trained, load_data, load_model
+from finetune_trainer.train.speed.techniques import SWITCH
 from finetune_trainer.train.stop import Stop
 from finetune_trainer.workspace import Workspace
 from unit.trainer.train.made import judged_answers, plan, preference_pairs, prepared_workspace
@@ -71,7 +72,7 @@ def step(
     for number, batch in enumerate(batches):
         collated = objective.collate(data.train, batch)
         last = number == len(batches) - 1
-        total += float(engine.backward(objective.module, collated, weight=weight, last=last))
+        total += float(engine.backward(objective.step, collated, weight=weight, last=last)[0])
     gradients = {
         name: parameter.grad.clone()
         for name, parameter in engine.parameters.items()
@@ -227,7 +228,7 @@ def test_pairs_are_learned_as_answers_of_their_own(tmp_path: Path) -> None:
             # The same point of reference: which answers are mismatched is another question.
             objective.kl = 0.2
             batch = objective.collate(data.train, list(range(count)))
-            found.append(float(objective.module(batch)))
+            found.append(float(objective.loss(batch)))
     assert found[0] == pytest.approx(found[1], rel=1e-5)
 
 
@@ -259,3 +260,26 @@ def test_other_losses_make_no_pass_for_it(tmp_path: Path, monkeypatch: pytest.Mo
         assert not isinstance(trained.objective, Kto)
         monkeypatch.setattr(trained.engine, "evaluate", None)
         trained.objective.look_ahead(data.train, [[0]], trained.engine, group, lambda: None)
+
+
+@pytest.mark.parametrize("shared", [True, False], ids=["shared beginnings", "one row"])
+def test_looking_ahead_needs_no_larger_pass_than_a_step(
+    shared: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A pair of answers and both mismatched ones have up to three times as many tokens."""
+    if not shared:
+        monkeypatch.setenv(SWITCH, "prefixes")
+    capacity = 32
+    workspace = prepared_workspace(tmp_path, train=14, examples=preference_pairs)
+    with loaded(workspace, kto_plan(epochs=1, sequenceLength=capacity)) as (data, trained, group):
+        sizes: list[int] = []
+        evaluate = trained.engine.evaluate
+
+        def counted(function: Any, batch: Any) -> Any:
+            sizes.append(batch.input_ids.numel())
+            return evaluate(function, batch)
+
+        monkeypatch.setattr(trained.engine, "evaluate", counted)
+        packs = [[index] for index in range(len(data.train))]
+        trained.objective.look_ahead(data.train, packs, trained.engine, group, lambda: None)
+    assert max(sizes) <= capacity

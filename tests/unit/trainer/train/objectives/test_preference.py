@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from finetune_trainer.train.recipe import train
 from finetune_trainer.train.stop import Stop
 from finetune_trainer.workspace import Workspace
 from unit.trainer.train.made import plan, preference_pairs, prepared_workspace
+from unit.trainer.train.runs import history
 
 FULL: dict[str, Any] = {"full": {}}
 LORA: dict[str, Any] = {"lora": {"rank": 4, "alpha": 8, "dropout": "0"}}
@@ -35,10 +35,6 @@ def _one_thread() -> None:
 
 def workspace_of_pairs(root: Path, **settings: Any) -> Workspace:
     return prepared_workspace(root, examples=preference_pairs, **settings)
-
-
-def history(workspace: Workspace) -> list[dict[str, float]]:
-    return [json.loads(line) for line in workspace.history.read_text().splitlines()]
 
 
 def mean_loss(workspace: Workspace, policy: Any, base: Any, settings: dict[str, str]) -> float:

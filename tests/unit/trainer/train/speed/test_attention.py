@@ -12,7 +12,7 @@ from finetune_trainer.data.examples import Example
 from finetune_trainer.train.batches import collate
 from finetune_trainer.train.speed import attention, blocks, layout
 from finetune_trainer.train.speed.blocks import block_attention
-from finetune_trainer.train.speed.loss import model_inputs
+from finetune_trainer.train.speed.head import model_inputs
 from unit.trainer.tiny import SMALL, tiny_model
 from unit.trainer.train.made import random_examples
 

@@ -2,12 +2,12 @@ import numpy as np
 import pytest
 import torch
 from torch.nn.functional import cross_entropy
-from transformers import CohereConfig, CohereForCausalLM, Gemma2Config, Gemma2ForCausalLM
+from transformers import Gemma2Config, Gemma2ForCausalLM
 
 from finetune_trainer.data.examples import Example
 from finetune_trainer.train.batches import collate
 from finetune_trainer.train.probe import probe
-from finetune_trainer.train.speed import loss as subject
+from finetune_trainer.train.speed import head
 from finetune_trainer.train.speed.loss import SummedLoss
 from unit.trainer.tiny import SMALL, tiny_model
 from unit.trainer.train.made import random_examples
@@ -22,7 +22,7 @@ LONGEST = 24
 def test_it_equals_the_stock_loss_of_each_document_with_its_gradients(
     padded: bool, separable_head: bool, tied: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(subject, "CHUNK_ROWS", 7)  # several chunks, the last one smaller
+    monkeypatch.setattr(head, "CHUNK_ROWS", 7)  # several chunks, the last one smaller
     documents = random_examples(4)
     stock = tiny_model(tie_word_embeddings=tied).eval()
     expected = torch.zeros(())
@@ -45,7 +45,7 @@ def test_it_equals_the_stock_loss_of_each_document_with_its_gradients(
 
 
 def test_capped_logits_exist_in_chunks_only(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(subject, "CHUNK_ROWS", 7)
+    monkeypatch.setattr(head, "CHUNK_ROWS", 7)
     torch.manual_seed(0)
     model = Gemma2ForCausalLM(Gemma2Config(**SMALL, head_dim=8, final_logit_softcapping=0.5)).eval()
     batch = collate(random_examples(4), padded=True, device=CPU)
@@ -83,47 +83,3 @@ def test_the_first_token_of_a_document_is_never_predicted() -> None:
     batch = collate([document, document], padded=False, device=CPU)
     assert batch.positions.tolist() == [0, 1, 3, 4]
     assert batch.targets.tolist() == [6, 7, 6, 7]
-
-
-def test_of_logits_in_bfloat16_the_targets_are_not_rounded() -> None:
-    torch.manual_seed(0)
-    logits = (8 * torch.randn(30, 50)).requires_grad_()
-    targets = torch.randint(50, (30,))
-    rounded = logits.detach().bfloat16().requires_grad_()
-    unrounded = logits.detach().gather(1, targets[:, None])
-    value = subject._cross_entropy_sum(rounded, targets, unrounded.squeeze(1))
-    value.backward()
-    wanted = rounded.detach().float().scatter(1, targets[:, None], unrounded).requires_grad_()
-    expected = cross_entropy(wanted, targets, reduction="sum")
-    expected.backward()
-    torch.testing.assert_close(value, expected)
-    # The others' probabilities still are of the sum with the rounded one.
-    torch.testing.assert_close(rounded.grad.float(), wanted.grad, rtol=0, atol=0.02)
-    places = targets[:, None]
-    torch.testing.assert_close(
-        rounded.grad.gather(1, places).float(), wanted.grad.gather(1, places), rtol=1e-2, atol=1e-3
-    )
-
-
-@pytest.mark.parametrize("tied", [True, False])
-def test_a_frozen_plain_head_in_bfloat16_tells_them(tied: bool) -> None:
-    model = tiny_model(tie_word_embeddings=tied).bfloat16().eval().requires_grad_(False)
-    batch = collate(random_examples(8, longest=60), padded=False, device=CPU)
-    abilities = probe(model, 64)
-    assert abilities.plain_head
-    with torch.no_grad():
-        rows = subject.decode(model, batch).last_hidden_state[0, batch.positions]
-        logits = rows.float() @ model.lm_head.weight.float().T
-        expected = cross_entropy(logits, batch.targets, reduction="sum")
-        off = [
-            (SummedLoss(model, separable_head=True, plain_head=plain)(batch) - expected).abs()
-            for plain in (True, False)
-        ]
-    assert off[0] < 0.5 * off[1]
-
-
-def test_a_head_that_is_trained_or_scaled_is_not_plain() -> None:
-    assert not probe(tiny_model().bfloat16().eval(), LONGEST).plain_head
-    torch.manual_seed(0)
-    scaled = CohereForCausalLM(CohereConfig(**SMALL, logit_scale=0.25)).eval()
-    assert not probe(scaled.requires_grad_(False), LONGEST).plain_head

@@ -8,7 +8,7 @@ from transformers import LlamaForCausalLM
 from finetune_trainer.data.examples import Example
 from finetune_trainer.train.batches import collate
 from finetune_trainer.train.probe import probe
-from finetune_trainer.train.speed.loss import model_inputs
+from finetune_trainer.train.speed.head import model_inputs
 from finetune_trainer.train.speed.techniques import SWITCH
 from unit.trainer.tiny import tiny_model
 
