@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from peft.tuners.lora import Linear as LoraLinear
 from safetensors.torch import load_file
 
 from finetune_trainer.outcome import PreemptedError
@@ -27,6 +28,7 @@ from finetune_trainer.train.engines.deepspeed import Zero
 from finetune_trainer.train.engines.replicated import Replicated
 from finetune_trainer.train.engines.sharded import Sharded
 from finetune_trainer.train.recipe import train
+from finetune_trainer.train.speed import lora as fused_lora
 from finetune_trainer.train.stop import Stop
 from finetune_trainer.workspace import Workspace
 
@@ -118,6 +120,14 @@ def evaluations(workspace: Workspace) -> list[dict[str, float]]:
     return [each for each in found if each]
 
 
+def lora_calls(workspace: Workspace, rank: int) -> dict[str, int]:
+    """How often `rank` went through LoRA layers in passes that train, in one operator (`fused`) and
+    as PEFT does (`stock`).
+    """
+    found: dict[str, int] = json.loads((workspace.root / f"lora-{rank}.json").read_text())
+    return found
+
+
 def weights(workspace: Workspace) -> dict[str, torch.Tensor]:
     """What the training left, adapter or model."""
     lora = workspace.adapter / "adapter_model.safetensors"
@@ -153,6 +163,22 @@ def _break(step: int) -> None:
         engine.clip = broken(engine.clip)
 
 
+def _count_lora() -> dict[str, int]:
+    """Calls from now on, in this process: see `lora_calls`."""
+    calls = {"fused": 0, "stock": 0}
+
+    def counted(function: Callable[..., Any], kind: str) -> Callable[..., Any]:
+        def call(*args: Any, **kwargs: Any) -> Any:
+            calls[kind] += torch.is_grad_enabled()
+            return function(*args, **kwargs)
+
+        return call
+
+    fused_lora.lora_linear = counted(fused_lora.lora_linear, "fused")
+    LoraLinear.forward = counted(LoraLinear.forward, "stock")
+    return calls
+
+
 def _main() -> None:
     jobs = [Job(**document) for document in json.loads(Path(sys.argv[1]).read_text())]
     if any(job.run["parallelism"].get("strategy") == "DeepSpeed" for job in jobs):
@@ -170,6 +196,7 @@ def _main() -> None:
         stop = StopAfter(job.workspace, job.stop_after)
         if job.broken_step:
             _break(job.broken_step)
+        calls = _count_lora()
         try:
             train(Run.model_validate(job.run), job.workspace, stop)
             assert job.stop_after is None, "it was not stopped"
@@ -179,6 +206,7 @@ def _main() -> None:
             traceback.print_exc()
             sys.stdout.flush()
             os._exit(1)
+        (job.workspace.root / f"lora-{os.environ['RANK']}.json").write_text(json.dumps(calls))
         sys.stdout.flush()
         os._exit(0)
 

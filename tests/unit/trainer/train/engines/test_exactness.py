@@ -10,7 +10,14 @@ from typing import Any
 import pytest
 import torch
 
-from unit.trainer.train.engines.ranks import Job, losses, validation_losses, weights, work_through
+from unit.trainer.train.engines.ranks import (
+    Job,
+    lora_calls,
+    losses,
+    validation_losses,
+    weights,
+    work_through,
+)
 from unit.trainer.train.made import plan, prepared_workspace
 
 pytestmark = pytest.mark.timeout(900)
@@ -36,6 +43,8 @@ ENGINES: dict[str, dict[str, Any]] = {
 # A second rank has fewer passes in some steps and no sequence of its own in the last of an epoch.
 TRAINING = {"epochs": 2, "packing": False, "sequencesPerStep": 11}
 STEPS = 6
+# Seven in each of two layers.
+LORA_LAYERS = 14
 STOPPED = 2
 SLICED = ("fsdp", "zero3")
 OFFLOADED = (("zero2-offloaded", 2), ("zero3-offloaded", 3))
@@ -207,3 +216,16 @@ def test_one_rank_can_be_sharded(runs: Runs) -> None:
 @pytest.mark.parametrize(("name", "method"), [("fsdp-checkpointed", "full"), ("fsdp-kept", "lora")])
 def test_when_parameters_are_gathered_changes_nothing(name: str, method: str, runs: Runs) -> None:
     runs.assert_same(name, f"one-{method}")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [*[f"{engine}-lora" for engine in ENGINES], *[f"{each}-bfloat16-lora" for each in SLICED]],
+)
+def test_a_lora_layer_is_one_operator_whoever_holds_its_weights(name: str, runs: Runs) -> None:
+    """Equal losses do not tell: PEFT's own forward pass has them too."""
+    workspace = Job(str(runs.root / name), {}).workspace
+    for rank in range(2):
+        calls = lora_calls(workspace, rank)
+        assert calls["fused"] >= LORA_LAYERS * STEPS
+        assert calls["stock"] == 0
