@@ -34,6 +34,12 @@ OURS = (FailureReason, RefusalReason, WaitReason, EventReason)
 _WORD = r"([A-Z][A-Za-z]+)"
 _FOREIGN = "## Kubernetes' own words"
 HOLE = "…"
+# Where the operator makes sentences for users.
+TELLING = [
+    *(f"core/{name}" for name in ("attempts", "claim", "decide", "failure", "limits", "pinned")),
+    *(f"core/{name}" for name in ("suspend", "waiting")),
+    *(f"runtime/{name}" for name in ("actions", "ownership", "reconciler", "waiting")),
+]
 
 
 def described(text: str) -> list[str]:
@@ -58,29 +64,52 @@ def messages() -> list[str]:
     return quoted + tabled
 
 
-def said() -> Iterator[str]:
-    """The texts in the code of operator and trainer, with `…` for what is filled in."""
-    for folder in (OPERATOR, TRAINER):
-        for path in folder.rglob("*.py"):
-            for node in ast.walk(ast.parse(path.read_text())):
-                if isinstance(node, ast.JoinedStr):
-                    yield "".join(_piece(value) for value in node.values)
-                elif isinstance(node, ast.Constant) and isinstance(node.value, str):
-                    yield node.value
+def texts(path: Path) -> Iterator[str]:
+    """The texts in a file's code, without docstrings, with `…` for what is filled in."""
+    tree = ast.parse(path.read_text())
+    nodes = list(ast.walk(tree))
+    told = {id(node.value) for node in nodes if isinstance(node, ast.Expr)}
+    told |= {id(part) for node in nodes if isinstance(node, ast.JoinedStr) for part in node.values}
+    for node in nodes:
+        if isinstance(node, ast.JoinedStr):
+            yield "".join(_piece(value) for value in node.values)
+        elif isinstance(node, ast.Constant) and id(node) not in told:
+            yield str(node.value)
 
 
 def _piece(node: ast.expr) -> str:
     return str(node.value) if isinstance(node, ast.Constant) else HOLE
 
 
-SAID = [text for text in said() if " " in text]
+SAID = [
+    text
+    for folder in (OPERATOR, TRAINER)
+    for path in folder.rglob("*.py")
+    for text in texts(path)
+    if " " in text
+]
+
+
+def pattern_of(message: str) -> re.Pattern[str]:
+    """What a message says between its holes, in order."""
+    pieces = [piece.strip() for piece in message.split(HOLE) if piece.strip(" .:;,()")]
+    assert pieces, message
+    return re.compile(".*".join(re.escape(piece) for piece in pieces), re.DOTALL)
 
 
 def is_said(message: str) -> bool:
-    """Whether some text of the code has all that the message says between its holes, in order."""
-    pieces = [piece.strip() for piece in message.split(HOLE) if piece.strip(" .:;,()")]
-    pattern = re.compile(".*".join(re.escape(piece) for piece in pieces), re.DOTALL)
-    return any(pattern.search(text) for text in SAID)
+    """Whether some text of the code has all of the message."""
+    return any(pattern_of(message).search(text) for text in SAID)
+
+
+def is_a_sentence(text: str) -> bool:
+    """Whether a text is one that a user may read as it is, and no piece of one or of a log."""
+    words = re.findall(r"[a-z]{2,}", text)
+    return (
+        len(words) > 3
+        and bool(re.match(rf"[A-Z{HOLE}]|spec\.|train ", text))
+        and text.endswith((".", HOLE, "?"))
+    )
 
 
 def test_every_reason_of_ours_is_there_once_and_no_other() -> None:
@@ -120,6 +149,14 @@ def test_every_sentence_is_one_that_the_code_says(message: str) -> None:
 def test_a_sentence_that_the_code_does_not_say_is_seen() -> None:
     assert is_said("… waits until Job … has stopped.")
     assert not is_said("… waits until Job … has ended.")
+
+
+@pytest.mark.parametrize("module", TELLING)
+def test_every_sentence_of_the_operator_is_there(module: str) -> None:
+    patterns = [pattern_of(message) for message in messages()]
+    sentences = [text for text in texts(OPERATOR / f"{module}.py") if is_a_sentence(text)]
+    assert sentences
+    assert [text for text in sentences if not any(p.search(text) for p in patterns)] == []
 
 
 def test_every_exit_code_of_the_contract_is_there() -> None:
