@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -11,6 +13,9 @@ from finetune_cli.errors import CliError, Exit
 from finetune_cli.files import STDIN
 from finetune_cli.starter import FORMATS, METHODS, Answers, document, name_from, text
 from finetune_cli.validation import problems
+
+# What surrounds an answer that is checked by itself.
+_EXAMPLE = Answers("run", "acme/base", "acme/data", "text", "lora", 0, None, {})
 
 
 @click.command("init")
@@ -44,9 +49,11 @@ def command(
     Asks for what no option gives, on a terminal; elsewhere --model and --dataset are required.
     """
     asks = sys.stdin.isatty()
-    model = model or _asked("Model (OWNER/NAME on the Hub)", "--model", asks)
-    dataset = dataset or _asked("Data set (OWNER/NAME on the Hub)", "--dataset", asks)
+    named = _columns(columns)
+    model = model or _asked("Model (OWNER/NAME on the Hub)", "model", asks)
+    dataset = dataset or _asked("Data set (OWNER/NAME on the Hub)", "dataset", asks)
     form = form or _chosen("Form of the data", list(FORMATS), asks)
+    named |= _asked_columns(form, named) if asks else {}
     method = method or _chosen("Method", list(METHODS), asks)
     if gpus is None:
         gpus = click.prompt("GPUs", type=click.IntRange(0, 64), default=1, err=True) if asks else 1
@@ -60,7 +67,7 @@ def command(
         method=method,
         gpus=gpus,
         repository=repository or None,
-        columns=_columns(columns),
+        columns=named,
     )
     if found := problems(document(answers)):
         raise CliError(f"That is not a valid FineTuneJob: {found[0]}", Exit.BAD)
@@ -69,8 +76,29 @@ def command(
 
 def _asked(question: str, option: str, asks: bool) -> str:
     if not asks:
-        raise CliError(f"{option} is missing, and there is no terminal to ask on.", Exit.USAGE)
-    return str(click.prompt(question, err=True))
+        raise CliError(f"--{option} is missing, and there is no terminal to ask on.", Exit.USAGE)
+    return str(click.prompt(question, err=True, value_proc=_checked(option)))
+
+
+def _checked(answer: str) -> Callable[[str], str]:
+    """What sees that an answer is one that the API server takes: else it is asked for again."""
+
+    def check(text: str) -> str:
+        path = {"repository": "spec.upload.repository"}.get(answer, f"spec.{answer}.source")
+        for problem in problems(document(replace(_EXAMPLE, **{answer: text}))):
+            if problem.path == path:
+                raise click.UsageError(f"{problem.path} {problem.message}")
+        return text
+
+    return check
+
+
+def _asked_columns(form: str, named: Mapping[str, str]) -> dict[str, str]:
+    return {
+        field: str(click.prompt(f"Column with the {field}", default=column, err=True))
+        for field, column in FORMATS[form].items()
+        if field not in named
+    }
 
 
 def _chosen(question: str, choices: list[str], asks: bool) -> str:
@@ -81,7 +109,16 @@ def _chosen(question: str, choices: list[str], asks: bool) -> str:
 
 def _repository() -> str:
     question = "Publish as (OWNER/NAME on the Hub; empty: nowhere)"
-    return str(click.prompt(question, default="", show_default=False, err=True))
+    check = _checked("repository")
+    return str(
+        click.prompt(
+            question,
+            default="",
+            show_default=False,
+            err=True,
+            value_proc=lambda text: check(text) if text else "",
+        )
+    )
 
 
 def _columns(pairs: tuple[str, ...]) -> dict[str, str]:

@@ -7,6 +7,7 @@ import os
 import pty
 import subprocess
 import sys
+from collections.abc import Sequence
 
 from rich.console import Console, RenderableType
 
@@ -39,6 +40,31 @@ def terminal(code: str, **env: str) -> str:
         pass  # how Linux tells that nobody has the other end any more
     os.close(ours)
     assert process.wait() == 0
+    return written.decode()
+
+
+def answered(code: str, answers: Sequence[str], **env: str) -> str:
+    """What a process shows that asks on a terminal, each answer given to a question of its own."""
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-c", code],
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        env={**_environment(), "TERM": "dumb", **env},
+    )
+    os.close(theirs)
+    waiting, written = list(answers), b""
+    try:
+        while piece := os.read(ours, 65536):
+            written += piece
+            if waiting and written.endswith(b": "):
+                os.write(ours, waiting.pop(0).encode() + b"\n")
+    except OSError:
+        pass  # how Linux tells that nobody has the other end any more
+    os.close(ours)
+    assert process.wait() == 0, written.decode()
+    assert waiting == []
     return written.decode()
 
 
