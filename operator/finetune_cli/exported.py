@@ -5,7 +5,8 @@ What differs from the operator's objects, and why:
 
 * no owner: there is no FineTuneJob that they could go away with;
 * no progress reports: nobody would take them (the settings have no endpoint);
-* attempts: the operator makes a Job for each, here a Job with one pod tries again by itself.
+* attempts: the operator makes a Job for each, here a Job with one pod tries again by itself, and
+  all its pods are told that they are the first.
   Several pods must start again together, which a Job cannot have them do: they have one attempt;
 * no namespace, if none is named: then it is the one where they are applied.
 
