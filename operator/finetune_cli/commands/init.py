@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -82,10 +83,11 @@ def _asked(question: str, option: str, asks: bool) -> str:
 
 def _checked(answer: str) -> Callable[[str], str]:
     """What sees that an answer is one that the API server takes: else it is asked for again."""
+    path = {"repository": "spec.upload.repository"}.get(answer, f"spec.{answer}.source")
 
     def check(text: str) -> str:
-        path = {"repository": "spec.upload.repository"}.get(answer, f"spec.{answer}.source")
-        for problem in problems(document(replace(_EXAMPLE, **{answer: text}))):
+        given: dict[str, Any] = {answer: text}
+        for problem in problems(document(replace(_EXAMPLE, **given))):
             if problem.path == path:
                 raise click.UsageError(f"{problem.path} {problem.message}")
         return text
