@@ -107,7 +107,12 @@ def _run(wanted: Order, place: Place, settings: Settings, output: str | None) ->
         if not output:
             _tell(status, place, anything_done=status != wanted.resource.status)
         return Exit.OK
-    code = Exit.BAD if status.phase is Phase.FAILED else Exit.INTERRUPTED
+    code = Exit.INTERRUPTED
+    if status.phase is Phase.FAILED:
+        code = Exit.BAD
+        if not output:
+            log = place.log(entry.job) if entry is not None and entry.job else None
+            show(made(status, place.root, place.report, log))
     raise CliError(localized(status.message or str(status.phase), place.log), code)
 
 

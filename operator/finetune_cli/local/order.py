@@ -8,6 +8,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
 from finetune_cli.errors import CliError
 from finetune_cli.given import with_the_rest
 from finetune_cli.local.again import asked
@@ -17,6 +19,7 @@ from finetune_cli.local.place import Place
 from finetune_cli.preview import resource_of
 from finetune_cli.validation import without_nulls
 from finetune_operator.api.resource import FineTuneJob
+from finetune_operator.api.spec import Spec
 from finetune_operator.api.status import Status
 from finetune_operator.build.manifests import manifest
 from finetune_operator.core.model import CreateJob, Settings
@@ -88,13 +91,24 @@ def order(
     if stored is None:
         wanted, created, anew = resource(document), to_text(now), False
     else:
-        wanted = resource(document, Status.model_validate(stored["status"]))
-        created = str(stored["metadata"]["creationTimestamp"])
-        former = resource(stored).spec
+        status, former, created = _former(stored, place)
+        wanted = resource(document, status)
         what = asked(wanted, former, place.plan(), settings, now, start_over=start_over)
         spec = wanted.spec.model_copy(update={"rerun_token": what.token})
         wanted, anew = wanted.model_copy(update={"spec": spec}), what.anew
     return Order(wanted, document["spec"], created, bindings, python, anew, before_upload)
+
+
+def _former(stored: Json, place: Place) -> tuple[Status, Spec, str]:
+    """Status and spec of the last call, and when the first one was."""
+    try:
+        status = Status.model_validate(stored["status"])
+        return status, resource(stored).spec, str(stored["metadata"]["creationTimestamp"])
+    except (KeyError, TypeError, ValidationError) as error:
+        raise CliError(
+            f"{place.state} is not what `finetune run` has written there ({type(error).__name__}): "
+            "restore it, or name another --workspace."
+        ) from None
 
 
 def check(wanted: Order, place: Place, settings: Settings) -> None:

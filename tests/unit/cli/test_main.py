@@ -178,3 +178,10 @@ def test_kubectl_completes_by_its_own_protocol(
 ) -> None:
     monkeypatch.setattr(sys, "argv", ["kubectl_complete-finetune", *words])
     assert called(for_kubectl).stdout.splitlines() == lines
+
+
+def test_called_finetune_it_calls_itself_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["/usr/bin/finetune", "run", "--help"])
+    assert called(program.main).stdout.startswith("Usage: finetune run [OPTIONS] FILE")
+    monkeypatch.setattr(sys, "argv", ["/usr/bin/finetune", "completion", "bash"])
+    assert "complete -o nosort -F _finetune_completion finetune" in called(program.main).stdout

@@ -191,3 +191,13 @@ def test_what_has_been_done_needs_its_tokens_no_more(bench: Bench) -> None:
         check(bench.order(), bench.place, SETTINGS)
     with pytest.raises(CliError, match=r"^spec\.model\.tokenSecretRef names the Secret hf-read"):
         check(bench.order(start_over=True), bench.place, SETTINGS)
+
+
+@pytest.mark.parametrize("lost", ["status", "spec", "metadata"])
+def test_a_state_that_somebody_has_edited_is_told(bench: Bench, lost: str) -> None:
+    bench.run({"prepare-1": ["exit 10"]})
+    kept = json.loads(bench.place.state.read_text())
+    kept[lost] = {"name": "demo", "phase": "Cooking"}
+    bench.place.state.write_text(json.dumps(kept))
+    with pytest.raises(CliError, match=r"is not what `finetune run` has written there"):
+        bench.order()
