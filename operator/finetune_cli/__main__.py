@@ -11,6 +11,7 @@ import click
 
 from finetune_cli.app import COMPLETION, app
 from finetune_cli.errors import CliError, Exit
+from finetune_cli.harmless import harmless
 
 PROGRAM = "kubectl finetune"
 ALONE = "finetune"
@@ -57,7 +58,7 @@ def run(arguments: list[str], program: str = PROGRAM) -> int:
 
 
 def _say(message: str, code: int) -> int:
-    print(f"error: {message}", file=sys.stderr)
+    print(f"error: {harmless(message)}", file=sys.stderr)
     return code
 
 

@@ -75,9 +75,17 @@ def best(row: Row) -> int | None:
     """Which run has the lowest loss; None where lower is not better or nothing is known."""
     if row.name not in ("loss", "validationLoss") or not row.differs:
         return None
-    known = [(float(v), i) for i, v in enumerate(row.values) if v != ABSENT]
+    known = [(_value(shown), index) for index, shown in enumerate(row.values)]
     finite = [pair for pair in known if math.isfinite(pair[0])]
     return min(finite)[1] if len(finite) > 1 else None
+
+
+def _value(shown: str) -> float:
+    """The number that is shown; NaN for what is none, as any image may report anything."""
+    try:
+        return float(shown.replace(",", ""))
+    except ValueError:
+        return math.nan
 
 
 def _row(name: str, path: str, runs: Sequence[Run]) -> Row:

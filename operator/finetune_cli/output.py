@@ -8,6 +8,8 @@ from typing import Any
 
 import yaml
 
+from finetune_cli.harmless import escaped
+
 
 class _Dumper(yaml.SafeDumper):
     """As people write YAML: text of several lines after a bar, nothing by reference."""
@@ -25,9 +27,9 @@ _Dumper.add_representer(str, _text)
 
 
 def emit(data: Any, output: str) -> None:
-    """Print as json or yaml."""
+    """Print as json or yaml; nothing in it is lost, and nothing commands a terminal."""
     if output == "json":
-        sys.stdout.write(json.dumps(data, indent=2, ensure_ascii=False) + "\n")
+        sys.stdout.write(escaped(json.dumps(data, indent=2, ensure_ascii=False)) + "\n")
         return
     sys.stdout.write(text_of(data))
 

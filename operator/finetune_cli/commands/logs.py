@@ -13,6 +13,7 @@ from rich.text import Text
 from finetune_cli.cluster import Cluster
 from finetune_cli.errors import CliError
 from finetune_cli.following import Reader, follow
+from finetune_cli.harmless import harmless
 from finetune_cli.names import run_names
 from finetune_cli.options import Target, target_options
 from finetune_cli.podlogs import PodLog, pod_logs
@@ -80,9 +81,9 @@ class _Printer:
                 return
             colour = _COLOURS[zlib.crc32(log.prefix.encode()) % len(_COLOURS)]
             prefix = Text(f"{log.prefix} | ", style=colour)
-            # A trainer's own colours (the preview of labels) come through.
+            # A trainer's own colours (the preview of labels) come through, and nothing else.
             self._screen.print(prefix.append_text(Text.from_ansi(line)), soft_wrap=True)
 
     def trouble(self, log: PodLog, error: CliError) -> None:
         """Say why a log cannot be read any further."""
-        print(f"{log.prefix}: {error.message}", file=sys.stderr, flush=True)
+        print(f"{log.prefix}: {harmless(error.message)}", file=sys.stderr, flush=True)

@@ -10,6 +10,7 @@ import click
 from finetune_cli import workspace
 from finetune_cli.cluster import Cluster
 from finetune_cli.errors import CliError
+from finetune_cli.harmless import harmless
 from finetune_cli.names import run_names
 from finetune_cli.options import Target, target_options
 from finetune_cli.published import address, fetch, is_published
@@ -37,7 +38,7 @@ def command(
     cluster = Cluster.connect(target)
     run = Run(cluster.run(name))
     if only_url:
-        print(address(run))
+        print(harmless(address(run)))
         return
     path = Path(file or f"{name}.html")
     if path.exists() and not force:

@@ -13,6 +13,7 @@ import click
 from finetune_cli.cluster import Cluster
 from finetune_cli.commands.suspend import suspended
 from finetune_cli.errors import CliError, Exit
+from finetune_cli.harmless import harmless
 from finetune_cli.names import run_names
 from finetune_cli.options import Target, target_options
 from finetune_cli.view import Run, dig
@@ -43,7 +44,7 @@ def command(name: str, timeout: int, target: Target) -> None:
             raise CliError(f"FineTuneJob {name} ended before it stopped: it is {run.phase}.")
         if run.phase == Phase.SUSPENDED and run.is_seen and _gone(cluster, name, deadline):
             step = dig(run.status, "progress.display.step")
-            at = f" at step {step}" if step else ""
+            at = f" at step {harmless(step)}" if step else ""
             print(f"FineTuneJob {name} is stopped{at}; `kubectl finetune resume {name}` goes on.")
             return
     raise CliError(

@@ -8,6 +8,7 @@ import click
 
 from finetune_cli.errors import Exit
 from finetune_cli.given import finetunejobs
+from finetune_cli.harmless import harmless
 from finetune_cli.options import output_option
 from finetune_cli.output import emit
 from finetune_cli.validation import problems
@@ -38,7 +39,7 @@ def command(files: tuple[str, ...], output: str | None) -> int:
     else:
         for item, found in verdicts:
             for problem in found:
-                print(f"{item.where}: {problem}", file=sys.stderr)
+                print(f"{item.where}: {harmless(problem)}", file=sys.stderr)
             if not found:
                 print(f"{item.where}: FineTuneJob {item.content['metadata']['name']} is valid.")
     return Exit.BAD if any(found for _, found in verdicts) else Exit.OK

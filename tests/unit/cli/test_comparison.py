@@ -47,6 +47,7 @@ def test_results_have_what_any_of_the_runs_has() -> None:
         (Row("loss", ("1.2", "-")), None),
         (Row("tokensPerSecond", ("1", "2")), None),
         (Row("loss", ("nan", "5e-05", "1")), 1),
+        (Row("loss", ("much", "1,234", "999")), 2),
     ],
 )
 def test_the_lowest_loss_wins(row: Row, winner: int | None) -> None:
