@@ -18,6 +18,16 @@ PATH = "finetune/report.html"
 HUB = "https://huggingface.co"
 SECONDS = 30.0
 LIMIT_BYTES = 64 * 2**20
+# How the trainer's page begins: from there on a browser runs no script and asks for nothing. What a
+# run names as its report is opened on somebody's own machine.
+BEGINNING = b"""\
+<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta http-equiv="Content-Security-Policy" content="\
+default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'">
+"""
 
 
 def is_published(run: Run) -> bool:
@@ -64,7 +74,17 @@ def fetch(url: str) -> bytes:
         )
     if answer.status != 200 or len(content) > LIMIT_BYTES:
         raise CliError(f"{url} has no report for us ({answer.status}): open it yourself.")
-    return content
+    return only_shown(content, url)
+
+
+def only_shown(page: bytes, where: str) -> bytes:
+    """The page, if a browser will run nothing of it; CliError if that is not sure."""
+    if not page.startswith(BEGINNING):
+        raise CliError(
+            f"What is at {where} is no report of ours: it does not forbid scripts. If you trust who "
+            "has written it, open it yourself."
+        )
+    return page
 
 
 def _headers(url: str) -> dict[str, str]:

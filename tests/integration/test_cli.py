@@ -13,6 +13,7 @@ import yaml
 
 from cluster.handle import Cluster
 from finetune_cli.errors import Exit
+from finetune_cli.published import BEGINNING
 from finetune_operator.api.crdgen import definition
 from integration.crd_server import install as install_crd
 from integration.kubelet import NODE, running
@@ -184,7 +185,7 @@ def test_the_report_of_a_workspace_is_read_by_a_pod_that_is_gone_afterwards(
         world.wait_for_job("demo-prepare-1")
         for code, printed, exit_code in (
             (1, ["cat: /workspace/report.html: No such file or directory"], Exit.NOT_FOUND),
-            (0, ["<!doctype html>", "<p>äöü</p>", "</html>"], Exit.OK),
+            (0, [*BEGINNING.decode().splitlines(), "<p>äöü</p>", "</html>"], Exit.OK),
         ):
             reading = desk.start("finetune", "report", "demo", "-n", world.namespace)
             pod = world.wait_for_pod_called("demo-read-")
@@ -194,7 +195,7 @@ def test_the_report_of_a_workspace_is_read_by_a_pod_that_is_gone_afterwards(
             desk.end(reading, exit_code)
             assert "demo-read-" not in str(world.pod_names())
     page = (desk.directory / "demo.html").read_text()
-    assert page == "<!doctype html>\n<p>äöü</p>\n</html>\n"
+    assert page == BEGINNING.decode() + "<p>äöü</p>\n</html>\n"
 
 
 def test_logs_of_all_stages_and_attempts_are_followed(world: World, desk: Desk) -> None:

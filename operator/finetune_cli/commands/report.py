@@ -13,7 +13,7 @@ from finetune_cli.errors import CliError
 from finetune_cli.harmless import harmless
 from finetune_cli.names import run_names
 from finetune_cli.options import Target, target_options
-from finetune_cli.published import address, fetch, is_published
+from finetune_cli.published import address, fetch, is_published, only_shown
 from finetune_cli.view import Run
 
 
@@ -55,4 +55,4 @@ def _fetched(cluster: Cluster, run: Run, *, whole: bool) -> bytes:
     if is_published(run) and not whole:
         return fetch(address(run))
     print("A pod reads it from the workspace.", file=sys.stderr)
-    return workspace.report(cluster, run).encode()
+    return only_shown(workspace.report(cluster, run).encode(), f"the workspace of {run.name}")

@@ -9,7 +9,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from finetune_cli.errors import CliError, Exit
-from finetune_cli.published import address, fetch
+from finetune_cli.published import BEGINNING, address, fetch
 from unit.cli.examples import training
 
 COMMIT = "0123456789abcdef"
@@ -20,6 +20,7 @@ class Hub:
 
     def __init__(self) -> None:
         self.seen: list[tuple[str, str | None]] = []
+        self.page = BEGINNING + b"<title>a run</title>"
         hub = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -30,7 +31,7 @@ class Hub:
                 allowed = "private" not in self.path or token == "Bearer hf_secret"
                 self.send_response(200 if found and allowed else 401 if found else 404)
                 self.end_headers()
-                self.wfile.write(b"<!doctype html>")
+                self.wfile.write(hub.page)
 
             def log_message(self, format: str, *arguments: object) -> None:
                 pass
@@ -56,7 +57,7 @@ def published(hub: Hub, repository: str = "acme/tuned", commit: str = COMMIT) ->
 
 
 def test_it_is_the_page_of_the_runs_own_commit(hub: Hub) -> None:
-    assert fetch(published(hub)) == b"<!doctype html>"
+    assert fetch(published(hub)) == hub.page
     assert hub.seen == [(f"/acme/tuned/resolve/{COMMIT}/finetune/report.html", None)]
 
 
@@ -65,7 +66,7 @@ def test_a_private_one_needs_the_token(hub: Hub, monkeypatch: pytest.MonkeyPatch
         fetch(published(hub, "acme/private"))
     assert raised.value.code == Exit.DENIED
     monkeypatch.setenv("HF_TOKEN", "hf_secret")
-    assert fetch(published(hub, "acme/private")) == b"<!doctype html>"
+    assert fetch(published(hub, "acme/private")) == hub.page
 
 
 def test_the_token_goes_to_nobody_but_the_hub(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -100,3 +101,12 @@ def test_an_address_that_is_none_is_told(url: str) -> None:
 def test_of_a_run_that_publishes_nothing_the_workspace_is_pointed_to() -> None:
     with pytest.raises(CliError, match="reads its report from the workspace"):
         address(training())
+
+
+@pytest.mark.parametrize(
+    "before", [b"<script>alert(1)</script>", b"<html onload=alert(1)>", b"\xef\xbb\xbf", b" "]
+)
+def test_a_page_that_might_run_scripts_is_not_brought_home(hub: Hub, before: bytes) -> None:
+    hub.page = before + BEGINNING
+    with pytest.raises(CliError, match="it does not forbid scripts"):
+        fetch(published(hub))
