@@ -90,9 +90,15 @@ def resource_of(document: Json, namespace: str) -> FineTuneJob:
             name=metadata["name"],
             namespace=metadata.get("namespace") or namespace,
             uid=str(metadata.get("uid", "")),
+            labels=_labels(metadata),
         ),
         spec=Spec.model_validate(defaulted(document)["spec"]),
     )
+
+
+def _labels(metadata: Json) -> dict[str, str]:
+    found = metadata.get("labels")
+    return {k: str(v) for k, v in found.items()} if isinstance(found, dict) else {}
 
 
 def _job(resource: FineTuneJob, plan: Plan, settings: Settings, stage: Stage) -> StageJob:

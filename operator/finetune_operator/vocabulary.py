@@ -16,7 +16,12 @@ SHORT_NAME = "ftj"
 API_VERSION = f"{GROUP}/{VERSION}"
 
 MANAGER = "finetune-operator"
+TRAINER = "finetune-trainer"
 
+# Kubernetes' recommended labels; app.kubernetes.io/instance is left to Helm and Argo CD.
+LABEL_NAME = "app.kubernetes.io/name"
+LABEL_COMPONENT = "app.kubernetes.io/component"
+LABEL_PART_OF = "app.kubernetes.io/part-of"
 LABEL_MANAGED_BY = "app.kubernetes.io/managed-by"
 LABEL_RUN = f"{GROUP}/run"
 LABEL_STAGE = f"{GROUP}/stage"

@@ -51,12 +51,12 @@ class World:
 
     # The user.
 
-    def apply(self, name: str, **changes: Any) -> Json:
+    def apply(self, name: str, labels: Json | None = None, **changes: Any) -> Json:
         """Create a FineTuneJob: the shortest spec with these changes."""
         body = {
             "apiVersion": API_VERSION,
             "kind": KIND,
-            "metadata": {"name": name},
+            "metadata": {"name": name, "labels": labels or {}},
             "spec": merged(MINIMAL, changes),
         }
         created: Json = self._custom.create_namespaced_custom_object(

@@ -59,6 +59,7 @@ class Metadata(ApiModel):
     resource_version: str = ""
     creation_timestamp: str | None = None
     deletion_timestamp: str | None = None
+    labels: dict[str, str] = Field(default={}, description="Labels that decisions need.")
     finalizers: tuple[str, ...] = ()
 
 

@@ -15,6 +15,7 @@ from finetune_operator.api.resource import FineTuneJob
 from finetune_operator.api.spec import SecretKeyRef
 from finetune_operator.core.model import CreateJob, Platform, Settings
 from finetune_operator.core.naming import claim_of, job_name, plan_name
+from finetune_operator.core.queueing import queue_labels
 from finetune_operator.core.template import template_hash
 from finetune_operator.vocabulary import (
     ANNOTATION_PLAN_HASH,
@@ -22,10 +23,14 @@ from finetune_operator.vocabulary import (
     API_VERSION,
     KIND,
     LABEL_ATTEMPT,
+    LABEL_COMPONENT,
     LABEL_MANAGED_BY,
+    LABEL_NAME,
+    LABEL_PART_OF,
     LABEL_RUN,
     LABEL_STAGE,
     MANAGER,
+    TRAINER,
     ExitCode,
 )
 
@@ -54,9 +59,14 @@ class Parts:
     grace_seconds: int = 30
 
 
+def selector(resource: FineTuneJob) -> dict[str, str]:
+    """What all objects of a run have been found by since there are runs."""
+    return {LABEL_MANAGED_BY: MANAGER, LABEL_RUN: resource.metadata.name}
+
+
 def labels(resource: FineTuneJob) -> dict[str, str]:
     """Labels of every object of a run."""
-    return {LABEL_MANAGED_BY: MANAGER, LABEL_RUN: resource.metadata.name}
+    return {**selector(resource), LABEL_NAME: TRAINER, LABEL_PART_OF: MANAGER}
 
 
 def owned_metadata(resource: FineTuneJob, name: str) -> Json:
@@ -82,7 +92,9 @@ def stage_job(resource: FineTuneJob, action: CreateJob, parts: Parts, platform: 
     """The Job of one attempt of a stage: one try, its end decided by its first bad pod."""
     name = job_name(resource.metadata.name, action.stage, action.attempt)
     metadata = owned_metadata(resource, name)
-    metadata["labels"] |= {LABEL_STAGE: str(action.stage), LABEL_ATTEMPT: str(action.attempt)}
+    stage = str(action.stage)
+    metadata["labels"] |= {LABEL_STAGE: stage, LABEL_ATTEMPT: str(action.attempt)}
+    metadata["labels"][LABEL_COMPONENT] = stage
     metadata["annotations"] = {
         ANNOTATION_PLAN_HASH: action.plan.hash,
         ANNOTATION_TEMPLATE_HASH: template_hash(resource, action.stage),
@@ -94,6 +106,9 @@ def stage_job(resource: FineTuneJob, action: CreateJob, parts: Parts, platform: 
         },
         "spec": _pod(resource, action, parts, platform),
     }
+    # Of the Job alone: pods with such a label Kueue would queue one by one.
+    queue = queue_labels(resource.metadata.labels)
+    metadata["labels"] |= queue
     return {
         "apiVersion": "batch/v1",
         "kind": "Job",
@@ -102,7 +117,9 @@ def stage_job(resource: FineTuneJob, action: CreateJob, parts: Parts, platform: 
             # The operator owns attempts: a Job would restart one pod, where all must restart.
             "backoffLimit": 0,
             "podReplacementPolicy": "Failed",
-            "podFailurePolicy": {"rules": _fail_on_first_bad_pod(str(action.stage))},
+            "podFailurePolicy": {"rules": _fail_on_first_bad_pod(stage)},
+            # Kueue starts it; whether it is there nobody here knows.
+            **({"suspend": True} if queue else {}),
             **parts.job,
             "template": template,
         },

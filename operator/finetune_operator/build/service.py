@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from finetune_operator.api.resource import FineTuneJob
-from finetune_operator.build.common import Json, labels, owned_metadata
+from finetune_operator.build.common import Json, owned_metadata, selector
 from finetune_operator.build.train import MASTER_PORT
 from finetune_operator.core.naming import service_name
 from finetune_operator.vocabulary import LABEL_STAGE, Stage
@@ -19,7 +19,7 @@ def train_service(resource: FineTuneJob) -> Json:
             "clusterIP": "None",
             # Peers look each other up before any of them could pass for ready.
             "publishNotReadyAddresses": True,
-            "selector": {**labels(resource), LABEL_STAGE: str(Stage.TRAIN)},
+            "selector": {**selector(resource), LABEL_STAGE: str(Stage.TRAIN)},
             "ports": [{"name": "rendezvous", "port": MASTER_PORT}],
         },
     }

@@ -1,4 +1,4 @@
-"""What a stage's pods are made of besides the plan, as a short hash that its Job carries.
+"""What a stage's Job is made of besides the plan, as a short hash that it carries.
 
 Fields that the pinned plan holds are not in it: when those change the run starts over (rerun.py).
 What follows from another hash is decided in renewal.py.
@@ -12,6 +12,7 @@ from typing import Any
 
 from finetune_operator.api.resource import FineTuneJob
 from finetune_operator.api.schema import ApiModel
+from finetune_operator.core.queueing import queue_labels
 from finetune_operator.vocabulary import Stage
 
 HASH_LENGTH = 12
@@ -20,7 +21,7 @@ _OF_PULLING = {"image_pull_policy", "image_pull_secrets"}
 
 
 def template_hash(resource: FineTuneJob, stage: Stage) -> str:
-    """The hash of what this stage's pods take from the spec as it is now."""
+    """The hash of what this stage's Job takes from spec and labels as they are now."""
     canonical = json.dumps(_parts(resource, stage), sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(canonical.encode()).hexdigest()[:HASH_LENGTH]
 
@@ -44,6 +45,8 @@ def _parts(resource: FineTuneJob, stage: Stage) -> list[Any]:
                 parts.append(policy)
         case Stage.UPLOAD:
             parts.append(_json(spec.upload.token_secret_ref if spec.upload else None))
+    if queue := queue_labels(resource.metadata.labels):
+        parts.append(queue)
     return parts
 
 

@@ -15,6 +15,7 @@ from typing import Any
 from finetune_operator.api.resource import FineTuneJob, Metadata
 from finetune_operator.core.facts import RunFacts, facts
 from finetune_operator.core.model import JobRecord, JobState
+from finetune_operator.core.queueing import queue_labels
 from finetune_operator.runtime.jobs import owner_of, project
 from finetune_operator.vocabulary import Stage
 
@@ -180,9 +181,12 @@ class Store:
 
 
 def _document(manifest: Json) -> bytes:
-    """What decisions are made on; annotations alone may be larger than all of it."""
+    """What decisions are made on; annotations and labels alone may be larger than all of it."""
     metadata = manifest["metadata"]
-    slim = {"metadata": {name: metadata[name] for name in metadata.keys() & METADATA_KEPT}}
+    kept = {name: metadata[name] for name in metadata.keys() & METADATA_KEPT}
+    if labels := kept.get("labels"):
+        kept["labels"] = queue_labels(labels)
+    slim = {"metadata": kept}
     slim |= {part: manifest[part] for part in ("spec", "status") if part in manifest}
     text = json.dumps(slim, separators=(",", ":"), ensure_ascii=False)
     return text.encode(errors="replace")

@@ -60,6 +60,7 @@ def resource(
     status: Status | None = None,
     generation: int = 1,
     deleted: bool = False,
+    labels: Mapping[str, str] | None = None,
     **changes: Any,
 ) -> FineTuneJob:
     """A FineTuneJob with the minimal spec and these changes."""
@@ -71,6 +72,7 @@ def resource(
             generation=generation,
             resource_version="1",
             deletion_timestamp="2026-01-31T12:00:00Z" if deleted else None,
+            labels=dict(labels or {}),
         ),
         spec=spec(**changes),
         status=status or Status(),

@@ -73,6 +73,9 @@ def test_every_stage_is_owned_and_found_by_its_labels(stage: Stage) -> None:
     (owner,) = job["metadata"]["ownerReferences"]
     assert (owner["uid"], owner["controller"], owner["blockOwnerDeletion"]) == (UID, True, True)
     labels = {
+        "app.kubernetes.io/name": "finetune-trainer",
+        "app.kubernetes.io/component": stage,
+        "app.kubernetes.io/part-of": "finetune-operator",
         "app.kubernetes.io/managed-by": "finetune-operator",
         "finetune.dev/run": RUN,
         "finetune.dev/stage": stage,
