@@ -183,6 +183,18 @@ def test_kubectl_shows_how_far_a_run_is(control_plane: Cluster, server: Server) 
     assert "Training on 3 GPUs" in wide
 
 
+def test_runs_are_selected_by_their_phase_and_model(control_plane: Cluster, server: Server) -> None:
+    for name, phase in (("chosen", "Failed"), ("passed-over", "Training")):
+        server.create(job({"metadata.name": name}), dry_run=False)
+        server.set_status(name, {"phase": phase})
+    source = job()["spec"]["model"]["source"]
+    selector = f"status.phase=Failed,spec.model.source={source}"
+    listed = control_plane.kubectl(
+        *("get", "ftj", "-n", server.namespace, "-o", "name", "--field-selector", selector)
+    )
+    assert listed.split() == ["finetunejob.finetune.dev/chosen"]
+
+
 def test_kubectl_explains_every_field_of_the_spec(control_plane: Cluster, server: Server) -> None:
     explained = control_plane.kubectl("explain", "finetunejob.spec", "--recursive")
     for name in offline.schema()["properties"]["spec"]["properties"]:

@@ -45,6 +45,10 @@ _COLUMNS = (
 )
 
 
+# What `--field-selector` takes: the API server filters.
+_SELECTABLE = (".status.phase", ".spec.model.source")
+
+
 def definition() -> dict[str, Any]:
     """The CustomResourceDefinition as an object."""
     names = {
@@ -61,6 +65,7 @@ def definition() -> dict[str, Any]:
         "storage": True,
         "subresources": {"status": {}},
         "additionalPrinterColumns": list(_COLUMNS),
+        "selectableFields": [{"jsonPath": path} for path in _SELECTABLE],
         "schema": {"openAPIV3Schema": _root()},
     }
     return {

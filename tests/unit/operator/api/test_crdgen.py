@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -43,6 +44,13 @@ def test_every_column_shows_a_field_that_exists() -> None:
         path = column["jsonPath"].removeprefix(".")
         known = path in NODES or path == "metadata.creationTimestamp"
         assert known or path.rpartition(".")[0] == "status.metrics", path
+
+
+def test_every_field_to_select_by_is_a_word() -> None:
+    fields = definition()["spec"]["versions"][0]["selectableFields"]
+    assert len(fields) == 2
+    for field in fields:
+        assert NODES[field["jsonPath"].removeprefix(".")]["type"] == "string"
 
 
 def test_every_rule_points_at_a_field_that_exists() -> None:
@@ -99,3 +107,26 @@ def test_every_message_is_a_sentence_that_tells_what_to_do(rule: dict[str, Any])
     assert not message.endswith("."), "the API server joins messages with its own punctuation"
     assert any(word in message for word in ("must", "remove", "set ", "use ", "create"))
     assert len(message) <= 250
+
+
+# Written before the convention was looked at: named as such in a stored API, so they stay.
+TIMES_BY_OTHER_NAMES = {"status.progress.at", "status.attempts[0].finishedAt"}
+
+
+@pytest.mark.parametrize(
+    ("path", "node"),
+    [pytest.param(path, node, id=path) for path, node in NODES.items() if path.count(".")],
+)
+def test_names_words_and_references_follow_the_conventions(path: str, node: dict[str, Any]) -> None:
+    name = path.removesuffix("[0]").rpartition(".")[2]
+    assert re.fullmatch("[a-z][a-zA-Z0-9]*", name)
+    assert not re.search("Timeout$|Duration$|Interval$|Period$|Minutes$|Hours$|Millis", name)
+    assert name != "namespace", "references are to objects of the same namespace"
+    if node.get("format") == "date-time" and path not in TIMES_BY_OTHER_NAMES:
+        assert name.endswith("Time")
+    if "name" in node.get("properties", {}) and node["properties"].keys() <= {"name", "key"}:
+        assert name.endswith("Ref") or name == "imagePullSecrets"
+    if path.startswith("spec") and "affinity" not in path:  # as in a pod
+        assert all(re.fullmatch("[A-Z][A-Za-z0-9]*", word) for word in node.get("enum", []))
+    if "[0]" in path:
+        assert "default" not in node, "an applied list would differ from the stored one for ever"
