@@ -1,4 +1,5 @@
-"""Text that the API server accepts in a status whatever it was: one line, cut to a bound.
+"""Text that the API server accepts in a status whatever it was: one line, cut to a bound, without
+what looks like a credential.
 
 What a sentence says is made where the facts are known.
 """
@@ -6,6 +7,7 @@ What a sentence says is made where the facts are known.
 from __future__ import annotations
 
 import math
+import re
 from typing import Any
 
 # An event takes no more, and status, condition and event say the same. A status full of sentences
@@ -17,20 +19,26 @@ METRIC_BYTES = 64
 WHOLE_LIMIT = 2**53
 
 
+# A Hub's token, a bearer's, and the password of an address: pods fail with messages of others.
+_CREDENTIAL = re.compile(
+    r"\bhf_[A-Za-z0-9]{16,}|(?<=[Bb]earer )[A-Za-z0-9._~+/=-]{16,}|(?<=://)[^\s/:@]+:[^\s/@]+(?=@)"
+)
+
+
 def sentence(text: Any, ending: str = "") -> str:
     """One line for people; the ending stays whole, whatever must be cut."""
-    return _cut(_one_line(text), SENTENCE_BYTES - len(ending.encode())) + ending
+    return _cut(one_line(text), SENTENCE_BYTES - len(ending.encode())) + ending
 
 
 def short(text: Any) -> str | None:
     """A path, a name, an address; None when there is none."""
-    return _cut(_one_line(text), SHORT_BYTES) or None if text is not None else None
+    return _cut(one_line(text), SHORT_BYTES) or None if text is not None else None
 
 
 def metric(value: Any) -> str:
     """A metric as people read it; NaN and infinity are words like others."""
     text = f"{value:.6g}" if isinstance(value, float) else str(value)
-    return _cut(_one_line(text), METRIC_BYTES)
+    return _cut(one_line(text), METRIC_BYTES)
 
 
 def whole(value: Any) -> int | None:
@@ -44,11 +52,12 @@ def whole(value: Any) -> int | None:
     return int(number)
 
 
-def _one_line(text: Any) -> str:
+def one_line(text: Any) -> str:
+    """What can be printed of the text, on one line; what looks like a credential is not."""
     # Lone surrogates are valid JSON, but no UTF-8.
     valid = str(text).encode("utf-8", "replace").decode()
     printable = "".join(char if char.isprintable() else " " for char in valid)
-    return " ".join(printable.split())
+    return _CREDENTIAL.sub("[redacted]", " ".join(printable.split()))
 
 
 def _cut(text: str, limit: int) -> str:

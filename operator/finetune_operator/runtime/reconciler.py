@@ -30,6 +30,7 @@ from finetune_operator.core.model import (
 from finetune_operator.core.naming import job_name, plan_name, service_name, workspace_name
 from finetune_operator.core.text import sentence
 from finetune_operator.kube.errors import ApiError, Conflict, Transient
+from finetune_operator.runtime import subject
 from finetune_operator.runtime.actions import Actions, Refused
 from finetune_operator.runtime.memory import Memories, Memory
 from finetune_operator.runtime.meter import Meter
@@ -91,6 +92,7 @@ class Reconciler:
         """A worker: takes keys from the queue until it is cancelled."""
         while True:
             key = await self._queue.get()
+            subject.run.set(key)
             start, outcome = asyncio.get_running_loop().time(), "Error"
             try:
                 again = await self.reconcile(key)
@@ -107,6 +109,7 @@ class Reconciler:
             finally:
                 self._meter.looked(outcome, asyncio.get_running_loop().time() - start)
                 self._queue.done(key)
+                subject.run.set(None)
 
     async def reconcile(self, key: Key) -> float | None:
         """One look; in how many seconds to look again at the latest, if at all."""

@@ -20,6 +20,20 @@ def test_a_sentence_is_one_printable_line(given: Any, expected: str) -> None:
     assert text.sentence(given) == expected
 
 
+@pytest.mark.parametrize(
+    ("said", "shown"),
+    [
+        (f"401 for hf_{'a1' * 10}, sorry", "401 for [redacted], sorry"),
+        (f"Authorization: Bearer {'x.-_' * 8}", "Authorization: Bearer [redacted]"),
+        ("https://me:pass@hub.example/a@b", "https://[redacted]@hub.example/a@b"),
+        ("hf_write is no token, and bearer bonds are none", None),
+        ("https://hub.example:8443/a", None),
+    ],
+)
+def test_credentials_are_not_passed_on(said: str, shown: str | None) -> None:
+    assert text.sentence(said) == (shown or said)
+
+
 def test_the_ending_of_a_sentence_is_never_cut() -> None:
     assert text.sentence("As it was.", " Then.") == "As it was. Then."
     cut = text.sentence("字" * 2000, " Then.")
