@@ -40,6 +40,7 @@ from finetune_operator.core.model import (
 from finetune_operator.core.moments import to_text
 from finetune_operator.core.naming import ATTEMPT_LIMIT, job_name
 from finetune_operator.core.pinned import Footing, footing
+from finetune_operator.core.queueing import queue_labels
 from finetune_operator.core.remedy import with_remedy
 from finetune_operator.vocabulary import (
     PHASE_OF_STAGE,
@@ -152,7 +153,10 @@ def _create(
         # a Service that was lost comes back.
         actions.insert(0, CreateService())
     status = record.started(status, stage, attempt, name, now)
-    return _Step(status, _runs(stage, name), tuple(actions))
+    # Whoever queues it lets it run: nothing else may come to be heard of it until then.
+    queued = queue_labels(observed.resource.metadata.labels)
+    state = JobState.SUSPENDED if queued else JobState.RUNNING
+    return _Step(status, _runs(stage, name, state), tuple(actions))
 
 
 def _running(

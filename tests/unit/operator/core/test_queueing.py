@@ -15,6 +15,7 @@ from finetune_operator.runtime.store import Store
 from finetune_operator.vocabulary import Stage
 from unit.operator.builders import SETTINGS, job, plan, resource
 from unit.operator.runtime.manifests import KEY, run
+from unit.operator.world import World
 
 QUEUED = {QUEUE: "team", PRIORITY: "high"}
 # By these a tool knows what it has applied, and prunes what its source does not have.
@@ -54,6 +55,12 @@ def test_a_queued_run_has_its_jobs_wait_for_kueue(stage: Stage) -> None:
 @pytest.mark.parametrize("creation", CREATIONS, ids=lambda it: f"{it.__class__.__name__}")
 def test_nothing_that_tracks_a_run_is_handed_down(creation: Creation) -> None:
     assert built(creation, **TRACKING) == built(creation)
+
+
+def test_a_run_is_queued_from_the_first_look_on() -> None:
+    world = World(labels=QUEUED)
+    world.look()
+    assert world.status.message == "prepare is queued: Job demo-prepare-1 is suspended."
 
 
 def test_a_job_that_waits_moves_to_another_queue_and_one_that_runs_stays() -> None:
