@@ -1,7 +1,8 @@
 """The files of manifests/argocd: where they are, and those that are made from others.
 
-`make argocd` writes what is made: the testdata, which is what the operator writes into status, and
-the patches of the ConfigMap argocd-cm, which hold the scripts.
+`make argocd` writes what is made: the testdata, which is what the operator writes into status; the
+variant of the health check that blocks nothing; and the patches of the ConfigMap argocd-cm, which
+hold the scripts.
 """
 
 from __future__ import annotations
@@ -25,6 +26,19 @@ Json = dict[str, Any]
 
 _HEADER = "# Generated from resource_customizations by `make argocd`. Do not edit.\n"
 _OWNED: Json = {"f:spec": {"f:rerunToken": {}}}
+# In which the health check that blocks nothing differs from the one that it is made from.
+_NON_BLOCKING = {
+    "a run that has not ended is Progressing, so a sync wave waits for its end.": (
+        "a run that goes on or is suspended is Healthy, so no sync waits for it.\n"
+        "-- Generated from resource_customizations by `make argocd`. Do not edit."
+    ),
+    '{status = "Suspended", message = status.message}': (
+        '{status = "Healthy", message = status.message}'
+    ),
+    '{status = "Progressing", message = told(status)}': (
+        '{status = "Healthy", message = told(status)}'
+    ),
+}
 # Who put the token there: Argo CD's controller from Git by either way to apply, or its server on
 # somebody's click.
 _OWNERS = {
@@ -44,8 +58,20 @@ def generated() -> Iterator[tuple[Path, str]]:
     for name, found in phases.every():
         yield BLOCKING / "testdata" / f"{name}.yaml", _dump(found)
     yield from _action_data()
-    for name, variant in VARIANTS.items():
-        yield ARGOCD / name, _HEADER + _dump({"data": _settings(variant)})
+    blocking = (BLOCKING / "health.lua").read_text()
+    non_blocking = without_blocking(blocking)
+    yield NON_BLOCKING / "health.lua", non_blocking
+    for name, health in zip(VARIANTS, (blocking, non_blocking), strict=True):
+        yield ARGOCD / name, _HEADER + _dump({"data": _settings(health)})
+
+
+def without_blocking(script: str) -> str:
+    """The health check in which nothing but a failure keeps a sync from going on."""
+    for said, instead in _NON_BLOCKING.items():
+        if script.count(said) != 1:
+            raise ValueError(f"health.lua must say once: {said}")
+        script = script.replace(said, instead)
+    return script
 
 
 def _action_data() -> Iterator[tuple[Path, str]]:
@@ -68,7 +94,7 @@ def _action_data() -> Iterator[tuple[Path, str]]:
         yield folder / f"{name}-output.yaml", _dump(after)
 
 
-def _settings(variant: Path) -> dict[str, str]:
+def _settings(health: str) -> dict[str, str]:
     """The keys of argocd-cm."""
     about = f"{GROUP}_{KIND}"
     actions = {
@@ -79,7 +105,7 @@ def _settings(variant: Path) -> dict[str, str]:
         ],
     }
     return {
-        f"resource.customizations.health.{about}": (variant / "health.lua").read_text(),
+        f"resource.customizations.health.{about}": health,
         f"resource.customizations.actions.{about}": _dump(actions),
         # As progress is written every few seconds; health is looked at all the same.
         f"resource.customizations.ignoreResourceUpdates.{about}": _dump(

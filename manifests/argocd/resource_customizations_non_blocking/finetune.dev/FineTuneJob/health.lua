@@ -1,4 +1,5 @@
 -- Health of a FineTuneJob; a run that goes on or is suspended is Healthy, so no sync waits for it.
+-- Generated from resource_customizations by `make argocd`. Do not edit.
 -- The conditions follow kstatus; they are set in operator/finetune_operator/core/conditions.py.
 
 local function is_true(conditions, kind)

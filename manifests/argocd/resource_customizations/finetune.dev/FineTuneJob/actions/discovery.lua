@@ -40,7 +40,7 @@ if obj.spec.suspend then
   }
 elseif not is_true("Failed") then
   actions["suspend"] = {
-    ["displayName"] = "Suspend (training saves a checkpoint)",
+    ["displayName"] = "Stop and save (suspend)",
     ["iconClass"] = "fa fa-fw fa-pause",
   }
 end
