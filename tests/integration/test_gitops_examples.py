@@ -1,4 +1,6 @@
-"""The Applications to copy: Argo CD's own schema takes them, and they do not hide a difference."""
+"""The GitOps examples to copy: Argo CD's and Flux's own schemas take them, and no difference is
+hidden.
+"""
 
 from __future__ import annotations
 
@@ -12,23 +14,32 @@ from cluster import tools
 from cluster.errors import ClusterError
 from cluster.handle import Cluster, KubectlError
 from unit.gitops.argocd import ACTIONS, ARGOCD, ROOT
+from unit.gitops.test_flux import documented
 
-EXAMPLES = sorted((ARGOCD / "applications").glob("*.yaml"))
+FLUX = ROOT / "manifests" / "flux"
+EXAMPLES = [*sorted((ARGOCD / "applications").glob("*.yaml")), *sorted(FLUX.glob("*.yaml"))]
 Json = dict[str, Any]
 
 
 @pytest.fixture(scope="module")
 def server(own_control_plane: Cluster) -> Cluster:
-    """An API server with Argo CD's kinds and its namespace."""
+    """An API server with Argo CD's and Flux's kinds and their namespaces."""
     try:
-        folder = tools.argo_crds()
+        argo, flux = tools.argo_crds(), tools.flux_crds()
     except ClusterError as error:
         pytest.skip(str(error))
-    for kind in ("application", "appproject"):
-        crd = str(folder / f"{kind}-crd.yaml")
-        own_control_plane.kubectl("apply", "--server-side", "-f", crd)
-        own_control_plane.wait_for_crd(f"{kind}s.argoproj.io")
-    own_control_plane.kubectl("create", "namespace", "argocd")
+    crds = {
+        "applications.argoproj.io": argo / "application-crd.yaml",
+        "appprojects.argoproj.io": argo / "appproject-crd.yaml",
+        "kustomizations.kustomize.toolkit.fluxcd.io": (
+            flux / "kustomize.toolkit.fluxcd.io_kustomizations.yaml"
+        ),
+    }
+    for name, path in crds.items():
+        own_control_plane.kubectl("apply", "--server-side", "-f", str(path))
+        own_control_plane.wait_for_crd(name)
+    for namespace in ("argocd", "flux-system"):
+        own_control_plane.kubectl("create", "namespace", namespace)
     return own_control_plane
 
 
@@ -38,14 +49,29 @@ def accepted(server: Cluster, text: str) -> str:
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.name)
-def test_argo_cd_takes_the_example(server: Cluster, path: Path) -> None:
+def test_the_tools_own_schema_takes_the_example(server: Cluster, path: Path) -> None:
     accepted(server, path.read_text())
 
 
-def test_the_check_sees_a_misspelt_field(server: Cluster) -> None:
-    text = (ARGOCD / "applications" / "runs.yaml").read_text().replace("syncOptions", "syncOption")
-    with pytest.raises(KubectlError, match="syncOption"):
-        accepted(server, text)
+def test_flux_takes_the_documented_check_of_suspended_runs(server: Cluster) -> None:
+    example = yaml.safe_load((FLUX / "runs.yaml").read_text())
+    example["spec"]["healthCheckExprs"] = [documented()]
+    accepted(server, yaml.safe_dump(example))
+
+
+@pytest.mark.parametrize(
+    ("path", "right", "wrong"),
+    [
+        (ARGOCD / "applications" / "runs.yaml", "syncOptions", "syncOption"),
+        (FLUX / "runs.yaml", "dependsOn", "dependOn"),
+    ],
+    ids=["argocd", "flux"],
+)
+def test_the_check_sees_a_misspelt_field(
+    server: Cluster, path: Path, right: str, wrong: str
+) -> None:
+    with pytest.raises(KubectlError, match=wrong):
+        accepted(server, path.read_text().replace(right, wrong))
 
 
 def application(name: str) -> Json:
