@@ -81,8 +81,8 @@ def only_shown(page: bytes, where: str) -> bytes:
     """The page, if a browser will run nothing of it; CliError if that is not sure."""
     if not page.startswith(BEGINNING):
         raise CliError(
-            f"What is at {where} is no report of ours: it does not forbid scripts. If you trust who "
-            "has written it, open it yourself."
+            f"What is at {where} is no report of ours: it does not forbid scripts. If you trust "
+            "who has written it, open it yourself."
         )
     return page
 

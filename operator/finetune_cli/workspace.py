@@ -22,6 +22,22 @@ REPORT = "report.html"
 _END = "</html>"
 PATIENCE_SECONDS, PAUSE_SECONDS = 120.0, 0.5
 _VOLUME, _MOUNT = "workspace", "/workspace"
+# What the pod has of a Job's. Whoever may label a Job wrote it, and the pod is made with the rights
+# of who asks for the report: nothing that gives it more than a stage has is taken over.
+_PLACE = (
+    "affinity",
+    "imagePullSecrets",
+    "nodeSelector",
+    "priorityClassName",
+    "schedulerName",
+    "tolerations",
+)
+_IDS = ("runAsUser", "runAsGroup", "fsGroup", "fsGroupChangePolicy")
+_RESTRICTED: Json = {
+    "allowPrivilegeEscalation": False,
+    "capabilities": {"drop": ["ALL"]},
+    "readOnlyRootFilesystem": True,
+}
 
 
 def report(cluster: Cluster, run: Run) -> str:
@@ -74,23 +90,31 @@ def template(jobs: Iterable[Mapping[str, Any]]) -> Mapping[str, Any] | None:
 
 def reader(job: Mapping[str, Any], run: Run, file: str) -> Json:
     """A pod that prints a file of the workspace: the Job's, with nothing but the workspace."""
-    pod = dict(job["spec"]["template"]["spec"])
-    [first] = pod["containers"]
+    theirs = job["spec"]["template"]["spec"]
+    [first] = theirs["containers"]
     container: Json = {
         "name": "read",
         "image": first["image"],
         "command": ["cat", f"{_MOUNT}/{file}"],
         "volumeMounts": [{"name": _VOLUME, "mountPath": _MOUNT, "readOnly": True}],
         "resources": {"requests": {"cpu": "10m", "memory": "16Mi"}},
-        "securityContext": first["securityContext"],
+        "securityContext": _RESTRICTED,
     }
     if "imagePullPolicy" in first:
         container["imagePullPolicy"] = first["imagePullPolicy"]
-    for key in ("subdomain", "runtimeClassName"):
-        pod.pop(key, None)
+    ids = theirs.get("securityContext", {})
+    pod: Json = {key: theirs[key] for key in _PLACE if key in theirs}
     pod |= {
+        "restartPolicy": "Never",
+        "automountServiceAccountToken": False,
+        "enableServiceLinks": False,
+        "securityContext": {
+            **{key: ids[key] for key in _IDS if key in ids},
+            "runAsNonRoot": True,
+            "seccompProfile": {"type": "RuntimeDefault"},
+        },
         "containers": [container],
-        "volumes": [volume for volume in pod["volumes"] if volume["name"] == _VOLUME],
+        "volumes": [_claim(volume) for volume in theirs["volumes"] if volume["name"] == _VOLUME],
         "activeDeadlineSeconds": 2 * int(PATIENCE_SECONDS),
     }
     owner = {
@@ -106,6 +130,11 @@ def reader(job: Mapping[str, Any], run: Run, file: str) -> Json:
         "ownerReferences": [owner],
     }
     return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": pod}
+
+
+def _claim(volume: Mapping[str, Any]) -> Json:
+    claim = str(dig(volume, "persistentVolumeClaim.claimName", ""))
+    return {"name": _VOLUME, "persistentVolumeClaim": {"claimName": claim}}
 
 
 def _ended(cluster: Cluster, name: str) -> Json:

@@ -63,3 +63,36 @@ def test_it_is_made_like_the_newest_pod_that_holds_no_gpu() -> None:
     assert template([old, new, job("train", 1, "2026-01-31T14:00:00Z")]) is new
     assert template([job("train", 1, "2026-01-31T14:00:00Z")]) is not None
     assert template([]) is None
+
+
+def test_a_forged_job_lends_it_no_rights() -> None:
+    """The pod is made with the rights of who asks for the report, and anybody may label a Job."""
+    job = built("prepare")
+    pod = job["spec"]["template"]["spec"]
+    pod |= {
+        "hostNetwork": True,
+        "hostPID": True,
+        "serviceAccountName": "admin",
+        "automountServiceAccountToken": True,
+        "initContainers": [{"name": "first", "image": "evil"}],
+        "securityContext": {"runAsUser": 0, "sysctls": [{"name": "a", "value": "b"}]},
+    }
+    pod["containers"][0]["securityContext"] = {"privileged": True}
+    for volume in pod["volumes"]:
+        if volume["name"] == "workspace":
+            volume["hostPath"] = {"path": "/"}
+    spec = reader(job, training(), "report.html")["spec"]
+    assert spec.keys().isdisjoint({"hostNetwork", "hostPID", "serviceAccountName"})
+    assert "initContainers" not in spec
+    assert spec["automountServiceAccountToken"] is False
+    assert spec["securityContext"] == {
+        "runAsUser": 0,  # refused by the next
+        "runAsNonRoot": True,
+        "seccompProfile": {"type": "RuntimeDefault"},
+    }
+    assert spec["containers"][0]["securityContext"] == {
+        "allowPrivilegeEscalation": False,
+        "capabilities": {"drop": ["ALL"]},
+        "readOnlyRootFilesystem": True,
+    }
+    assert [set(volume) for volume in spec["volumes"]] == [{"name", "persistentVolumeClaim"}]
