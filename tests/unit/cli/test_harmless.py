@@ -10,9 +10,9 @@ import pytest
 
 from finetune_cli.harmless import escaped, harmless
 from finetune_cli.show.line import line
+from unit.cli.calls import cli
 from unit.cli.examples import training
 from unit.cli.screens import piped, terminal
-from unit.cli.test_main import cli
 
 # The clipboard filled, a title, a screen cleared, a colour by the 8-bit introducer, text turned.
 HOSTILE = "a\x1b]52;c;ZXZpbA==\x07\x1b]0;owned\x1b\\\x1b[2J\x9b31m\u202egnp.exe\x08\x08z"
