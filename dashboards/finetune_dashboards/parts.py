@@ -89,7 +89,10 @@ def variable(
 
 
 class Marks(model.AnnotationQuery, Builder[model.AnnotationQuery]):
-    """Marks from Prometheus, with what the SDK's model does not have of its annotations."""
+    """Marks from Prometheus, with what the SDK's model does not have of its annotations.
+
+    The query stands in two places: older Grafanas read `expr`, some newer ones only `target`.
+    """
 
     def __init__(
         self, name: str, expr: str, *, title: str, text: str, color: str, at: bool
@@ -97,10 +100,10 @@ class Marks(model.AnnotationQuery, Builder[model.AnnotationQuery]):
         super().__init__(name=name, datasource=PROMETHEUS, enable=True, icon_color=color)
         self._more: dict[str, object] = {
             "expr": expr,
+            "target": {"expr": expr, "refId": "Anno", "range": True, "instant": False},
             "titleFormat": title,
             "textFormat": text,
             "useValueForTime": at,
-            "step": "60s",
         }
 
     def to_json(self) -> dict[str, object]:

@@ -86,11 +86,11 @@ def _closed(title: str, panels: list[parts.Panel]) -> dashboard.Row:
 def _marks() -> list[parts.Marks]:
     attempt = f"finetunejob_stage_attempt{{{THIS}}}"
     counted = 'count_values by (stage) ("attempt", {})'
-    now, before = counted.format(attempt), counted.format(f"{attempt} offset 1m")
+    now, before = counted.format(attempt), counted.format(f"{attempt} offset $__interval")
     return [
         parts.marks(
             "Attempts",
-            # Only where it was not yet a minute before.
+            # Only where it was not yet a step before: a mark, and no stretch.
             f"{now} unless {before}",
             title="{{stage}}, attempt {{attempt}}",
             text="begins",

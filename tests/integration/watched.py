@@ -54,4 +54,5 @@ class Watched:
 
     def _filled(self, query: Query, run: str) -> str:
         places = {"namespace": self.namespace, "run": run, "job": ".*"}
-        return query.filled({**places, "__rate_interval": WINDOW, "__range": WINDOW})
+        windows = {"__rate_interval": WINDOW, "__range": WINDOW, "__interval": f"{STEP_SECONDS}s"}
+        return query.filled(places | windows)

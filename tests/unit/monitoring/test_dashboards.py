@@ -109,6 +109,17 @@ def test_a_rate_is_taken_over_what_grafana_finds_right(query: Query) -> None:
         assert re.search(r"rate\(|increase\(|offset|max\(", query.expr), counter
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_marks_can_be_read_by_older_and_newer_grafanas(name: str) -> None:
+    marks = queries.board(name)["annotations"]["list"]
+    assert marks
+    for mark in marks:
+        assert mark["expr"] == mark["target"]["expr"]
+        assert mark["enable"]
+        # Milliseconds, where the value is the time.
+        assert mark["useValueForTime"] == mark["expr"].endswith("* 1000")
+
+
 def test_every_metric_is_on_a_dashboard_or_in_a_rule() -> None:
     read = {name for query in (*EVERY, *queries.of_rules()) for name in queries.metrics(query.expr)}
     read |= {
