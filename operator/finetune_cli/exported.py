@@ -23,7 +23,7 @@ from finetune_operator.build.manifests import manifest
 from finetune_operator.core.attempts import ATTEMPTS
 from finetune_operator.core.model import CreateJob, Settings
 from finetune_operator.core.plan import make_plan
-from finetune_operator.vocabulary import ExitCode
+from finetune_operator.vocabulary import ANNOTATION_PLAN_HASH, ExitCode
 
 Json = dict[str, Any]
 DEFAULT_NAMESPACE = "default"
@@ -41,6 +41,16 @@ class Export:
     besides: list[Json]
     jobs: list[Json]
     suspended: bool
+
+    @property
+    def plan_hash(self) -> str:
+        """What all Jobs of this plan bear."""
+        return str(self.jobs[0]["metadata"]["annotations"][ANNOTATION_PLAN_HASH])
+
+    @property
+    def queued(self) -> bool:
+        """Whether the Jobs are made suspended, for Kueue to start them."""
+        return bool(self.jobs[0]["spec"].get("suspend"))
 
 
 def exported(document: Json, settings: Settings, namespace: str | None = None) -> Export:

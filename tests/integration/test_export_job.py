@@ -76,8 +76,35 @@ def test_the_script_takes_the_stages_in_turn(world: World, desk: Desk) -> None:
     assert desk.end(running).splitlines()[-1] == "FineTuneJob demo is complete."
     # Everything is there already: nothing is done twice.
     again = desk.end(desk.launch("sh", "run.sh"))
-    assert "job.batch/demo-train-1 unchanged" in again
+    assert "job.batch" not in again
     assert again.splitlines()[-1] == "FineTuneJob demo is complete."
+
+
+def test_the_script_of_a_changed_file_does_it_all_again(world: World, desk: Desk) -> None:
+    running = desk.launch("sh", script(desk))
+    world.finish("demo-prepare-1")
+    world.run("demo-train-1")
+    running.kill()
+    running.communicate()
+    first = world.wait_for_job("demo-train-1")["metadata"]["uid"]
+    # By itself it leaves alone what works.
+    again = desk.launch("sh", "run.sh")
+    assert again.stdout is not None
+    assert "unchanged" in again.stdout.readline()
+    again.kill()
+    again.communicate()
+    assert world.wait_for_job("demo-train-1")["metadata"]["uid"] == first
+
+    changed = {**DOCUMENT, "spec": merged(DOCUMENT["spec"], {"training": {"epochs": 2}})}
+    (desk.directory / "run.yaml").write_text(json.dumps(changed))
+    before = world.wait_for_job("demo-prepare-1")["metadata"]["uid"]
+    running = desk.launch("sh", script(desk))
+    until(lambda: _is_another(world, "demo-prepare-1", before), "prepare is done again")
+    assert world.jobs() == ["demo-prepare-1"]  # what trained by the former plan is stopped first
+    world.finish("demo-prepare-1")
+    until(lambda: _is_another(world, "demo-train-1", first), "train is done again")
+    world.finish("demo-train-1")
+    assert desk.end(running).splitlines()[-1] == "FineTuneJob demo is complete."
 
 
 def test_the_script_ends_at_a_failure_and_goes_on_there(world: World, desk: Desk) -> None:
@@ -89,12 +116,7 @@ def test_the_script_ends_at_a_failure_and_goes_on_there(world: World, desk: Desk
 
     first = world.wait_for_job("demo-train-1")["metadata"]["uid"]
     running = desk.launch("sh", "run.sh")
-
-    def another() -> bool:
-        job = world.job("demo-train-1")
-        return job is not None and job["metadata"]["uid"] != first
-
-    until(another, "there is another Job")
+    until(lambda: _is_another(world, "demo-train-1", first), "there is another Job")
     world.finish("demo-train-1")
     assert desk.end(running).splitlines()[-1] == "FineTuneJob demo is complete."
 
@@ -124,3 +146,8 @@ def test_the_comment_says_how_to_start_the_next_and_to_remove_all(world: World, 
     world.wait_for_pod("demo-train-1")
     desk.end(desk.launch("sh", "-c", f"{remove} --wait=false"))
     until(lambda: not world.jobs(), "the Jobs are gone")
+
+
+def _is_another(world: World, name: str, uid: str) -> bool:
+    job = world.job(name)
+    return job is not None and job["metadata"]["uid"] != uid

@@ -119,6 +119,12 @@ def command(
         ),
     )
     found = exported(document, settings, namespace)
+    if found.queued and output != "sh":
+        raise CliError(
+            "Kueue starts all Jobs of a queue as soon as there is room, all of them: say -o sh for "
+            "a script that makes each when the one before is complete.",
+            Exit.USAGE,
+        )
     match output:
         case "json":
             emit(list_of(found), output)

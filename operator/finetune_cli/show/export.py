@@ -11,6 +11,7 @@ from typing import Any
 
 from finetune_cli.exported import Export
 from finetune_cli.output import text_of
+from finetune_operator.vocabulary import ANNOTATION_PLAN_HASH
 
 Json = dict[str, Any]
 
@@ -36,12 +37,19 @@ has() {{
   [ "$(kubectl get job "$1" -o "jsonpath=$status")" = True ]
 }}
 
-# Run Job $1, which comes on the standard input, to its end.
+# Remove Job $1, and wait until its pods are gone.
+remove() {{
+  kubectl delete job "$1" --cascade=foreground --wait </dev/null
+}}
+
+# Run Job $1, which comes on the standard input, to its end. One that is there is left to work.
 stage() {{
-  if [ -n "$(kubectl get job "$1" --ignore-not-found -o name)" ] && has "$1" Failed; then
-    kubectl delete job "$1" --cascade=foreground --wait
+  there=$(kubectl get job "$1" --ignore-not-found -o name)
+  if [ -n "$there" ] && has "$1" Failed; then
+    remove "$1"
+    there=
   fi
-  kubectl apply -f -
+  [ -n "$there" ] || kubectl apply -f -
   until has "$1" Complete; do
     if has "$1" Failed; then
       kubectl logs "job/$1" --tail=20 >&2 || true
@@ -51,6 +59,12 @@ stage() {{
     sleep {pause}
   done
 }}
+
+# What runs by a former plan of this run would have the same workspace: it is stopped first.
+each='{{range .items[*]}}{{.metadata.name}} {{.metadata.annotations.{annotation}}}{{"\\n"}}{{end}}'
+kubectl get job -l finetune.dev/run={name} -o "jsonpath=$each" | while read -r job plan; do
+  [ "$plan" = {plan} ] || remove "$job"
+done
 
 kubectl apply -f - <<'EOF'
 {besides}EOF
@@ -89,6 +103,8 @@ def script_of(export: Export) -> str:
         name=export.name,
         kubectl=_kubectl(export),
         function=function,
+        annotation=ANNOTATION_PLAN_HASH.replace(".", "\\."),
+        plan=export.plan_hash,
         besides=_documents(export.besides),
         stages="".join(stages),
         pause=PAUSE_SECONDS,

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import yaml
 
+from finetune_cli.errors import Exit
 from finetune_cli.exported import Export, exported
 from finetune_cli.preview import besides, flat, resource_of
 from finetune_operator.build.manifests import manifest
@@ -106,6 +107,18 @@ def test_several_pods_have_one_attempt_as_they_can_only_start_again_together() -
     train = export(str(ROOT / "manifests/samples/two-nodes.yaml")).jobs[1]
     assert train["spec"]["parallelism"] == 2
     assert train["spec"]["backoffLimit"] == 0
+
+
+def test_what_kueue_would_start_all_at_once_comes_as_a_script_only(tmp_path: Path) -> None:
+    queued = tmp_path / "queued.yaml"
+    labels = "labels: {kueue.x-k8s.io/queue-name: gpus}"
+    text = Path(SAMPLE).read_text().replace("{name: gemma-math}", f"{{name: gemma-math, {labels}}}")
+    queued.write_text(text)
+    ended = cli("export-job", str(queued), "--trainer-image", "t:1")
+    assert ended.returncode == Exit.USAGE
+    assert "say -o sh for a script" in ended.stderr
+    script = cli("export-job", str(queued), "--trainer-image", "t:1", "-o", "sh").stdout
+    assert script.count("suspend: true") == 4
 
 
 def test_objects_name_a_namespace_only_if_somebody_has_named_one(tmp_path: Path) -> None:
