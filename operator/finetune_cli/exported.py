@@ -18,7 +18,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from finetune_cli.errors import CliError, Exit
 from finetune_cli.preview import besides, resource_of
+from finetune_cli.validation import is_namespace
 from finetune_operator.build.manifests import manifest
 from finetune_operator.core.attempts import ATTEMPTS
 from finetune_operator.core.model import CreateJob, Settings
@@ -56,6 +58,9 @@ class Export:
 def exported(document: Json, settings: Settings, namespace: str | None = None) -> Export:
     """The objects of a valid FineTuneJob; `settings`: what an operator would be told."""
     named = document["metadata"].get("namespace") or namespace
+    if named is not None and not is_namespace(str(named)):
+        # It stands in a script that somebody will run.
+        raise CliError(f'"{named}" is no name of a namespace: give another.', Exit.USAGE)
     resource = resource_of(document, named or DEFAULT_NAMESPACE)
     plan = make_plan(resource, settings)
     jobs = [manifest(CreateJob(stage, 1, plan), resource, settings) for stage in plan.stages]

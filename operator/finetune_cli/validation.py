@@ -27,6 +27,7 @@ from finetune_operator.vocabulary import API_VERSION, GROUP, KIND
 
 Json = dict[str, Any]
 _MISSING = object()
+_NAMESPACE = re.compile("[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 _TYPES = {
     "int_type": "must be a whole number, without quotes",
     "bool_type": "must be true or false, without quotes",
@@ -76,9 +77,16 @@ def problems(document: Any) -> list[Problem]:
     metadata = document.get("metadata")
     if not isinstance(metadata, dict) or not isinstance(metadata.get("name"), str):
         return [Problem("metadata.name", "is required: the name of the run")]
+    if not is_namespace(str(metadata.get("namespace") or "default")):
+        return [Problem("metadata.namespace", "must be a-z, 0-9 and '-', at most 63 characters")]
     if not isinstance(document.get("spec"), dict):
         return [Problem("spec", "is required: `kubectl explain ftj.spec` tells its fields")]
     return refusals(document)
+
+
+def is_namespace(name: str) -> bool:
+    """Whether a namespace can have this name."""
+    return _NAMESPACE.fullmatch(name) is not None
 
 
 def refusals(job: Json, *, old: Json | None = None) -> list[Problem]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +13,7 @@ from finetune_cli.errors import CliError, Exit
 Json = Mapping[str, Any]
 # A ConfigMap is a directory of files, or its own data.
 ConfigMap = Path | Mapping[str, str]
+_KEY = re.compile("[-._a-zA-Z0-9]{1,253}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,5 +53,16 @@ def config_maps_of(documents: Iterable[Any]) -> dict[str, ConfigMap]:
         if isinstance(document, Mapping) and document.get("kind") == "ConfigMap":
             name = (document.get("metadata") or {}).get("name")
             data = document.get("data") or {}
-            found[str(name)] = {str(key): str(value) for key, value in data.items()}
+            found[str(name)] = {_file_name(key): str(value) for key, value in data.items()}
     return found
+
+
+def _file_name(key: Any) -> str:
+    """A key as the API server takes it: it becomes a file's name, and never leads elsewhere."""
+    name = str(key)
+    if not _KEY.fullmatch(name) or name.startswith("..") or name == ".":
+        raise CliError(
+            f'A ConfigMap in the file has the key "{name}": rename it, to letters, digits, "-", '
+            '"_" and ".", not beginning with "..".'
+        )
+    return name

@@ -60,3 +60,9 @@ def test_what_is_no_object_is_told(document: object) -> None:
 
 def test_a_good_job_has_no_problem() -> None:
     assert problems(job()) == []
+
+
+@pytest.mark.parametrize("name", ["x; true", "a\nb", "Team", "a.b", "x" * 64])
+def test_what_is_no_namespace_is_told(name: str) -> None:
+    document = job({"metadata": {"name": "demo", "namespace": name}})
+    assert [problem.path for problem in problems(document)] == ["metadata.namespace"]

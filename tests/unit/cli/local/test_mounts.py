@@ -178,3 +178,10 @@ def test_an_option_that_names_nothing_is_refused(pair: str, sentence: str) -> No
     with pytest.raises(CliError) as refused:
         paths("--volume", [pair], directory=True)
     assert refused.value.message == sentence
+
+
+@pytest.mark.parametrize("key", ["../../.bashrc", "/etc/passwd", "..", ".", "..data", "a/b", ""])
+def test_a_key_that_would_be_written_elsewhere_is_refused(key: str) -> None:
+    rows = {"kind": "ConfigMap", "metadata": {"name": "rows"}, "data": {key: "1"}}
+    with pytest.raises(CliError, match="rename it"):
+        config_maps_of([rows])

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
+from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 
-from finetune_cli.exported import Export
+from finetune_cli.errors import CliError
+from finetune_cli.exported import Export, exported
 from finetune_cli.show.export import list_of, script_of, yaml_of
-from unit.cli.test_exported import export
+from unit.cli.calls import SAMPLE
+from unit.cli.test_exported import SETTINGS, document, export
 
 Json = dict[str, Any]
 
@@ -71,3 +76,29 @@ def test_the_script_keeps_to_the_namespace_of_its_objects() -> None:
 
 def test_the_comment_names_the_jobs() -> None:
     assert "#   kubectl patch job gemma-math-train-1 --type=merge" in yaml_of(export())
+
+
+def test_nothing_that_a_file_says_is_run_by_the_script(tmp_path: Path) -> None:
+    """A file may be somebody else's, and the script is run with one's own rights."""
+    trap = tmp_path / "trap"
+    image = f"x\nEOF\ntouch {trap}\n: <<'EOF'\n$(touch {trap})`touch {trap}`"
+    script = script_of(export(trainer={"image": image}))
+    # Every Job is complete at once.
+    calls = """#!/bin/sh
+[ "$1" = apply ] && cat >/dev/null
+case $* in *Failed*) ;; *) echo True;; esac
+"""
+    (tmp_path / "kubectl").write_text(calls)
+    (tmp_path / "kubectl").chmod(0o755)
+    path = f"{tmp_path}:{os.environ['PATH']}"
+    ended = subprocess.run(
+        ["sh", "-c", script], env={"PATH": path}, capture_output=True, text=True, timeout=60
+    )
+    assert ended.returncode == 0, ended.stderr
+    assert not trap.exists()
+
+
+@pytest.mark.parametrize("name", ["x; touch trap #", "x\ntouch trap", "$(touch trap)", "-n", "A"])
+def test_what_is_no_namespace_does_not_come_into_it(name: str) -> None:
+    with pytest.raises(CliError, match="is no name of a namespace"):
+        exported(document(Path(SAMPLE)), SETTINGS, name)
