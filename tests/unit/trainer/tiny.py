@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -26,6 +27,10 @@ SMALL: dict[str, Any] = {
     "initializer_range": 0.2,
     "pad_token_id": 0,
 }
+
+# Files of models that have been written, by their settings, and the state of chance then: hundreds
+# of tests want the same ones.
+_MADE: dict[str, tuple[dict[str, bytes], torch.Tensor]] = {}
 
 CHATML = (
     "{% for message in messages %}"
@@ -72,6 +77,17 @@ def tiny_model(seed: int = 0, **overrides: object) -> LlamaForCausalLM:
 
 def write_tiny_model(directory: Path, seed: int = 0, **overrides: object) -> Path:
     """A model directory as the Hub would give it."""
-    tiny_model(seed, **overrides).save_pretrained(directory)
-    tiny_tokenizer().save_pretrained(directory)
+    key = repr((seed, sorted(overrides.items())))
+    if key not in _MADE:
+        with TemporaryDirectory() as once:
+            tiny_model(seed, **overrides).save_pretrained(once)
+            tiny_tokenizer().save_pretrained(once)
+            files = {path.name: path.read_bytes() for path in Path(once).iterdir()}
+        _MADE[key] = files, torch.get_rng_state()
+    files, state = _MADE[key]
+    directory.mkdir(parents=True, exist_ok=True)
+    for name, content in files.items():
+        (directory / name).write_bytes(content)
+    # As if it had been made now.
+    torch.set_rng_state(state)
     return directory

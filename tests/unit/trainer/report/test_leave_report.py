@@ -15,12 +15,8 @@ from finetune_trainer.report.read import read_facts
 from finetune_trainer.run import Run
 from finetune_trainer.workspace import Workspace
 from unit.trainer.report.runs import long_run, stage
-from unit.trainer.train.made import (
-    container_environment,
-    plan,
-    prepared_workspace,
-    trainer_process,
-)
+from unit.trainer.train.forked import run_to_its_end, start
+from unit.trainer.train.made import container_environment, plan, prepared_workspace
 
 STEPS = 100
 
@@ -33,18 +29,19 @@ def run() -> Run:
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory, run: Run) -> Workspace:
     """After an attempt that was told to stop, and one that came to the end."""
-    workspace = prepared_workspace(tmp_path_factory.mktemp("trained"))
-    first = trainer_process(workspace, run)
+    workspace = prepared_workspace(tmp_path_factory.mktemp("trained") / "workspace")
+    first = start(workspace, run)
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline and not (
         workspace.history.exists() and workspace.history.read_text().count("\n") > 3
     ):
         time.sleep(0.02)
     first.send_signal(signal.SIGTERM)
-    assert first.wait() == Outcome.PREEMPTED, first.communicate()[0]
+    said, _ = first.communicate()
+    assert first.returncode == Outcome.PREEMPTED, said
     assert workspace.report.exists()
-    second = stage("train", workspace, run, FINETUNE_ATTEMPT="2")
-    assert second.returncode == 0, second.stderr
+    second = run_to_its_end(workspace, run, FINETUNE_ATTEMPT="2")
+    assert second.outcome is Outcome.SUCCEEDED, second.log
     return workspace
 
 

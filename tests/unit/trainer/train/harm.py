@@ -22,7 +22,7 @@ from safetensors.torch import load_file, save_file
 from finetune_trainer.data.examples import write_examples
 from finetune_trainer.train import checkpoint, rendezvous
 from finetune_trainer.workspace import Workspace
-from unit.trainer.tiny import VOCABULARY, write_tiny_model
+from unit.trainer.tiny import VOCABULARY, tiny_model
 
 Harm = Callable[[Workspace], object]
 
@@ -126,7 +126,7 @@ def other_plan(workspace: Workspace) -> None:
 def large_base(workspace: Workspace) -> None:
     """A base of 100 MB."""
     begin_anew(workspace)
-    write_tiny_model(workspace.model, hidden_size=1024, intermediate_size=4096)
+    tiny_model(hidden_size=1024, intermediate_size=4096).save_pretrained(workspace.model)
 
 
 def full_volume(workspace: Workspace) -> None:

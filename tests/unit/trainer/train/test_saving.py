@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import signal
 import threading
 import time
 from pathlib import Path
@@ -16,7 +15,8 @@ from finetune_trainer.train import checkpoint, saving
 from finetune_trainer.train.recipe import train
 from finetune_trainer.train.stop import Stop
 from finetune_trainer.workspace import Workspace
-from unit.trainer.train.made import plan, prepared_workspace, trainer_process
+from unit.trainer.train.forked import start
+from unit.trainer.train.made import plan, prepared_workspace
 
 
 @pytest.fixture(autouse=True)
@@ -81,6 +81,17 @@ def test_a_large_state_in_cpu_memory_is_written_without_a_second_copy(
     assert saved(workspace) == ["step-4", "step-2"]
 
 
+STEPS = 400
+
+
+@pytest.fixture(scope="module")
+def straight(tmp_path_factory: pytest.TempPathFactory) -> tuple[Workspace, dict[str, Any]]:
+    """A run that nothing has happened to, and its result; checkpoints change nothing in it."""
+    torch.set_num_threads(1)
+    workspace = prepared_workspace(tmp_path_factory.mktemp("straight"))
+    return workspace, train(plan(maxSteps=STEPS), workspace, Stop())[1]
+
+
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize(
     "settings",
@@ -88,24 +99,23 @@ def test_a_large_state_in_cpu_memory_is_written_without_a_second_copy(
     ids=["by steps", "by seconds"],
 )
 def test_a_killed_run_goes_on_from_its_last_checkpoint_as_if_nothing_had_been(
-    settings: dict[str, Any], tmp_path: Path
+    settings: dict[str, Any], straight: tuple[Workspace, dict[str, Any]], tmp_path: Path
 ) -> None:
-    run = plan(maxSteps=400, checkpoint=settings)
-    straight = prepared_workspace(tmp_path / "straight")
-    _, expected = train(run, straight, Stop())
+    run = plan(maxSteps=STEPS, checkpoint=settings)
+    undisturbed, expected = straight
     killed = prepared_workspace(tmp_path / "killed")
-    process = trainer_process(killed, run)
+    process = start(killed, run)
     deadline = time.monotonic() + 120
     while not saved(killed):
         assert process.poll() is None, process.communicate()[0]
         assert time.monotonic() < deadline
         time.sleep(0.01)
-    process.send_signal(signal.SIGKILL)
+    process.kill()
     process.communicate()
     _, result = train(run, killed, Stop())
-    assert 0 < result["resumedFromStep"] < 400
+    assert 0 < result["resumedFromStep"] < STEPS
     if settings["everySteps"]:
         assert result["resumedFromStep"] % settings["everySteps"] == 0
-    assert values(killed) == pytest.approx(values(straight), rel=1e-6)
-    assert values(killed, "eval_loss") == pytest.approx(values(straight, "eval_loss"), rel=1e-6)
+    assert values(killed) == pytest.approx(values(undisturbed), rel=1e-6)
+    assert values(killed, "eval_loss") == pytest.approx(values(undisturbed, "eval_loss"), rel=1e-6)
     assert result["validationLoss"] == pytest.approx(expected["validationLoss"], rel=1e-6)

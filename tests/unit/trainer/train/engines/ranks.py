@@ -1,7 +1,7 @@
-"""Trainings on several real ranks: one pair of processes works through many, since starting each
-takes longer than training does.
+"""Trainings on several real ranks: one process that has loaded everything forks the ranks of one
+training after another, since loading takes longer than training does.
 
-`python ranks.py JOBS` is one rank; torch's variables say which.
+`python ranks.py JOBS` is that process.
 """
 
 from __future__ import annotations
@@ -37,12 +37,13 @@ TESTS = Path(__file__).parents[4]
 
 @dataclass(frozen=True)
 class Job:
-    """A training of `run` in the workspace `root`, told to stop after `stop_after` steps, or whose
-    gradient in one step, counted from 1, is taken for broken.
+    """A training of `run` in the workspace `root` by so many `ranks`, told to stop after
+    `stop_after` steps, or whose gradient in one step, counted from 1, is taken for broken.
     """
 
     root: str
     run: dict[str, Any]
+    ranks: int = 1
     stop_after: int | None = None
     broken_step: int | None = None
     port: int = field(default_factory=lambda: _free_port())
@@ -50,6 +51,19 @@ class Job:
     @property
     def workspace(self) -> Workspace:
         return Workspace(Path(self.root))
+
+    def environment(self, rank: int) -> dict[str, str]:
+        """torch's variables for one of its ranks, and the contract's."""
+        return {
+            "RANK": str(rank),
+            "WORLD_SIZE": str(self.ranks),
+            "LOCAL_RANK": str(rank),
+            "LOCAL_WORLD_SIZE": str(self.ranks),
+            "MASTER_ADDR": "127.0.0.1",
+            "MASTER_PORT": str(self.port),
+            "GLOO_SOCKET_IFNAME": "lo",
+            "FINETUNE_CPUS": str(self.ranks),
+        }
 
 
 class StopAfter(Stop):
@@ -69,38 +83,25 @@ class StopAfter(Stop):
         pass
 
 
-def work_through(jobs: Sequence[Job], *, ranks: int, directory: Path) -> None:
-    """Train all `jobs`, one after another, on `ranks` processes; fail with what they said."""
-    file = directory / f"jobs-{ranks}.json"
+def work_through(jobs: Sequence[Job], directory: Path) -> None:
+    """Train all `jobs`, one after another; fail with what they said."""
+    file = directory / "jobs.json"
     file.write_text(json.dumps([asdict(job) for job in jobs]))
-    processes = [
-        subprocess.Popen(
-            [sys.executable, __file__, str(file)],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            env={
-                **os.environ,
-                "PYTHONPATH": f"{TESTS.parent / 'trainer-image'}:{TESTS}",
-                "RANK": str(rank),
-                "WORLD_SIZE": str(ranks),
-                "LOCAL_RANK": str(rank),
-                "LOCAL_WORLD_SIZE": str(ranks),
-                "MASTER_ADDR": "127.0.0.1",
-                "GLOO_SOCKET_IFNAME": "lo",
-                "FINETUNE_CPUS": str(ranks),
-                "OMP_NUM_THREADS": "1",
-                "HF_HUB_OFFLINE": "1",
-            },
-        )
-        for rank in range(ranks)
-    ]
-    try:
-        said = [process.communicate(timeout=1500)[0] for process in processes]
-    finally:
-        for process in processes:
-            process.kill()
-    assert all(process.returncode == 0 for process in processes), "\n\n".join(said)
+    done = subprocess.run(
+        [sys.executable, __file__, str(file)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=1500,
+        env={
+            **os.environ,
+            "PYTHONPATH": f"{TESTS.parent / 'trainer-image'}:{TESTS}",
+            "OMP_NUM_THREADS": "1",
+            "HF_HUB_OFFLINE": "1",
+            "DS_ACCELERATOR": "cpu",
+        },
+    )
+    assert done.returncode == 0, done.stdout
 
 
 def losses(workspace: Workspace) -> list[float]:
@@ -181,34 +182,39 @@ def _count_lora() -> dict[str, int]:
 
 def _main() -> None:
     jobs = [Job(**document) for document in json.loads(Path(sys.argv[1]).read_text())]
-    if any(job.run["parallelism"].get("strategy") == "DeepSpeed" for job in jobs):
-        os.environ["DS_ACCELERATOR"] = "cpu"
-        import deepspeed  # noqa: F401  # once for all of them
+    import deepspeed  # noqa: F401  # once for all of them, and here alone: it takes seconds
+
+    from unit.trainer.train import loaded  # noqa: F401
+
     for job in jobs:
-        # Each in a process of its own: DeepSpeed keeps its groups of ranks for good.
-        child = os.fork()
-        if child:
-            _, status = os.waitpid(child, 0)
-            if status:
-                sys.exit(f"failed: {job}")
-            continue
-        os.environ["MASTER_PORT"] = str(job.port)
-        stop = StopAfter(job.workspace, job.stop_after)
-        if job.broken_step:
-            _break(job.broken_step)
-        calls = _count_lora()
-        try:
-            train(Run.model_validate(job.run), job.workspace, stop)
-            assert job.stop_after is None, "it was not stopped"
-        except PreemptedError:
-            assert job.stop_after is not None
-        except Exception:
-            traceback.print_exc()
-            sys.stdout.flush()
-            os._exit(1)
-        (job.workspace.root / f"lora-{os.environ['RANK']}.json").write_text(json.dumps(calls))
+        # Each rank of each in a process of its own: DeepSpeed keeps its groups of ranks for good.
+        ranks = [_forked(job, rank) for rank in range(job.ranks)]
+        ended = [os.waitpid(rank, 0)[1] for rank in ranks]
+        if any(ended):
+            sys.exit(f"failed: {job}")
+
+
+def _forked(job: Job, rank: int) -> int:
+    """The process id of one of its ranks."""
+    child = os.fork()
+    if child:
+        return child
+    os.environ.update(job.environment(rank))
+    if job.broken_step:
+        _break(job.broken_step)
+    calls = _count_lora()
+    try:
+        train(Run.model_validate(job.run), job.workspace, StopAfter(job.workspace, job.stop_after))
+        assert job.stop_after is None, "it was not stopped"
+    except PreemptedError:
+        assert job.stop_after is not None
+    except BaseException:
+        traceback.print_exc()
         sys.stdout.flush()
-        os._exit(0)
+        os._exit(1)
+    (job.workspace.root / f"lora-{rank}.json").write_text(json.dumps(calls))
+    sys.stdout.flush()
+    os._exit(0)
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +63,7 @@ class Runs:
         name: str,
         method: str,
         engine: dict[str, Any],
+        ranks: int = 2,
         stop_after: int | None = None,
         broken_step: int | None = None,
         **training: Any,
@@ -75,10 +77,7 @@ class Runs:
                 by_alias=True
             )
         )
-        return Job(str(root), {**run, "parallelism": engine}, stop_after, broken_step)
-
-    def work_through(self, jobs: list[Job], ranks: int) -> None:
-        work_through(jobs, ranks=ranks, directory=self.root)
+        return Job(str(root), {**run, "parallelism": engine}, ranks, stop_after, broken_step)
 
     def assert_same(self, name: str, other: str, steps: int = STEPS) -> None:
         one, two = (Job(str(self.root / each), {}).workspace for each in (name, other))
@@ -96,23 +95,18 @@ class Runs:
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
     """One rank, then two of every engine, then one again for what two had begun."""
     runs = Runs(tmp_path_factory.mktemp("runs"))
-    job = runs.job
+    job, alone = runs.job, partial(runs.job, ranks=1)
     ddp, fsdp, _, zero2, zero3 = ENGINES.values()
     offload = {name: {"deepspeed": {"stage": stage, "offload": "CPU"}} for name, stage in OFFLOADED}
-    runs.work_through(
+    work_through(
         [
-            *[job(f"one-{method}", method, {}) for method in METHODS],
-            job("one-skipping", "full", {}, broken_step=3),
-            *[job(f"one-bfloat16-{m}", m, {}, precision="Bfloat16") for m in METHODS],
-            job("one-then-fsdp", "full", {}, stop_after=STOPPED),
-            job("fsdp-of-one", "full", fsdp),
-            *[job(f"one-{method}", method, {}) for method in QUANTIZED],
-            job("one-then-fsdp-qlora", "qlora", {}, stop_after=STOPPED),
-        ],
-        ranks=1,
-    )
-    runs.work_through(
-        [
+            *[alone(f"one-{method}", method, {}) for method in METHODS],
+            alone("one-skipping", "full", {}, broken_step=3),
+            *[alone(f"one-bfloat16-{m}", m, {}, precision="Bfloat16") for m in METHODS],
+            alone("one-then-fsdp", "full", {}, stop_after=STOPPED),
+            alone("fsdp-of-one", "full", fsdp),
+            *[alone(f"one-{method}", method, {}) for method in QUANTIZED],
+            alone("one-then-fsdp-qlora", "qlora", {}, stop_after=STOPPED),
             *[job(f"{name}-{m}", m, engine) for name, engine in ENGINES.items() for m in METHODS],
             job("one-then-fsdp", "full", fsdp),
             job("fsdp-then-fsdp", "lora", fsdp, stop_after=STOPPED),
@@ -141,10 +135,10 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
             *[job(f"fsdp-{method}", method, fsdp) for method in QUANTIZED],
             job("one-then-fsdp-qlora", "qlora", fsdp),
             job("fsdp-kept", "lora", {**fsdp, "fsdp": {"reshardAfterForward": False}}),
+            *[alone(f"{name}-then-one", "full", {}) for name in ("fsdp", "zero3")],
         ],
-        ranks=2,
+        runs.root,
     )
-    runs.work_through([job(f"{name}-then-one", "full", {}) for name in ("fsdp", "zero3")], ranks=1)
     return runs
 
 

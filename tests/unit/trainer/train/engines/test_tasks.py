@@ -49,7 +49,7 @@ SHARED = ("fsdp", "zero3")
 
 
 def job(root: Path, task: str, method: str, engine: str | None) -> Job:
-    """A training of `task`, of one rank alone without an `engine`."""
+    """A training of `task` by two ranks, by one alone without an `engine`."""
     directory = root / _name(task, method, engine)
     if task == SAMPLED:
         prepared_workspace(directory)
@@ -59,7 +59,8 @@ def job(root: Path, task: str, method: str, engine: str | None) -> Job:
         epochs = {"epochs": 1} if task == ONCE else {}
         run = TASKS[task].plan(METHODS[method], **{**TRAINING, **epochs})
     document = json.loads(run.model_dump_json(by_alias=True))
-    return Job(str(directory), {**document, "parallelism": ENGINES[engine] if engine else {}})
+    parallelism = ENGINES[engine] if engine else {}
+    return Job(str(directory), {**document, "parallelism": parallelism}, 2 if engine else 1)
 
 
 def _name(task: str, method: str, engine: str | None) -> str:
@@ -75,17 +76,10 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
         [
             *[job(root, task, method, None) for task, method in alone],
             job(root, SAMPLED, "lora", None),
-        ],
-        ranks=1,
-        directory=root,
-    )
-    work_through(
-        [
             *[job(root, *each) for each in LEARNED],
             *[job(root, SAMPLED, "lora", engine) for engine in SHARED],
         ],
-        ranks=2,
-        directory=root,
+        root,
     )
     return root
 
