@@ -1,5 +1,7 @@
-"""`finetune-trainer train` in a process of its own, forked from one that has loaded torch: tens of
-them take the time of a few that load it themselves.
+"""`finetune-trainer train` in a process of its own, forked from one that has loaded torch, and the
+ranks of its pod forked from that: tens of them take the time of a few that load it themselves.
+
+That they are started as a container starts them is left to `test_launch.py`.
 """
 
 from __future__ import annotations
@@ -12,11 +14,13 @@ import subprocess
 import sys
 import tempfile
 import time
+import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from multiprocessing import forkserver
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -25,10 +29,11 @@ from finetune_trainer import stage_log
 from finetune_trainer.__main__ import main
 from finetune_trainer.outcome import Outcome
 from finetune_trainer.run import Run
+from finetune_trainer.train import launch, worker
 from finetune_trainer.workspace import Workspace
 from unit.trainer.train.made import container_environment
 
-# Two ranks import torch each, on a machine that may be busy.
+# Torch is loaded before the first of them, on a machine that may be busy.
 SECONDS = 240
 LOADED = "unit.trainer.train.loaded"
 
@@ -129,6 +134,52 @@ def _train(environment: dict[str, str], log: str, before: Callable[[], object] |
     # Those of the process that is a test's are none of the container's.
     os.environ.update(environment)
     stage_log.BEGAN = round(time.time(), 3)
+    pytest.MonkeyPatch().setattr(launch, "subprocess", SimpleNamespace(Popen=_Worker))
     if before is not None:
         before()
     sys.exit(main(["train"]))
+
+
+class _Worker:
+    """One rank of several in a pod, forked from the pod; what the pod asks of a `Popen`."""
+
+    def __init__(self, command: list[str], env: dict[str, str]) -> None:
+        assert command[1:] == ["-m", worker.__name__]
+        self.returncode: int | None = None
+        sys.stdout.flush()
+        self._pid = os.fork()
+        if self._pid:
+            return
+        try:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            os.environ.clear()
+            os.environ.update(env)
+            code = worker.main()
+        except BaseException:
+            traceback.print_exc()
+            code = 1
+        sys.stdout.flush()
+        os._exit(code)
+
+    def poll(self) -> int | None:
+        return self._ended(os.WNOHANG)
+
+    def wait(self) -> int | None:
+        return self._ended(0)
+
+    def terminate(self) -> None:
+        self._send(signal.SIGTERM)
+
+    def kill(self) -> None:
+        self._send(signal.SIGKILL)
+
+    def _send(self, number: signal.Signals) -> None:
+        if self.poll() is None:
+            os.kill(self._pid, number)
+
+    def _ended(self, options: int) -> int | None:
+        if self.returncode is None:
+            ended, status = os.waitpid(self._pid, options)
+            if ended:
+                self.returncode = os.waitstatus_to_exitcode(status)
+        return self.returncode

@@ -20,7 +20,8 @@ import pytest
 from safetensors.torch import load_file, save_file
 
 from finetune_trainer.data.examples import write_examples
-from finetune_trainer.train import checkpoint, rendezvous
+from finetune_trainer.train import checkpoint, recipe, rendezvous
+from finetune_trainer.train.parallel import seed_step
 from finetune_trainer.workspace import Workspace
 from unit.trainer.tiny import VOCABULARY, tiny_model
 
@@ -171,6 +172,16 @@ def little_memory() -> None:
 def no_patience() -> None:
     """The others have a second to come. This fault alone is not caused but set."""
     rendezvous.PATIENCE_SECONDS = 1.0
+
+
+def slowly() -> None:
+    """Every step takes a while, in which the process can be killed."""
+
+    def seed_later(seed: int, step: int, rank: int) -> None:
+        time.sleep(0.03)
+        seed_step(seed, step, rank)
+
+    pytest.MonkeyPatch().setattr(recipe, "seed_step", seed_later)
 
 
 def kill_a_rank_later() -> None:

@@ -13,7 +13,8 @@ import pytest
 
 from finetune_trainer.outcome import Outcome
 from finetune_trainer.train.heartbeat import STALL_SECONDS, Heart, Sign, culprit
-from unit.trainer.train.made import REPOSITORY, plan, prepared_workspace, trainer_process
+from unit.trainer.train.forked import start
+from unit.trainer.train.made import REPOSITORY, plan, prepared_workspace
 from unit.trainer.train.test_launch import LONG, TWO, finish, termination_message
 
 
@@ -59,8 +60,8 @@ def test_ranks_that_do_the_same_count_the_same() -> None:
 def test_a_rank_that_hangs_is_named_by_the_one_that_waits_for_it(
     stopped: int, tmp_path: Path
 ) -> None:
-    workspace = prepared_workspace(tmp_path)
-    process = trainer_process(workspace, LONG, **TWO, FINETUNE_STALL_SECONDS="12")
+    workspace = prepared_workspace(tmp_path / "workspace")
+    process = start(workspace, LONG, **TWO, FINETUNE_STALL_SECONDS="12")
     deadline = time.monotonic() + 300
     sign = workspace.logs / f"heartbeat-{stopped}.json"
     while not sign.exists() or "in step" not in sign.read_text():

@@ -1,7 +1,7 @@
 """Real processes: one, several in a pod, several pods, and how each ends.
 
-A pod of one process is forked from one that has loaded torch; the others are started as a container
-starts them.
+Those whose beginning is not what a test is about are forked from one that has loaded torch; the
+others are started as a container starts them.
 """
 
 from __future__ import annotations
@@ -51,14 +51,8 @@ def finish(process: Trainer, seconds: float = 90) -> tuple[int, str]:
     return process.returncode, output
 
 
-def trainer(workspace: Workspace, run: Run, **environment: str) -> Trainer:
-    if environment.items() >= TWO.items():
-        return trainer_process(workspace, run, **environment)
-    return start(workspace, run, **environment)
-
-
 def run_to_the_end(workspace: Workspace, run: Run, **environment: str) -> str:
-    code, output = finish(trainer(workspace, run, **environment))
+    code, output = finish(start(workspace, run, **environment))
     assert code == 0, output
     return output
 
@@ -99,7 +93,8 @@ def test_two_processes_learn_what_one_learns(tmp_path: Path) -> None:
     one = prepared_workspace(tmp_path / "one")
     run_to_the_end(one, run)
     two = prepared_workspace(tmp_path / "two")
-    output = run_to_the_end(two, run, **TWO)
+    code, output = finish(trainer_process(two, run, **TWO))
+    assert code == 0, output
     assert "2 process(es)" in output
     assert_same_training(one, two)
     first, second = termination_message(one), termination_message(two)
@@ -155,7 +150,7 @@ def test_sigterm_saves_a_checkpoint_and_another_world_size_goes_on(
     environment: dict[str, str], tmp_path: Path
 ) -> None:
     workspace = prepared_workspace(tmp_path / "stopped")
-    process = trainer(workspace, LONG, **environment)
+    process = trainer_process(workspace, LONG, **environment)
     wait_for_steps(workspace, process, 3)
     process.send_signal(signal.SIGTERM)
     code, output = finish(process, 30)
@@ -200,9 +195,9 @@ def test_sigterm_to_workers_that_do_not_listen_yet_is_no_failure_of_theirs(
 
 
 def test_a_user_error_in_the_workers_is_the_pods_own(tmp_path: Path) -> None:
-    workspace = prepared_workspace(tmp_path)
+    workspace = prepared_workspace(tmp_path / "workspace")
     run = plan({"lora": {"rank": 4, "alpha": 8, "targetModules": ["nonsense"]}})
-    code, output = finish(trainer_process(workspace, run, **TWO))
+    code, output = finish(start(workspace, run, **TWO))
     assert code == Outcome.USER_ERROR, output
     assert 'names "nonsense"' in termination_message(workspace)["message"]
 

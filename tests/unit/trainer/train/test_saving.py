@@ -16,6 +16,7 @@ from finetune_trainer.train.recipe import train
 from finetune_trainer.train.stop import Stop
 from finetune_trainer.workspace import Workspace
 from unit.trainer.train.forked import start
+from unit.trainer.train.harm import slowly
 from unit.trainer.train.made import plan, prepared_workspace
 
 
@@ -81,7 +82,7 @@ def test_a_large_state_in_cpu_memory_is_written_without_a_second_copy(
     assert saved(workspace) == ["step-4", "step-2"]
 
 
-STEPS = 400
+STEPS = 120
 
 
 @pytest.fixture(scope="module")
@@ -104,7 +105,7 @@ def test_a_killed_run_goes_on_from_its_last_checkpoint_as_if_nothing_had_been(
     run = plan(maxSteps=STEPS, checkpoint=settings)
     undisturbed, expected = straight
     killed = prepared_workspace(tmp_path / "killed")
-    process = start(killed, run)
+    process = start(killed, run, slowly)
     deadline = time.monotonic() + 120
     while not saved(killed):
         assert process.poll() is None, process.communicate()[0]

@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
 from finetune_trainer.data.examples import Block, write_examples
-from finetune_trainer.outcome import NonFiniteLossError, PreemptedError
+from finetune_trainer.outcome import NonFiniteLossError, Outcome, PreemptedError
 from finetune_trainer.train import checkpoint, recipe
 from finetune_trainer.train.checkpoint import Position
 from finetune_trainer.train.recipe import train
@@ -22,13 +22,8 @@ from finetune_trainer.train.skips import FILE, Skips, blamed, is_finite
 from finetune_trainer.train.stop import Stop
 from finetune_trainer.workspace import Workspace
 from unit.trainer.tiny import VOCABULARY
-from unit.trainer.train.made import (
-    StopAfter,
-    plan,
-    prepared_workspace,
-    random_examples,
-    trainer_process,
-)
+from unit.trainer.train.forked import run_to_its_end
+from unit.trainer.train.made import StopAfter, plan, prepared_workspace, random_examples
 
 
 @pytest.mark.parametrize(
@@ -213,9 +208,8 @@ def test_all_ranks_skip_what_one_of_them_cannot_compute(tmp_path: Path) -> None:
     alone = workspace_with_bad_documents(tmp_path / "alone", 7)
     train(run, alone, Stop())
     both = workspace_with_bad_documents(tmp_path / "both", 7)
-    process = trainer_process(both, run, FINETUNE_PROCESSES_PER_NODE="2")
-    output, _ = process.communicate(timeout=120)
-    assert process.returncode == 0, output
+    ended = run_to_its_end(both, run, FINETUNE_PROCESSES_PER_NODE="2")
+    assert ended.outcome is Outcome.SUCCEEDED, ended.log
     blamed_of_one, blamed_of_two = (lines(each.logs / FILE)[0] for each in (alone, both))
     assert blamed_of_one["step"] == blamed_of_two["step"]
     assert 7 in [document["index"] for document in blamed_of_two["documents"]]
