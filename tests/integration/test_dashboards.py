@@ -11,6 +11,7 @@ import contextlib
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -94,8 +95,8 @@ def _labels(namespace: str, pod: str) -> dict[str, str]:
 def _second_attempt(world: World) -> str:
     """A run whose training has run out of memory once and waits for GPUs again; its new pod."""
     world.apply("demo", resources={"gpusPerNode": 2})
-    world.finish("demo-prepare-1", message="Done.", totalSteps=1_000_000)
-    world.finish("demo-train-1", code=ExitCode.OUT_OF_MEMORY, message="Out of memory.")
+    _finish(world, "demo-prepare-1", message="Done.", totalSteps=1_000_000)
+    _finish(world, "demo-train-1", code=ExitCode.OUT_OF_MEMORY, message="Out of memory.")
     world.wait_for_job("demo-train-2", PATIENCE)
     return world.wait_for_pod("demo-train-2")
 
@@ -103,25 +104,31 @@ def _second_attempt(world: World) -> str:
 def _others(world: World) -> None:
     """Runs that fail in every way that an alert is about, and one that waits."""
     world.apply("queued", resources={"gpusPerNode": 4})
-    world.finish("queued-prepare-1", message="Done.")
-    world.wait_for_job("queued-train-1")
+    _finish(world, "queued-prepare-1", message="Done.")
+    world.wait_for_job("queued-train-1", PATIENCE)
     world.apply("broken")
-    world.finish("broken-prepare-1", code=ExitCode.USER_ERROR, message="No such column.")
+    _finish(world, "broken-prepare-1", code=ExitCode.USER_ERROR, message="No such column.")
     world.apply("diverged", resources={"gpusPerNode": 1})
-    world.finish("diverged-prepare-1", message="Done.")
+    _finish(world, "diverged-prepare-1", message="Done.")
+    world.wait_for_job("diverged-train-1", PATIENCE)
     world.run("diverged-train-1")
-    world.finish("diverged-train-1", code=ExitCode.NON_FINITE_LOSS, message="Not finite.")
+    _finish(world, "diverged-train-1", code=ExitCode.NON_FINITE_LOSS, message="Not finite.")
     world.apply("unpublished")
     for stage in ("prepare", "train", "merge"):
-        world.finish(f"unpublished-{stage}-1", message="Done.")
-    world.finish("unpublished-upload-1", code=ExitCode.USER_ERROR, message="Not allowed.")
+        _finish(world, f"unpublished-{stage}-1", message="Done.")
+    _finish(world, "unpublished-upload-1", code=ExitCode.USER_ERROR, message="Not allowed.")
     for run in ("broken", "diverged", "unpublished"):
-        world.wait_for_phase(run, "Failed")
+        world.wait_for_phase(run, "Failed", PATIENCE)
+
+
+def _finish(world: World, job: str, code: int = 0, **told: Any) -> None:
+    world.wait_for_job(job, PATIENCE)
+    world.finish(job, code, **told)
 
 
 def tells(watched: Watched, query: Query) -> None:
     if query.place in EMPTY:
-        assert not watched.answers(query)
+        until(lambda: not watched.answers(query), f"{query.place} is empty", 30)
         return
     until(lambda: watched.answers(query), f"{query.place}: {query.expr}", 30)
 
