@@ -391,17 +391,6 @@ def test_an_unknown_target_module_is_refused(workspace: Workspace) -> None:
     assert 'names "q_porj"' in refused(run, workspace)
 
 
-def test_a_path_that_leaves_the_claim_is_refused(workspace: Workspace) -> None:
-    assert "must stay inside" in refused(plan(model={"source": "pvc://m/../secret"}), workspace)
-
-
-def test_a_path_that_the_claim_does_not_hold_is_refused(workspace: Workspace) -> None:
-    sentence = refused(plan(model={"source": "pvc://models/nothing"}), workspace)
-    assert sentence == (
-        'spec.model.source names "nothing", which claim models does not hold: check the path.'
-    )
-
-
 def test_a_failure_leaves_no_data_behind(workspace: Workspace) -> None:
     refused(plan(training={"sequenceLength": 16}), workspace)
     assert not workspace.data.exists()
