@@ -12,7 +12,7 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 UV     := $(CACHE)/uv-0.13.9/bin/uv
 export UV_CACHE_DIR := $(CACHE)/uv-cache
-export PYTHONPATH := $(CURDIR)/operator:$(CURDIR)/trainer-image:$(CURDIR)/dashboards:$(CURDIR)/tests
+export PYTHONPATH := $(CURDIR)/operator:$(CURDIR)/trainer-image:$(CURDIR)/manifests/monitoring:$(CURDIR)/tests
 
 .PHONY: help
 help: ## List the targets
@@ -56,7 +56,7 @@ demo: $(READY) ## From nothing to a published model: cluster, operator, Hub, a r
 
 # --- checks ------------------------------------------------------------------------------------
 
-SOURCES := operator trainer-image dashboards tests benchmarks
+SOURCES := operator trainer-image manifests tests benchmarks
 
 # What is not cached is built beside all else, at the lowest priority: most of that else is waiting.
 .PHONY: test
@@ -70,7 +70,7 @@ test: ## Everything: checks, unit, integration on a control plane, end to end on
 check: $(READY) ## Lint, format, types, layer contract
 	@$(BIN)/ruff check $(SOURCES)
 	@$(BIN)/ruff format --check $(SOURCES)
-	@$(BIN)/mypy operator/finetune_operator operator/finetune_cli trainer-image/finetune_trainer dashboards tests benchmarks
+	@$(BIN)/mypy operator/finetune_operator operator/finetune_cli trainer-image/finetune_trainer manifests/monitoring/finetune_dashboards tests benchmarks
 	@$(BIN)/lint-imports --no-cache
 
 .PHONY: format
@@ -142,7 +142,7 @@ dashboards: $(READY) ## Write Grafana's dashboards to manifests/monitoring/dashb
 	@$(BIN)/python -m finetune_dashboards $(DASHBOARDS)
 
 .PHONY: dashboards-check
-dashboards-check: $(READY) ## Fail when the dashboards are not what dashboards/ makes
+dashboards-check: $(READY) ## Fail when the dashboards are not what manifests/monitoring/finetune_dashboards makes
 	@made=$$(mktemp -d); trap "rm -r $$made" EXIT; $(BIN)/python -m finetune_dashboards $$made; \
 	  diff -ru $(DASHBOARDS) $$made || { echo "$(DASHBOARDS) is out of date: run make dashboards"; exit 1; }
 
