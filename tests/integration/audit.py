@@ -25,6 +25,11 @@ def writes_on(log: Path, namespace: str, resource: str) -> list[Json]:
     ]
 
 
+def requests_of(log: Path, user: str) -> list[Json]:
+    """Everything that `user` has asked for. Whoever could not say who it is has no name here."""
+    return [entry for entry in _entries(log) if entry["user"].get("username") == user]
+
+
 def wait_for_write(log: Path, namespace: str, resource: str, name: str) -> None:
     """Until the log, which is written in batches, is as far as this write."""
 

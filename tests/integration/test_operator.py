@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 from urllib.request import urlopen
 
@@ -13,7 +12,8 @@ import pytest
 from kubernetes.client.exceptions import ApiException
 
 from cluster.handle import Cluster
-from integration.operator_process import OperatorProcess, install, kubeconfig
+from integration.audit import requests_of
+from integration.operator_process import USER, OperatorProcess, install, kubeconfig
 from integration.world import World, until
 
 
@@ -422,9 +422,8 @@ def test_the_operator_is_healthy_and_was_never_refused(
     if control_plane.audit_log is not None:
         refused = [
             entry["requestURI"]
-            for entry in _audited(control_plane.audit_log)
-            if entry["user"]["username"].endswith(":finetune-operator")
-            and entry.get("annotations", {}).get("authorization.k8s.io/decision") == "forbid"
+            for entry in requests_of(control_plane.audit_log, USER)
+            if entry.get("annotations", {}).get("authorization.k8s.io/decision") == "forbid"
         ]
         assert refused == []
 
@@ -453,10 +452,6 @@ def _refuses_jobs(world: World) -> bool:
     world.delete_job(name)
     until(lambda: world.job(name) is None, "the probe is gone")
     return False
-
-
-def _audited(log: Path) -> list[dict[str, dict[str, str]]]:
-    return [json.loads(line) for line in log.read_text().splitlines()]
 
 
 def test_a_deleted_run_that_a_finalizer_keeps_gives_its_gpus_back(world: World) -> None:

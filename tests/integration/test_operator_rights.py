@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
 
 from cluster.handle import Cluster
+from integration.audit import requests_of
 from integration.operator_process import (
     ROOT,
     USER,
@@ -109,12 +108,11 @@ def _granted() -> set[Right]:
 
 
 def _used(log: Path, since: float) -> set[Right]:
-    entries: list[dict[str, Any]] = [json.loads(line) for line in log.read_text().splitlines()]
     used = set()
-    for entry in entries:
+    for entry in requests_of(log, USER):
         about = entry.get("objectRef", {})
         moment = datetime.fromisoformat(entry["stageTimestamp"]).timestamp()
-        if entry["user"]["username"] == USER and "resource" in about and moment >= since:
+        if "resource" in about and moment >= since:
             parts = (about["resource"], about.get("subresource"))
             used.add((about.get("apiGroup", ""), "/".join(filter(None, parts)), entry["verb"]))
     return used
