@@ -14,6 +14,7 @@ from typing import Any
 from finetune_cli.cluster import Cluster
 from finetune_cli.errors import CliError, Exit
 from finetune_cli.view import Run, dig
+from finetune_operator.build.common import WORKSPACE, WORKSPACE_DIRECTORY
 from finetune_operator.vocabulary import API_VERSION, KIND, LABEL_MANAGED_BY, LABEL_STAGE, Stage
 
 Json = dict[str, Any]
@@ -21,7 +22,6 @@ REPORT = "report.html"
 # What its last line must be, so that a log which was cut is not taken for the page.
 _END = "</html>"
 PATIENCE_SECONDS, PAUSE_SECONDS = 120.0, 0.5
-_VOLUME, _MOUNT = "workspace", "/workspace"
 # What the pod has of a Job's. Whoever may label a Job wrote it, and the pod is made with the rights
 # of who asks for the report: nothing that gives it more than a stage has is taken over.
 _PLACE = (
@@ -95,8 +95,8 @@ def reader(job: Mapping[str, Any], run: Run, file: str) -> Json:
     container: Json = {
         "name": "read",
         "image": first["image"],
-        "command": ["cat", f"{_MOUNT}/{file}"],
-        "volumeMounts": [{"name": _VOLUME, "mountPath": _MOUNT, "readOnly": True}],
+        "command": ["cat", f"{WORKSPACE_DIRECTORY}/{file}"],
+        "volumeMounts": [{"name": WORKSPACE, "mountPath": WORKSPACE_DIRECTORY, "readOnly": True}],
         "resources": {"requests": {"cpu": "10m", "memory": "16Mi"}},
         "securityContext": _RESTRICTED,
     }
@@ -114,7 +114,7 @@ def reader(job: Mapping[str, Any], run: Run, file: str) -> Json:
             "seccompProfile": {"type": "RuntimeDefault"},
         },
         "containers": [container],
-        "volumes": [_claim(volume) for volume in theirs["volumes"] if volume["name"] == _VOLUME],
+        "volumes": [_claim(volume) for volume in theirs["volumes"] if volume["name"] == WORKSPACE],
         "activeDeadlineSeconds": 2 * int(PATIENCE_SECONDS),
     }
     owner = {
@@ -134,7 +134,7 @@ def reader(job: Mapping[str, Any], run: Run, file: str) -> Json:
 
 def _claim(volume: Mapping[str, Any]) -> Json:
     claim = str(dig(volume, "persistentVolumeClaim.claimName", ""))
-    return {"name": _VOLUME, "persistentVolumeClaim": {"claimName": claim}}
+    return {"name": WORKSPACE, "persistentVolumeClaim": {"claimName": claim}}
 
 
 def _ended(cluster: Cluster, name: str) -> Json:

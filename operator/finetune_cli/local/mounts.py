@@ -13,17 +13,22 @@ from typing import Any
 
 from finetune_cli.errors import CliError
 from finetune_cli.local.bindings import Bindings
-from finetune_operator.build.common import LOSS_DIRECTORY, SECRETS, WORKSPACE
+from finetune_operator.build.common import (
+    LOSS_DIRECTORY,
+    RUN_DIRECTORY,
+    SECRETS,
+    SOURCES_DIRECTORY,
+    WORKSPACE,
+    WORKSPACE_DIRECTORY,
+)
 
 Json = Mapping[str, Any]
-SOURCES = "/sources"
-RUN_FILE = "/etc/finetune/run.json"
 TERMINATION_LOG = "/dev/termination-log"
 
 # The trainer's names for the contract's places.
 PLACES = {
-    "FINETUNE_RUN_FILE": RUN_FILE,
-    "FINETUNE_SOURCES": SOURCES,
+    "FINETUNE_RUN_FILE": f"{RUN_DIRECTORY}/run.json",
+    "FINETUNE_SOURCES": SOURCES_DIRECTORY,
     "FINETUNE_SECRETS": SECRETS,
     "FINETUNE_LOSS_DIRECTORY": LOSS_DIRECTORY,
     "FINETUNE_TERMINATION_LOG": TERMINATION_LOG,
@@ -110,7 +115,7 @@ def environment(
         if entry["name"] not in _NOT_TAKEN
     }
     places = {name: str(below(root, place)) for name, place in PLACES.items()}
-    workspace = next(mount.content for mount in found if mount.at == "/workspace")
+    workspace = next(mount.content for mount in found if mount.at == WORKSPACE_DIRECTORY)
     if not _has_accelerators(pod):
         told["CUDA_VISIBLE_DEVICES"] = ""
     return {**kept, **_ALWAYS, **told, **places, "FINETUNE_WORKSPACE": str(workspace)}

@@ -21,6 +21,7 @@ from finetune_cli.validation import without_nulls
 from finetune_operator.api.resource import FineTuneJob
 from finetune_operator.api.spec import Spec
 from finetune_operator.api.status import Status
+from finetune_operator.build.common import WORKSPACE_DIRECTORY
 from finetune_operator.build.manifests import manifest
 from finetune_operator.core.model import CreateJob, Settings
 from finetune_operator.core.moments import to_text
@@ -121,7 +122,7 @@ def check(wanted: Order, place: Place, settings: Settings) -> None:
         pod = pod_of(manifest(action, wanted.resource, settings))
         for mount in mounts(pod, wanted.bindings, place.root):
             content = mount.content
-            if mount.at == "/workspace" or not isinstance(content, Path):
+            if mount.at == WORKSPACE_DIRECTORY or not isinstance(content, Path):
                 continue
             if content.resolve().is_relative_to(place.root.resolve()):
                 raise CliError(

@@ -39,7 +39,11 @@ Json = dict[str, Any]
 # A numeric id, so that the kubelet can see that it is not root; no image needs an entry for it.
 USER = 65532
 WORKSPACE = "workspace"
-LOSS_DIRECTORY = "/etc/finetune/loss"
+# Where a stage finds what it is given: the contract's places.
+WORKSPACE_DIRECTORY = "/workspace"
+SOURCES_DIRECTORY = "/sources"
+RUN_DIRECTORY = "/etc/finetune"
+LOSS_DIRECTORY = f"{RUN_DIRECTORY}/loss"
 SECRETS = "/var/run/secrets/finetune"
 # What is large goes to the workspace; without a limit a run could fill its node's disk.
 SCRATCH = "16Gi"
@@ -239,8 +243,8 @@ def _container(resource: FineTuneJob, action: CreateJob, parts: Parts) -> Json:
             *parts.env,
         ],
         "volumeMounts": [
-            {"name": "run", "mountPath": "/etc/finetune", "readOnly": True},
-            {"name": WORKSPACE, "mountPath": "/workspace"},
+            {"name": "run", "mountPath": RUN_DIRECTORY, "readOnly": True},
+            {"name": WORKSPACE, "mountPath": WORKSPACE_DIRECTORY},
             {"name": "tmp", "mountPath": "/tmp"},
             *parts.mounts,
         ],

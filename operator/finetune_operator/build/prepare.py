@@ -11,6 +11,7 @@ from finetune_operator.api.resource import FineTuneJob
 from finetune_operator.api.spec import SecretKeyRef, Spec
 from finetune_operator.build.common import (
     HELPER_RESOURCES,
+    SOURCES_DIRECTORY,
     Json,
     Parts,
     hub_env,
@@ -67,4 +68,6 @@ def _source_volume(use: str, source: str) -> tuple[list[Json], list[Json]]:
             volume["configMap"] = {"name": name, "items": [{"key": key, "path": key}]}
         case _:
             return [], []
-    return [volume], [{"name": f"{use}-source", "mountPath": f"/sources/{use}", "readOnly": True}]
+    return [volume], [
+        {"name": f"{use}-source", "mountPath": f"{SOURCES_DIRECTORY}/{use}", "readOnly": True}
+    ]
