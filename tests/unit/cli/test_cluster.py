@@ -5,18 +5,16 @@ cluster is asked of a real one, in tests/integration/test_cli.py.
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any
 
 import pytest
-from kubernetes.client import ApiClient, Configuration
 
 from finetune_cli import cluster as module
-from finetune_cli.client import Client
 from finetune_cli.cluster import Cluster
 from finetune_cli.errors import CliError, Exit
+from unit.cli.answering import answered_by
 
 Json = dict[str, Any]
 
@@ -52,13 +50,8 @@ def server() -> Server:
 @pytest.fixture
 def cluster(server: Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
     monkeypatch.setattr("finetune_cli.cluster.time.sleep", lambda _: None)
-    http = ThreadingHTTPServer(("127.0.0.1", 0), _handler(server))
-    threading.Thread(target=http.serve_forever, daemon=True).start()
-    configuration = Configuration(host=f"http://127.0.0.1:{http.server_port}")
-    configuration.retries = False
-    yield Cluster(Client(ApiClient(configuration), "demo"), "demo")
-    http.shutdown()
-    http.server_close()
+    with answered_by(_handler(server)) as found:
+        yield found
 
 
 def versions(cluster: Cluster) -> list[int]:

@@ -5,21 +5,19 @@ of a real one, in tests/integration/test_cli.py and tests/e2e/test_cli.py.
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
-from kubernetes.client import ApiClient, Configuration
 
 from finetune_cli import following
-from finetune_cli.client import Client
 from finetune_cli.cluster import Cluster
 from finetune_cli.errors import CliError, Exit
 from finetune_cli.following import Reader, follow
 from finetune_cli.podlogs import PodLog
+from unit.cli.answering import answered_by
 from unit.cli.test_podlogs import pod
 
 Json = dict[str, Any]
@@ -70,13 +68,8 @@ def cluster(server: Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster
     monkeypatch.setattr(following, "PAUSE_SECONDS", 0.0)
     for manifest in (item for items in server.pods for item in items):
         manifest["metadata"]["creationTimestamp"] = "2026-01-31T12:00:00Z"
-    http = ThreadingHTTPServer(("127.0.0.1", 0), _handler(server))
-    threading.Thread(target=http.serve_forever, daemon=True).start()
-    configuration = Configuration(host=f"http://127.0.0.1:{http.server_port}")
-    configuration.retries = False
-    yield Cluster(Client(ApiClient(configuration), "demo"), "demo")
-    http.shutdown()
-    http.server_close()
+    with answered_by(_handler(server)) as found:
+        yield found
 
 
 def followed(cluster: Cluster, **query: Any) -> tuple[list[str], list[CliError]]:
