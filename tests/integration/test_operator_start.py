@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 from collections.abc import Iterator
@@ -14,7 +15,7 @@ import pytest
 
 from cluster.handle import Cluster
 from integration.operator_process import NAMESPACE, OperatorProcess, install, kubeconfig
-from integration.world import until
+from integration.world import World, until
 
 
 def test_without_rights(control_plane: Cluster, tmp_path: Path) -> None:
@@ -108,3 +109,23 @@ def test_it_ends_when_it_hears_nothing_any_more(control_plane: Cluster, tmp_path
     assert said.startswith(
         "finetune-operator: finetunejobs.v1alpha1.finetune.dev@None is not watched any more"
     )
+
+
+def test_every_json_line_about_a_run_has_its_uid(control_plane: Cluster, tmp_path: Path) -> None:
+    install(control_plane)
+    log = tmp_path / "log"
+    with control_plane.namespace("logged") as namespace:
+        told = {"FINETUNE_WATCH_NAMESPACES": namespace, "FINETUNE_LOG_FORMAT": "json"}
+        process = OperatorProcess(kubeconfig(control_plane, tmp_path / "kubeconfig"), log, told)
+        process.start()
+        try:
+            world = World(control_plane, namespace)
+            world.apply("demo")
+            world.wait_for_job("demo-prepare-1")
+            uid = world.uid("demo")
+            assert process.stop() == 0
+        finally:
+            process.kill()
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    uids = {line["uid"] for line in lines if line.get("finetunejob") == "demo"}
+    assert uids == {uid}

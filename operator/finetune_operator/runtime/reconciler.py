@@ -38,6 +38,7 @@ from finetune_operator.runtime.observer import Observer
 from finetune_operator.runtime.queue import Queue
 from finetune_operator.runtime.statuswriter import StatusWriter
 from finetune_operator.runtime.store import Key, RunEntry, Store
+from finetune_operator.runtime.subject import Subject
 from finetune_operator.vocabulary import RefusalReason
 
 log = logging.getLogger(__name__)
@@ -92,7 +93,8 @@ class Reconciler:
         """A worker: takes keys from the queue until it is cancelled."""
         while True:
             key = await self._queue.get()
-            subject.run.set(key)
+            entry = self._store.run(key)
+            subject.run.set(Subject(*key, uid=entry.uid if entry else None))
             start, outcome = asyncio.get_running_loop().time(), "Error"
             try:
                 again = await self.reconcile(key)

@@ -26,7 +26,8 @@ class JsonFormatter(logging.Formatter):
             "message": one_line(record.getMessage()),
         }
         if (run := subject.run.get()) is not None:
-            entry |= {"namespace": run[0], "finetunejob": run[1]}
+            entry |= {"namespace": run.namespace, "finetunejob": run.name}
+            entry |= {"uid": run.uid} if run.uid else {}
         if record.exc_info:
             entry["exception"] = _plain(self.formatException(record.exc_info))
         return json.dumps(entry, ensure_ascii=False)

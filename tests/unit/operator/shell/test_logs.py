@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from finetune_operator.runtime import subject
+from finetune_operator.runtime.subject import Subject
 from finetune_operator.shell.logs import JsonFormatter, TextFormatter
 
 FORGED = "done\n2026-01-31 12:00:00 INFO all is well\x1b]0;owned\x07\x1b[2J"
@@ -38,13 +39,24 @@ def test_a_line_is_an_object_with_time_level_logger_and_message() -> None:
     assert entry == {"level": "WARNING", "logger": "finetune_operator.x", "message": "Ready."}
 
 
-def test_a_line_about_a_run_names_it() -> None:
-    token = subject.run.set(("team-a", "demo"))
+def about(run: Subject) -> dict[str, Any]:
+    token = subject.run.set(run)
     try:
-        entry = json.loads(JsonFormatter().format(record("Ready.")))
+        found: dict[str, Any] = json.loads(JsonFormatter().format(record("Ready.")))
     finally:
         subject.run.reset(token)
+    return found
+
+
+def test_a_line_about_a_run_names_it() -> None:
+    entry = about(Subject("team-a", "demo", "0f-4c"))
+    assert (entry["namespace"], entry["finetunejob"], entry["uid"]) == ("team-a", "demo", "0f-4c")
+
+
+def test_of_a_run_that_is_gone_nobody_knows_the_uid() -> None:
+    entry = about(Subject("team-a", "demo", None))
     assert (entry["namespace"], entry["finetunejob"]) == ("team-a", "demo")
+    assert "uid" not in entry
 
 
 @pytest.mark.parametrize("formatter", [JsonFormatter(), TextFormatter()], ids=["json", "text"])
