@@ -55,6 +55,7 @@ def test_training_is_not_disturbed_by_anything_that_is_done_to_the_release(
     (still,) = bench.items("pods", f"finetune.dev/run={name},finetune.dev/stage=train")
     assert still["status"]["phase"] == "Running"
     release("install", NAME, str(CHART), *WAIT, values=values(stack.cluster))
+    release("test", NAME, "--timeout", "180s")
     resource = bench.wait_for_phase(name, "Succeeded", seconds=600)
 
     jobs = bench.items("jobs", f"finetune.dev/run={name},finetune.dev/stage=train")

@@ -6,7 +6,10 @@ A control plane of its own: a release owns what a cluster has once, the CRD and 
 from __future__ import annotations
 
 import json
+import os
 import re
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -18,11 +21,21 @@ from cluster import tools
 from cluster.handle import Cluster, KubectlError
 from cluster.tools import Helm, ToolError
 from finetune_operator.api.crdgen import UNSEEN
+from finetune_operator.runtime import certificate
 from integration.operator_process import USER, free_port
 from integration.releases import NAME, PREVIOUS, Releases
 from integration.reporter import Reporter, settings
 from integration.world import World, until
-from unit.helm.chart import EVERYTHING, NAMESPACE, NOTHING, ROOT, Json, by_identity, rendered
+from unit.helm.chart import (
+    EVERYTHING,
+    NAMESPACE,
+    NOTHING,
+    ROOT,
+    Json,
+    by_identity,
+    hook_pod,
+    rendered,
+)
 
 # In today's CRD, and not in that of the version to upgrade from.
 NEW_FIELD = {"mlflow": {"experiment": "new"}}
@@ -222,6 +235,50 @@ def test_the_next_step_that_an_install_tells_can_be_done(
     with own_control_plane.namespace("notes") as namespace:
         options = ("--dry-run=server", "--validate=strict", "-n", namespace, "-f", "-")
         own_control_plane.kubectl("create", *options, input=json.dumps(run))
+
+
+@pytest.mark.timeout(120)
+def test_helm_test_tells_whether_pods_reach_the_operator(
+    own_control_plane: Cluster, releases: Releases, tmp_path: Path
+) -> None:
+    releases.install()
+    port, tls = free_port(), tmp_path / "tls"
+    code = hook_pod(releases.helm)["spec"]["containers"][0]["args"][0]
+    operator = releases.operator(tmp_path, settings(port, tls))
+    operator.start()
+    try:
+        ended = reached(code, port, tls)
+        assert (ended.returncode, ended.stderr) == (0, "")
+        assert ended.stdout.startswith(f"The operator answers at https://localhost:{port}")
+        foreign = tmp_path / "foreign"
+        certificate.write(certificate.make(["localhost"]), foreign)
+        assert "certificate verify failed" in reached(code, port, foreign).stderr
+    finally:
+        operator.kill()
+    gone = reached(code, port, tls)
+    assert gone.returncode == 1
+    assert gone.stderr.startswith(f"The operator cannot be reached at https://localhost:{port}: ")
+    assert "Traceback" not in gone.stderr
+
+
+def test_the_pod_of_helm_test_is_accepted_where_pods_must_be_restricted(
+    own_control_plane: Cluster, helm: Helm
+) -> None:
+    with own_control_plane.namespace("restricted") as namespace:
+        enforce = "pod-security.kubernetes.io/enforce=restricted"
+        own_control_plane.kubectl("label", "namespace", namespace, enforce)
+        pod = hook_pod(helm, EVERYTHING)
+        pod["metadata"]["namespace"] = namespace
+        options = ("--dry-run=server", "--validate=strict", "-f", "-")
+        own_control_plane.kubectl("create", *options, input=json.dumps(pod))
+
+
+def reached(code: str, port: int, certificates: Path) -> subprocess.CompletedProcess[str]:
+    """What `helm test` runs, without patience."""
+    told = {"OPERATOR_URL": f"https://localhost:{port}", "CERTIFICATES": str(certificates)}
+    environment = {"PATH": os.environ["PATH"], "PATIENCE_SECONDS": "0", **told}
+    command = [sys.executable, "-c", code]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
 
 
 def accepted(cluster: Cluster, document: Json) -> None:

@@ -13,6 +13,7 @@ from cluster.tools import Helm
 ROOT = Path(__file__).resolve().parents[3]
 CHART = ROOT / "helm" / "finetune-operator"
 NAMESPACE = "finetune-system"
+_TEMPLATE = ("template", "finetune-operator", str(CHART), "--namespace", NAMESPACE)
 Json = dict[str, Any]
 Identity = tuple[str, str, str]
 
@@ -88,8 +89,13 @@ NOTHING: Json = {
 
 def rendered(helm: Helm, values: Json | None = None) -> dict[Identity, Json]:
     """The objects of a release in the base's namespace."""
-    arguments = ("template", "finetune-operator", str(CHART), "--namespace", NAMESPACE)
-    return by_identity(helm(*arguments, values=values))
+    return by_identity(helm(*_TEMPLATE, "--skip-tests", values=values))
+
+
+def hook_pod(helm: Helm, values: Json | None = None) -> Json:
+    """The pod that `helm test` starts."""
+    show = ("--show-only", "templates/tests/reach.yaml")
+    return only(by_identity(helm(*_TEMPLATE, *show, values=values)), "Pod")
 
 
 def by_identity(text: str) -> dict[Identity, Json]:

@@ -170,6 +170,13 @@ def test_an_image_is_named_by_tag_or_digest(helm: Helm, image: Json, reference: 
     assert container["image"] == reference
 
 
+def test_the_trainers_image_is_named_by_digest_in_the_same_way(helm: Helm) -> None:
+    digest = f"sha256:{'a' * 64}"
+    image = {"repository": "r.example.com/t", "tag": "v1", "digest": digest}
+    told = environment(rendered(helm, {"runs": {"image": image}}))
+    assert told["FINETUNE_TRAINER_IMAGE"] == f"r.example.com/t"
+
+
 def test_the_operators_pod_is_placed_as_the_values_say(helm: Helm) -> None:
     objects = rendered(helm, EVERYTHING)
     spec = pod(objects)
