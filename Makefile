@@ -126,8 +126,9 @@ crd-check: $(READY) ## Fail when crds/ or the API reference is not what the mode
 	  || { echo "docs/api-reference.md is out of date: run make crd"; exit 1; }
 
 .PHONY: helm-docs
-helm-docs: $(READY) ## Write the table of the chart's values into docs/helm.md
+helm-docs: $(READY) ## Write the table of the chart's values into docs/helm.md, and what catalogues read into Chart.yaml
 	@$(BIN)/python -m unit.helm.values_table
+	@$(BIN)/python -m unit.helm.annotations
 
 .PHONY: argocd
 argocd: $(READY) ## Write the test data of manifests/argocd and its patches of argocd-cm

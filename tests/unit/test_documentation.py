@@ -21,6 +21,9 @@ PAGES = [
 ]
 _FENCED = re.compile(r"^ *```.*?^ *```", re.MULTILINE | re.DOTALL)
 _CODE = re.compile(r"`[^`\n]*`")
+_CODE_FILE = re.compile(r"`((?:tests|operator|trainer-image)/[\w./-]+\.py)(?:::(\w+))?`")
+# Lines of a terminal, or of a browser's window: what is read without scrolling back.
+ONE_SCREEN = 40
 
 
 def test_the_readme_shows_a_sample_that_the_tests_apply() -> None:
@@ -112,7 +115,28 @@ def test_every_make_target_that_the_documents_name_is_there() -> None:
         assert set(named) <= targets, page
 
 
-def test_every_test_that_the_documents_name_is_there() -> None:
-    for page in PAGES:
-        named = re.findall(r"`((?:tests|operator|trainer-image)/[\w./-]+\.py)`", page.read_text())
-        assert [path for path in named if not (ROOT / path).is_file()] == [], page
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_test_that_a_page_names_is_there(page: Path) -> None:
+    for path, name in _CODE_FILE.findall(page.read_text()):
+        assert (ROOT / path).is_file(), path
+        assert not name or f"def {name}(" in (ROOT / path).read_text(), name
+
+
+def test_the_index_leads_to_every_page() -> None:
+    index = ROOT / "docs" / "README.md"
+    led_to = [(index.parent / link.partition("#")[0]).resolve() for link in links(index)]
+    pages = {page for page in (ROOT / "docs").rglob("*.md") if page.parent.name != "runbooks"}
+    pages |= {ROOT / "README.md", ROOT / "docs" / "runbooks", ROOT / "docs" / "LICENSE"}
+    assert pages - {index} - set(led_to) == set()
+
+
+def test_the_index_says_nothing_twice() -> None:
+    rows = re.findall(r"^\| ([^|]+) \|", (ROOT / "docs" / "README.md").read_text(), re.MULTILINE)
+    assert sorted(rows) == sorted(set(rows))
+
+
+def test_the_first_run_is_read_on_one_screen() -> None:
+    _, _, rest = (ROOT / "README.md").read_text().partition("\n## First run\n")
+    first, _, _ = rest.partition("\n## ")
+    assert "kubectl apply" in first
+    assert len(first.strip().splitlines()) <= ONE_SCREEN
