@@ -81,7 +81,7 @@ def run(kubectl: Path, clone: Path, words: list[str]) -> tuple[int, str]:
         [str(kubectl), *words[1:]],
         cwd=clone,
         env=environment,
-        stdin=(clone / OWN_FILES[0]).open(),
+        input=(clone / OWN_FILES[0]).read_text(),
         capture_output=True,
         text=True,
         timeout=60,
