@@ -7,6 +7,7 @@ unit/cli/test_documentation.py.
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 import shutil
@@ -100,7 +101,6 @@ def test_kubectl_understands_it(kubectl: Path, clone: Path, page: Path, words: l
     [
         ["kubectl", "gett", "ftj"],
         ["kubectl", "get", "ftj", "--wath"],
-        ["kubectl", "patch", "ftj", "demo", "-p", "{spec"],
         ["kubectl", "apply", "-f", "rum.yaml"],
         ["kubectl", "create", "secret", "generic", "a", "--from-litteral=b=c"],
     ],
@@ -163,7 +163,7 @@ def test_helm_understands_it_and_the_chart_takes_its_values(
     with pytest.raises(ToolError) as refused:
         helm.on(clone / "kubeconfig", "nowhere")(*in_the_repository(words[1:]))
     assert re.search(r"unreachable|refused", str(refused.value)), f"{page}: {refused.value}"
-    settings = [word for flag, word in zip(words, words[1:], strict=False) if flag == "--set"]
+    settings = [word for flag, word in itertools.pairwise(words) if flag == "--set"]
     if settings:
         flags = [part for text in settings for part in ("--set", text)]
         helm("template", "finetune-operator", str(CHART), *with_digests(flags))

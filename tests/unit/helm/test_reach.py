@@ -18,9 +18,9 @@ from unit.helm.chart import (
     EVERYTHING,
     NAMESPACE,
     Json,
+    hook_pod,
     only,
     rendered,
-    hook_pod,
 )
 from unit.helm.flows import passes, pod_of
 from unit.operator.builders import SETTINGS, plan, resource

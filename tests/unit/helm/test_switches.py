@@ -174,7 +174,7 @@ def test_the_trainers_image_is_named_by_digest_in_the_same_way(helm: Helm) -> No
     digest = f"sha256:{'a' * 64}"
     image = {"repository": "r.example.com/t", "tag": "v1", "digest": digest}
     told = environment(rendered(helm, {"runs": {"image": image}}))
-    assert told["FINETUNE_TRAINER_IMAGE"] == f"r.example.com/t"
+    assert told["FINETUNE_TRAINER_IMAGE"] == f"r.example.com/t@{digest}"
 
 
 def test_the_operators_pod_is_placed_as_the_values_say(helm: Helm) -> None:

@@ -18,7 +18,7 @@ from unit.test_troubleshooting import OPERATOR, TRAINER, texts
 FOREIGN = re.compile(
     r"\bpods?\b|kubectl|rerunToken|spec\.storage|spec\.scheduling|spec\.trainer\.image"
     r"|spec\.resources\.(?:memory|nodes|sharedMemory)|\bnamespace|device plugin|its node\b"
-    r"|\bSecret\b|trainer image|workspace volume",
+    r"|(?<!--)\bSecret\b|trainer image|workspace volume",
     re.IGNORECASE,
 )
 # Only in a log, and only where somebody pretends to have accelerators.
