@@ -128,7 +128,7 @@ crd-check: $(READY) ## Fail when crds/ or the API reference is not what the mode
 .PHONY: helm-docs
 helm-docs: $(READY) ## Write the table of the chart's values into docs/helm.md, and what catalogues read into Chart.yaml
 	@$(BIN)/python -m unit.helm.values_table
-	@$(BIN)/python -m unit.helm.annotations
+	@$(BIN)/python -m unit.helm.catalogue
 
 .PHONY: argocd
 argocd: $(READY) ## Write the test data of manifests/argocd and its patches of argocd-cm

@@ -13,7 +13,7 @@ import yaml
 from cluster.tools import Helm
 from finetune_cli.validation import problems
 from finetune_operator.api.crdgen import definition
-from unit.helm import annotations
+from unit.helm import catalogue
 from unit.helm.chart import CHART, ROOT
 
 METADATA: dict[str, Any] = yaml.safe_load((CHART / "Chart.yaml").read_text())
@@ -26,7 +26,7 @@ def told(name: str) -> Any:
 
 
 def test_it_is_what_the_other_files_say() -> None:
-    assert (CHART / "Chart.yaml").read_text() == annotations.whole(), "run make helm-docs"
+    assert (CHART / "Chart.yaml").read_text() == catalogue.whole(), "run make helm-docs"
 
 
 def test_the_icon_is_in_it_and_helm_finds_nothing_wrong_with_it(helm: Helm) -> None:
@@ -49,7 +49,7 @@ def test_the_crd_and_its_example_are_ours() -> None:
 
 def test_every_entry_of_the_changelog_is_told_as_plain_text() -> None:
     entries = told("changes")
-    newest = annotations.CHANGELOG.read_text().split("\n## [")[1]
+    newest = catalogue.CHANGELOG.read_text().split("\n## [")[1]
     assert len(entries) == len(re.findall(r"^\* ", newest, re.MULTILINE))
     assert {entry["kind"] for entry in entries} <= KINDS
     assert not any(re.search(r"[*`]|\]\(", entry["description"]) for entry in entries)
@@ -58,7 +58,7 @@ def test_every_entry_of_the_changelog_is_told_as_plain_text() -> None:
 def test_no_more_is_claimed_than_the_page_of_capabilities_shows() -> None:
     page = (ROOT / "docs" / "capabilities.md").read_text()
     levels = re.findall(r"^## Level [IV]+: (.+?) \((whole|in part)\)$", page, re.MULTILINE)
-    assert [name.lower() for name, how in levels if how == "whole"][-1] == annotations.CAPABILITIES
+    assert [name.lower() for name, how in levels if how == "whole"][-1] == catalogue.CAPABILITIES
 
 
 @pytest.mark.parametrize("name", ["operator", "license", "category"])
