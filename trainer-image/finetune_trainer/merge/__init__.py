@@ -25,7 +25,7 @@ from finetune_trainer.merge.lora import Base, plan, require_mergeable
 from finetune_trainer.merge.shards import write_merged
 from finetune_trainer.merge.verify import TOLERANCE, Difference, compare, fixed_sequences
 from finetune_trainer.outcome import DefectError, UserError
-from finetune_trainer.run import Lora, Precision, Run, Task
+from finetune_trainer.run import Lora, Merge, Precision, Run, Task
 from finetune_trainer.train.device import size_threads
 from finetune_trainer.train.methods.quantization import nf4, quantized_linears
 from finetune_trainer.weights import BrokenWeightsError, Stored, read_checkpoint, read_header
@@ -42,16 +42,21 @@ _TOKENS = 32
 
 
 def stage(run: Run, workspace: Workspace) -> tuple[str, dict[str, Any]]:
-    """Write `merged/` from `model/` and `adapter/`; a second call after success changes nothing.
+    """Write `merged/` from `model/` and `adapter/`; a second call with the same settings changes
+    nothing.
 
     Raises:
         UserError: the adapter is no plain LoRA or changes nothing, the base is quantized, or files
             were damaged.
         DefectError: adapter and base do not belong together, or the merged model fails its check.
     """
+    wanted = run.merge or Merge()
+    made_with = {"base": wanted.base, "precision": str(wanted.precision)}
     done = workspace.read_result("merge")
-    if done is not None and workspace.merged.is_dir():
+    if done is not None and made_with.items() <= done.items() and workspace.merged.is_dir():
         return _message(done), done
+    # A rerun has asked for another merge: what is told of the former must not outlive its files.
+    workspace.result("merge").unlink(missing_ok=True)
     size_threads(local_world_size=1)
     logging.disable_progress_bar()
     config = json.loads((workspace.adapter / "adapter_config.json").read_bytes())
@@ -68,12 +73,12 @@ def stage(run: Run, workspace: Workspace) -> tuple[str, dict[str, Any]]:
     base = describe_base(workspace.model, checkpoint, run.task)
     checkpoint = {name: checkpoint[name] for name in base.shapes}
     quantization = None
-    if run.merge and run.merge.base == "Dequantized" and run.method.lora:
+    if wanted.base == "Dequantized" and run.method.lora:
         base = replace(base, **_as_trained(run.method.lora, workspace))
         quantization = nf4(workspace.model, run.method.lora.modules_to_save, base.dtype)
     shapes = {name: stored.shape for name, stored in adapter.items()}
     todo = ia3.plan(shapes, base) if scaled else plan(config, shapes, base)
-    precision = _DTYPES[run.merge.precision if run.merge else Precision.AUTO]
+    precision = _DTYPES[wanted.precision]
     with atomic_directory(workspace.merged) as target:
         write_companions(workspace.model, target)
         written = write_merged(checkpoint, todo, weights, target, precision)
@@ -107,6 +112,7 @@ def stage(run: Run, workspace: Workspace) -> tuple[str, dict[str, Any]]:
         "merged": workspace.merged.name,
         "tensorsMerged": written.changed,
         "relativeLogitDifference": difference.error,
+        **made_with,
     }
     return _message(result), result
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -289,6 +290,29 @@ def test_a_second_call_after_success_changes_nothing(
     assert run_stage("merge", lambda: stage(tiny_run(), workspace), workspace) == 0
     assert (workspace.merged / "model.safetensors").stat() == first
     assert workspace.result("merge").read_text() == said
+
+
+def test_a_call_with_other_settings_merges_anew(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("FINETUNE_TERMINATION_LOG", str(tmp_path / "termination-log"))
+    prepare(workspace, tied=False, dtype=torch.bfloat16)
+    for precision, dtype in (("Auto", torch.bfloat16), ("Float32", torch.float32)):
+        run = tiny_run(merge={"precision": precision})
+        assert run_stage("merge", partial(stage, run, workspace), workspace) == 0
+        assert {value.dtype for value in merged_weights(workspace).values()} == {dtype}
+
+
+def test_a_merge_that_was_killed_is_not_taken_for_the_one_before(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("FINETUNE_TERMINATION_LOG", str(tmp_path / "termination-log"))
+    prepare(workspace, tied=False, dtype=torch.bfloat16)
+    assert run_stage("merge", lambda: stage(tiny_run(), workspace), workspace) == 0
+    # Killed after its files were there and before its result was.
+    stage(tiny_run(merge={"precision": "Float32"}), workspace)
+    stage(tiny_run(), workspace)
+    assert {value.dtype for value in merged_weights(workspace).values()} == {torch.bfloat16}
 
 
 @pytest.mark.parametrize("dora", [False, True], ids=["lora", "dora"])
