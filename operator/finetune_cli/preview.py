@@ -79,7 +79,7 @@ def preview(document: Json, namespace: str, plan: Plan | None = None) -> Preview
     )
 
 
-_NAMES = {"contractVersion", "name", "namespace", "planHash"}
+_NAMES = {"contractVersion", "name", "namespace", "planHash", "continues"}
 
 
 def resource_of(document: Json, namespace: str) -> FineTuneJob:

@@ -140,6 +140,13 @@ class World:
     def wait_for_job(self, name: str, seconds: float = PATIENCE) -> Json:
         return until(lambda: self.job(name), f"there is a Job {name}, only {self.jobs()}", seconds)
 
+    def plan_of(self, job: str) -> Json:
+        """The run.json that the pods of this Job are given."""
+        volumes = self.wait_for_job(job)["spec"]["template"]["spec"]["volumes"]
+        name = next(each for each in volumes if each["name"] == "run")["configMap"]["name"]
+        found = self._json(self._core.read_namespaced_config_map(name, self.namespace))
+        return dict(json.loads(found["data"]["run.json"]))
+
     def create_job(self, name: str) -> None:
         """A Job of somebody else's."""
         container = {"name": "x", "image": "x"}

@@ -87,7 +87,7 @@ def command(
     wanted = ordered(datetime.now(UTC))
     require_one_node(wanted.resource)
     orders.check(wanted, place, settings)
-    if wanted.resource.status.phase is not Phase.SUCCEEDED or start_over:
+    if wanted.resource.status.phase is not Phase.SUCCEEDED or wanted.asks_anew:
         require_trainer(python)
         require_gpus(wanted.resource, python, allow_cpu=settings.allow_cpu)
     with place.held():

@@ -14,8 +14,8 @@ from finetune_operator.api.resource import FineTuneJob
 from finetune_operator.api.spec import RUN_DEFINING, Spec
 from finetune_operator.api.status import Status
 from finetune_operator.core.model import Plan, Settings
-from finetune_operator.core.sameness import same_run
-from finetune_operator.vocabulary import Phase
+from finetune_operator.core.sameness import first_changed
+from finetune_operator.vocabulary import Phase, Stage
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,12 +47,13 @@ def asked(
     new = now.strftime("%Y-%m-%dT%H-%M-%SZ")
     if token is not None and token != former.rerun_token:
         new = token
-    elif not start_over and (pinned is None or not same_run(resource, pinned, settings)):
-        # Before that there is nothing to lose: prepare keeps model and data that still fit.
-        if steps := _trained(status):
+    elif not start_over:
+        changed = first_changed(resource, pinned, settings) if pinned else Stage.PREPARE
+        # Before training there is nothing to lose: prepare keeps model and data that still fit.
+        if changed is Stage.PREPARE and (steps := _trained(status)):
             raise CliError(_other(resource.spec, former, steps))
-    elif not start_over and status.phase is not Phase.FAILED:
-        return Asked(status.rerun_token)
+        if changed is None and status.phase is not Phase.FAILED:
+            return Asked(status.rerun_token)
     return Asked(new, anew=start_over)
 
 

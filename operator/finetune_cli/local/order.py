@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +23,9 @@ from finetune_operator.api.spec import Spec
 from finetune_operator.api.status import Status
 from finetune_operator.build.common import WORKSPACE_DIRECTORY
 from finetune_operator.build.manifests import manifest
-from finetune_operator.core.model import CreateJob, Settings
+from finetune_operator.core.model import CreateJob, Observed, Settings
 from finetune_operator.core.moments import to_text
-from finetune_operator.core.plan import make_plan
-from finetune_operator.core.rerun import Rerun, verdict
+from finetune_operator.core.pinned import footing
 from finetune_operator.vocabulary import Stage, StageState
 
 Json = dict[str, Any]
@@ -48,6 +47,11 @@ class Order:
     python: str
     anew: bool = False
     before_upload: bool = False
+
+    @property
+    def asks_anew(self) -> bool:
+        """Whether something is to be done again, or otherwise than before."""
+        return self.resource.spec.rerun_token != self.resource.status.rerun_token
 
 
 def read(file: str) -> tuple[Json, list[Any]]:
@@ -94,7 +98,8 @@ def order(
     else:
         status, former, created = _former(stored, place)
         wanted = resource(document, status)
-        what = asked(wanted, former, place.plan(), settings, now, start_over=start_over)
+        plan = place.plan(wanted.metadata.name, status.plan_hash)
+        what = asked(wanted, former, plan, settings, now, start_over=start_over)
         spec = wanted.spec.model_copy(update={"rerun_token": what.token})
         wanted, anew = wanted.model_copy(update={"spec": spec}), what.anew
     return Order(wanted, document["spec"], created, bindings, python, anew, before_upload)
@@ -132,10 +137,16 @@ def check(wanted: Order, place: Place, settings: Settings) -> None:
 
 
 def _to_come(wanted: Order, place: Place, settings: Settings) -> list[CreateJob]:
-    """First attempts of the stages that have not succeeded yet."""
-    plan, status = make_plan(wanted.resource, settings), wanted.resource.status
+    """First attempts of the stages that this call is to run."""
+    resource = wanted.resource
+    plan = place.plan(resource.metadata.name, resource.status.plan_hash)
+    facts = Observed(resource=resource, plan=plan, claim_lost=wanted.anew)
+    ground = footing(facts, settings, datetime.now(UTC))
+    if ground.plan is None:
+        return []
     left_out = {Stage.UPLOAD} if wanted.before_upload else set()
-    says = verdict(wanted.resource, place.plan(), settings, claim_lost=wanted.anew)
-    if says is not Rerun.START_OVER:
-        left_out |= {e.name for e in status.stages if e.state is StageState.SUCCEEDED}
-    return [CreateJob(stage, 1, plan) for stage in plan.stages if stage not in left_out]
+    return [
+        CreateJob(entry.name, 1, ground.plan)
+        for entry in ground.status.stages
+        if entry.state is not StageState.SUCCEEDED and entry.name not in left_out
+    ]

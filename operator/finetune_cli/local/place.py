@@ -1,5 +1,5 @@
 """The directory of a run: the workspace of the contract, and beside it, in `local/`, what a cluster
-would keep: the resource with its status, the pinned plan, logs, and who works here now.
+would keep: the resource with its status, the pinned plans, logs, and who works here now.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import IO, Any
 from finetune_cli.errors import CliError
 from finetune_operator.build.plan import RUN, plan_of
 from finetune_operator.core.model import Plan
+from finetune_operator.core.naming import plan_name
 
 Json = dict[str, Any]
 LOCAL = "local"
@@ -71,25 +72,26 @@ class Place:
         """Keep the resource; a reader sees the old one or the new one."""
         self._write(self.state, document)
 
-    def plan(self) -> Plan | None:
-        """The pinned plan."""
+    def plan(self, run: str, plan_hash: str | None) -> Plan | None:
+        """The pinned plan with this hash."""
+        if plan_hash is None:
+            return None
         try:
-            return plan_of(json.loads(self._plan.read_bytes()))
+            return plan_of(json.loads(self._plan(plan_name(run, plan_hash)).read_bytes()))
         except (OSError, ValueError, KeyError, TypeError):
             return None
 
     def pin(self, config_map: Json) -> None:
-        """Keep the plan, as the ConfigMap that pins it in a cluster."""
-        self._write(self._plan, config_map)
+        """Keep a plan, as the ConfigMap that pins it in a cluster."""
+        self._write(self._plan(config_map["metadata"]["name"]), config_map)
 
-    def run_json(self) -> bytes:
-        """What the pinned plan tells the stages."""
-        text: str = json.loads(self._plan.read_bytes())["data"][RUN]
+    def run_json(self, config_map: str) -> bytes:
+        """What the plan that this ConfigMap pins tells the stages."""
+        text: str = json.loads(self._plan(config_map).read_bytes())["data"][RUN]
         return text.encode()
 
-    @property
-    def _plan(self) -> Path:
-        return self._local / "plan.json"
+    def _plan(self, config_map: str) -> Path:
+        return self._local / "plans" / f"{config_map}.json"
 
     @contextmanager
     def held(self) -> Iterator[None]:
@@ -99,7 +101,8 @@ class Place:
             CliError: somebody does, or the directory cannot be used.
         """
         try:
-            (self._local / "logs").mkdir(parents=True, exist_ok=True)
+            for folder in ("logs", "plans"):
+                (self._local / folder).mkdir(parents=True, exist_ok=True)
             self._lock = (self._local / "lock").open("a+")
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

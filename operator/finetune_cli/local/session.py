@@ -36,6 +36,9 @@ from finetune_operator.core.model import (
     Termination,
 )
 from finetune_operator.core.moments import to_text
+from finetune_operator.core.naming import plan_name
+from finetune_operator.core.pinned import footing
+from finetune_operator.core.plan import hash_for
 from finetune_operator.core.status import FINAL
 from finetune_operator.vocabulary import (
     ANNOTATION_TEMPLATE_HASH,
@@ -114,7 +117,7 @@ class Session:
     def _look(self) -> float | None:
         now = datetime.now(UTC)
         self._collect(now)
-        decision = decide(self._observed(), self._settings, now)
+        decision = decide(self._observed(now), self._settings, now)
         for action in decision.actions:
             self._carry_out(action, now)
         self._anew = False
@@ -125,19 +128,20 @@ class Session:
             self._told(document)
         return decision.requeue_after
 
-    def _observed(self) -> Observed:
-        resource = self._order.resource
-        suspend = self.interrupted or self._only_upload_is_left()
-        spec = resource.spec.model_copy(update={"suspend": suspend or None})
-        return Observed(
-            resource=resource.model_copy(update={"spec": spec, "status": self._status}),
+    def _observed(self, now: datetime) -> Observed:
+        resource = self._order.resource.model_copy(update={"status": self._status})
+        facts = Observed(
+            resource=resource,
             jobs=tuple(self._jobs.values()),
             terminations=self._terminations,
             stopped=frozenset(self._stopped),
-            plan=self._place.plan(),
+            plan=self._place.plan(resource.metadata.name, self._status.plan_hash),
             claim_lost=self._anew,
             report=self._endpoint.latest,
         )
+        suspend = self.interrupted or self._only_upload_is_left(facts, now)
+        spec = resource.spec.model_copy(update={"suspend": suspend or None})
+        return replace(facts, resource=resource.model_copy(update={"spec": spec}))
 
     def _collect(self, now: datetime) -> None:
         for name, process in list(self._processes.items()):
@@ -172,11 +176,12 @@ class Session:
         resource = self._order.resource
         job = manifest(action, resource, self._settings)
         name, pod = job["metadata"]["name"], pod_of(job)
+        plan_hash = hash_for(action.plan, action.stage)
         found = mounts(
             pod,
             self._order.bindings,
             self._place.root,
-            run=self._place.run_json(),
+            run=self._place.run_json(plan_name(resource.metadata.name, plan_hash)),
             report_token=self._endpoint.token,
         )
         if action.stage is Stage.TRAIN:
@@ -191,16 +196,17 @@ class Session:
             owner_uid=resource.metadata.uid,
             stage=action.stage,
             attempt=action.attempt,
-            plan_hash=action.plan.hash,
+            plan_hash=plan_hash,
             template_hash=job["metadata"]["annotations"][ANNOTATION_TEMPLATE_HASH],
             state=JobState.RUNNING,
             start_time=to_text(now),
         )
 
-    def _only_upload_is_left(self) -> bool:
+    def _only_upload_is_left(self, facts: Observed, now: datetime) -> bool:
         if not self._order.before_upload:
             return False
-        for entry in self._status.stages:
+        # Not as status has it: what this call asks for may begin with an earlier stage.
+        for entry in footing(facts, self._settings, now).status.stages:
             if entry.name is Stage.UPLOAD:
                 return True
             job = self._jobs.get(entry.job or "")

@@ -7,7 +7,7 @@ from typing import ClassVar
 from pydantic import Field
 
 from finetune_operator.api.schema import ApiModel, Cel
-from finetune_operator.api.spec import RUN_DEFINING, Spec
+from finetune_operator.api.spec import AFTER_TRAINING, RUN_DEFINING, Spec
 from finetune_operator.api.status import Status
 
 # The longest child is NAME-train-9999-999, a pod's hostname: 63 characters at most.
@@ -24,10 +24,15 @@ def _fixed_after_start(field: str) -> Cel:
         "has(self.spec.rerunToken) && (!has(oldSelf.spec.rerunToken) || "
         "self.spec.rerunToken != oldSelf.spec.rerunToken)"
     )
+    then = (
+        "what is trained is kept"
+        if field in AFTER_TRAINING
+        else "the run starts over where it has to"
+    )
     return Cel(
         f"!({started}) || {same} || ({token})",
         f"spec.{field} may not change after the run has started: create a FineTuneJob with a new "
-        "name, or change spec.rerunToken together with it; the run starts over where it has to",
+        f"name, or change spec.rerunToken together with it; {then}",
         field_path=f".spec.{field}",
         forbidden=True,
     )

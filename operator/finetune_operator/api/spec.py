@@ -208,9 +208,10 @@ class Spec(ApiModel):
         max_length=64,
         description="A new value makes a failed run go on from the stage that failed, and a "
         "finished one start over. Fields that are fixed after start may change together with it: "
-        "if that changes what is trained or published, the image or the claim, the run starts "
-        "over; Secrets, CPU, memory and the like make only the present stage begin again; a "
-        "larger storage.size lets the claim grow.",
+        "if that changes what is trained, the image or the claim, the run starts over; if only "
+        "what merge or upload is told, also of a finished run, it goes on from there and keeps "
+        "what is trained; Secrets, CPU, memory and the like make only the present stage begin "
+        "again; a larger storage.size lets the claim grow.",
     )
     task: Task = Field(
         default=Task.GENERATION,
@@ -284,3 +285,5 @@ RUN_DEFINING = (
     "tracking",
     "trainer",
 )
+# Of these, what no stage before merge is told.
+AFTER_TRAINING = ("merge", "upload")

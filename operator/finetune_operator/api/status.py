@@ -164,7 +164,9 @@ class Status(ApiModel):
     start_time: Time | None = Field(default=None, description="When the plan was pinned.")
     completion_time: Time | None = Field(default=None, description="When the run ended.")
     plan_hash: Short | None = Field(
-        default=None, description="Names the pinned plan; the same hash is the same run."
+        default=None,
+        description="Names the pinned plan; the same hash is the same run. A rerun with other "
+        "settings gives it another one.",
     )
     rerun_token: Short | None = Field(
         default=None, description="The value of spec.rerunToken that has been acted on."

@@ -15,6 +15,7 @@ from finetune_operator.api.resource import FineTuneJob
 from finetune_operator.api.spec import SecretKeyRef
 from finetune_operator.core.model import CreateJob, Platform, Settings
 from finetune_operator.core.naming import claim_of, job_name, plan_name
+from finetune_operator.core.plan import hash_for
 from finetune_operator.core.queueing import queue_labels
 from finetune_operator.core.template import template_hash
 from finetune_operator.vocabulary import (
@@ -100,7 +101,7 @@ def stage_job(resource: FineTuneJob, action: CreateJob, parts: Parts, platform: 
     metadata["labels"] |= {LABEL_STAGE: stage, LABEL_ATTEMPT: str(action.attempt)}
     metadata["labels"][LABEL_COMPONENT] = stage
     metadata["annotations"] = {
-        ANNOTATION_PLAN_HASH: action.plan.hash,
+        ANNOTATION_PLAN_HASH: hash_for(action.plan, action.stage),
         ANNOTATION_TEMPLATE_HASH: template_hash(resource, action.stage),
     }
     template = {
@@ -213,7 +214,7 @@ def _pod(resource: FineTuneJob, action: CreateJob, parts: Parts, platform: Platf
             {
                 "name": "run",
                 "configMap": {
-                    "name": plan_name(name, action.plan.hash),
+                    "name": plan_name(name, hash_for(action.plan, action.stage)),
                     "items": [{"key": "run.json", "path": "run.json"}],
                 },
             },

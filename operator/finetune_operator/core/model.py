@@ -76,7 +76,7 @@ class JobRecord:
     owner_uid: str
     stage: Stage
     attempt: int
-    plan_hash: str
+    plan_hash: str  # of the plan that it works by (core/plan.py, hash_for)
     template_hash: str  # core/template.py
     state: JobState
     reason: str = ""  # of the terminal condition

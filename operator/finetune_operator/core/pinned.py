@@ -24,9 +24,10 @@ from finetune_operator.core.model import (
     Settings,
 )
 from finetune_operator.core.naming import plan_name
-from finetune_operator.core.plan import make_plan
+from finetune_operator.core.plan import continued, make_plan
 from finetune_operator.core.rerun import Rerun
-from finetune_operator.core.status import FINAL, begun
+from finetune_operator.core.sameness import first_changed
+from finetune_operator.core.status import FINAL, begun, begun_again
 from finetune_operator.vocabulary import RefusalReason
 
 
@@ -68,14 +69,33 @@ def footing(observed: Observed, settings: Settings, now: datetime) -> Footing:
         return _start(observed, settings, now)
     if pinned is None:
         return Footing(status, refused=_lost(observed, status.plan_hash))
-    if asked is Rerun.GO_ON:
-        status = rerun.reopened(status, resource.spec.rerun_token)
-    elif asked in (Rerun.NOTE, Rerun.RENEW):
-        status = status.model_copy(update={"rerun_token": resource.spec.rerun_token})
     if asked in (Rerun.GO_ON, Rerun.RENEW):
-        actions = (*repair, *_claim(resource))
-        return Footing(status, pinned, actions, begins=True, renews=asked is Rerun.RENEW)
+        return _go_on(observed, settings, pinned, repair, asked)
+    if asked is Rerun.NOTE:
+        status = status.model_copy(update={"rerun_token": resource.spec.rerun_token})
     return Footing(status, pinned, repair)
+
+
+def _go_on(
+    observed: Observed,
+    settings: Settings,
+    pinned: Plan,
+    repair: tuple[Action, ...],
+    asked: Rerun,
+) -> Footing:
+    resource, status = observed.resource, observed.resource.status
+    plan, actions = pinned, (*repair, *_claim(resource))
+    since = first_changed(resource, pinned, settings)
+    if since is not None:
+        plan = continued(pinned, resource, settings, since)
+        status = begun_again(status, plan, observed.jobs)
+        actions = (*actions, CreatePlan(plan))
+    token, renews = resource.spec.rerun_token, asked is Rerun.RENEW
+    if renews:
+        status = status.model_copy(update={"rerun_token": token})
+    else:
+        status = rerun.reopened(status, token)
+    return Footing(status, plan, actions, begins=True, renews=renews)
 
 
 def _start(observed: Observed, settings: Settings, now: datetime) -> Footing:

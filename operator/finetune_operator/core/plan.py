@@ -51,19 +51,52 @@ BETAS = {
 GAMMA = "0.5"
 # PEFT's word for every linear layer but the head.
 ALL_LINEAR = "all-linear"
+# Parts of run.json that no stage before this one reads; all others are read from `prepare` on.
+FIRST_READER = {"merge": Stage.MERGE, "upload": Stage.UPLOAD}
+# What tells plans apart, and is no setting.
+NAMES = frozenset({"planHash", "rerunToken", "continues"})
 
 
 def make_plan(resource: FineTuneJob, settings: Settings) -> Plan:
     """The plan of this spec: the same spec, token and image give the same hash."""
-    image = resource.spec.trainer.image or settings.trainer_image
-    run = _run(resource)
-    plan_hash = _hash(run, image)
-    return Plan(
-        hash=plan_hash,
-        run={**run, "planHash": plan_hash},
-        stages=stages_of(run),
-        trainer_image=image,
-    )
+    return _named(_run(resource), resource.spec.trainer.image or settings.trainer_image)
+
+
+def continued(pinned: Plan, resource: FineTuneJob, settings: Settings, since: Stage) -> Plan:
+    """The plan of a run that keeps what the stages before `since` have made or are at: with the
+    spec's present settings of `since` and what comes after it, and the pinned ones of all else.
+
+    It names the plan before it, so it never is one that the run has had; the same pinned plan, spec
+    and token give the same hash.
+    """
+    new = make_plan(resource, settings).run
+    anew = {key for key, reader in FIRST_READER.items() if not is_before(reader, since)}
+    kept = pinned.run.keys() - anew - NAMES
+    run = {key: value for key, value in pinned.run.items() if key in kept}
+    run |= {key: value for key, value in new.items() if key in anew or key == "rerunToken"}
+    run["continues"] = {
+        "plan": pinned.hash,
+        "stages": {
+            str(stage): hash_for(pinned, stage)
+            for stage in pinned.stages
+            if is_before(stage, since)
+        },
+    }
+    return _named(run, pinned.trainer_image)
+
+
+def hash_for(plan: Plan, stage: Stage) -> str:
+    """The hash of the plan whose run.json this stage is given: an earlier one, if the plan leaves
+    the stage as it was.
+    """
+    continues: Mapping[str, Any] = plan.run.get("continues", {})
+    return str(continues.get("stages", {}).get(stage, plan.hash))
+
+
+def is_before(stage: Stage, other: Stage) -> bool:
+    """Whether this stage comes earlier in every run that has both."""
+    order = list(Stage)
+    return order.index(stage) < order.index(other)
 
 
 def stages_of(run: Mapping[str, Any]) -> tuple[Stage, ...]:
@@ -74,6 +107,16 @@ def stages_of(run: Mapping[str, Any]) -> tuple[Stage, ...]:
     if "upload" in run:
         stages.append(Stage.UPLOAD)
     return tuple(stages)
+
+
+def _named(run: Mapping[str, Any], image: str) -> Plan:
+    plan_hash = _hash(run, image)
+    return Plan(
+        hash=plan_hash,
+        run={**run, "planHash": plan_hash},
+        stages=stages_of(run),
+        trainer_image=image,
+    )
 
 
 def _run(resource: FineTuneJob) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from finetune_operator.core import attempts, progress, results, stages
 from finetune_operator.core.failure import Failure, completed, deleted, explain
 from finetune_operator.core.model import JobRecord, JobState, Observed, Plan, Termination
 from finetune_operator.core.moments import to_text
+from finetune_operator.core.plan import hash_for
 from finetune_operator.core.text import sentence, short
 from finetune_operator.vocabulary import Stage, StageState
 
@@ -89,7 +90,7 @@ def _stage(status: Status, stage: Stage, observed: Observed, plan: Plan, now: da
         job.attempt: job
         for job in observed.jobs
         if job.stage == stage
-        and job.plan_hash == plan.hash
+        and job.plan_hash == hash_for(plan, stage)
         and job.attempt >= entry.attempt + (not running)
     }
     if running and entry.attempt not in jobs:

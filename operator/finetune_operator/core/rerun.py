@@ -13,12 +13,16 @@ from finetune_operator.api.status import Status
 from finetune_operator.core import stages
 from finetune_operator.core.model import Plan, Settings
 from finetune_operator.core.naming import claim_of
-from finetune_operator.core.sameness import same_run
-from finetune_operator.vocabulary import Phase, StageState
+from finetune_operator.core.sameness import first_changed
+from finetune_operator.vocabulary import Phase, Stage, StageState
 
 
 class Rerun(Enum):
-    """What to do. RENEW: a Job that runs with other settings than the spec's makes way."""
+    """What to do. RENEW: a Job that runs with other settings than the spec's makes way.
+
+    With GO_ON and RENEW stages may begin again, if only what they and those after them are told has
+    changed (sameness.py).
+    """
 
     NOTHING = auto()
     NOTE = auto()
@@ -39,15 +43,20 @@ def verdict(
         return Rerun.NOTHING
     if token is None:
         return Rerun.NOTE
-    if pinned is None or claim_lost or status.phase is Phase.SUCCEEDED:
+    if pinned is None or claim_lost or not _same_place(resource, pinned):
         return Rerun.START_OVER
-    if not _same(resource, pinned, settings):
+    changed = first_changed(resource, pinned, settings)
+    if changed is Stage.PREPARE:
         return Rerun.START_OVER
+    if status.phase is Phase.SUCCEEDED:
+        return Rerun.START_OVER if changed is None else Rerun.GO_ON
     return Rerun.GO_ON if status.phase is Phase.FAILED else Rerun.RENEW
 
 
 def reopened(status: Status, token: str | None) -> Status:
-    """A failed run as it goes on: from the stage that failed, with a fresh budget."""
+    """A run that had ended as it goes on: from its first stage that has not succeeded, with a fresh
+    budget.
+    """
     entry = stages.current(status)
     if entry is not None:
         status = stages.changed(
@@ -64,11 +73,14 @@ def reopened(status: Status, token: str | None) -> Status:
     )
 
 
-def _same(resource: FineTuneJob, pinned: Plan, settings: Settings) -> bool:
+def _same_place(resource: FineTuneJob, pinned: Plan) -> bool:
+    """Whether it would run in the same image, on the same claim."""
     spec = resource.spec
     # A newer operator brings a newer default image; that alone must not discard what is trained.
     same_image = spec.trainer.image in (None, pinned.trainer_image)
     artifacts = resource.status.artifacts
     used = artifacts.claim_name if artifacts else None
-    same_claim = used in (None, claim_of(resource.metadata.name, spec.storage.claim_name))
-    return same_image and same_claim and same_run(resource, pinned, settings)
+    return same_image and used in (
+        None,
+        claim_of(resource.metadata.name, spec.storage.claim_name),
+    )

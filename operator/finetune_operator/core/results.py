@@ -25,6 +25,8 @@ from finetune_operator.vocabulary import Stage
 # The last training loss, what was measured on held-out data (of the model, and of its base), and a
 # count that tells of trouble.
 TRAIN_METRICS = re.compile("loss|validation[A-Z].*|baseValidation[A-Z].*|skippedSteps|bestStep")
+# Of status.artifacts, by the stage that makes it.
+_MADE = {Stage.MERGE: ("merged",), Stage.UPLOAD: ("repository", "commit", "url")}
 
 
 def applied(status: Status, stage: Stage, result: Mapping[str, Any], at: str) -> Status:
@@ -34,12 +36,18 @@ def applied(status: Status, stage: Stage, result: Mapping[str, Any], at: str) ->
             return _prepared(status, result)
         case Stage.TRAIN:
             return _trained(status, result, at)
-        case Stage.MERGE:
-            return _made(status, merged=short(result.get("merged")))
-        case Stage.UPLOAD:
-            return _made(
-                status, **{key: short(result.get(key)) for key in ("repository", "commit", "url")}
-            )
+        case Stage.MERGE | Stage.UPLOAD:
+            return _made(status, **{key: short(result.get(key)) for key in _MADE[stage]})
+
+
+def withdrawn(status: Status, stage: Stage) -> Status:
+    """The status without what this stage has made, if it comes after training: it is to be made
+    anew, or not wanted any more.
+    """
+    if status.artifacts is None:
+        return status
+    gone = dict.fromkeys(_MADE.get(stage, ()))
+    return status.model_copy(update={"artifacts": status.artifacts.model_copy(update=gone)})
 
 
 def _prepared(status: Status, result: Mapping[str, Any]) -> Status:

@@ -1,4 +1,5 @@
-"""Does the pinned plan still say what the spec asks for? If not, what was trained is thrown away.
+"""Does the pinned plan still say what the spec asks for? If not, from which stage on it does not:
+what that stage and those after it have made is thrown away.
 
 The image is not compared here: a newer operator brings a newer default, as it may bring new keys.
 """
@@ -11,38 +12,44 @@ from typing import Any, TypeGuard, TypeVar
 from finetune_operator.api.resource import FineTuneJob
 from finetune_operator.api.schema import ApiModel
 from finetune_operator.core.model import Plan, Settings
-from finetune_operator.core.plan import make_plan
-
-# The name of the plan itself, and the token that asked for it.
-NOT_COMPARED = frozenset({"planHash", "rerunToken"})
+from finetune_operator.core.plan import FIRST_READER, NAMES, is_before, make_plan
+from finetune_operator.vocabulary import Stage
 
 M = TypeVar("M", bound=ApiModel)
 
 
-def same_run(resource: FineTuneJob, pinned: Plan, settings: Settings) -> bool:
-    """Whether a run of the pinned plan is what the spec asks for.
+def first_changed(resource: FineTuneJob, pinned: Plan, settings: Settings) -> Stage | None:
+    """The first stage that the spec tells something else than the pinned plan; None if none.
 
     A key that the operator did not know when it pinned the plan counts if the user has set it.
     """
-    new = make_plan(resource, settings)
+    new = make_plan(resource, settings).run
     unset = resource.model_copy(update={"spec": _unset(resource.spec, pinned.run)})
-    defaults = make_plan(unset, settings)
-    return new.stages == pinned.stages and _same(new.run, pinned.run, defaults.run)
+    defaults = make_plan(unset, settings).run
+    first: Stage | None = None
+    for key in (new.keys() | pinned.run.keys()) - NAMES:
+        # A stage that comes or goes is no matter of defaults.
+        comes_or_goes = key in FIRST_READER and (key in new) != (key in pinned.run)
+        if comes_or_goes or _differs(key, new, pinned.run, defaults):
+            reader = FIRST_READER.get(key, Stage.PREPARE)
+            first = reader if first is None or is_before(reader, first) else first
+    return first
 
 
 def _same(new: Mapping[str, Any], pinned: Mapping[str, Any], defaults: Mapping[str, Any]) -> bool:
-    for key in (new.keys() | pinned.keys()) - NOT_COMPARED:
-        value, former, default = new.get(key), pinned.get(key), defaults.get(key)
-        if isinstance(value, Mapping) and isinstance(former, Mapping):
-            if not _same(value, former, default if isinstance(default, Mapping) else {}):
-                return False
-        elif _are_parts(value) and _are_parts(former) and len(value) == len(former):
-            defaults_of = default if isinstance(default, list) else [{}] * len(value)
-            if not all(map(_same, value, former, defaults_of)):
-                return False
-        elif value != (former if key in pinned else default):
-            return False
-    return True
+    return not any(_differs(key, new, pinned, defaults) for key in new.keys() | pinned.keys())
+
+
+def _differs(
+    key: str, new: Mapping[str, Any], pinned: Mapping[str, Any], defaults: Mapping[str, Any]
+) -> bool:
+    value, former, default = new.get(key), pinned.get(key), defaults.get(key)
+    if isinstance(value, Mapping) and isinstance(former, Mapping):
+        return not _same(value, former, default if isinstance(default, Mapping) else {})
+    if _are_parts(value) and _are_parts(former) and len(value) == len(former):
+        defaults_of = default if isinstance(default, list) else [{}] * len(value)
+        return not all(map(_same, value, former, defaults_of))
+    return bool(value != (former if key in pinned else default))
 
 
 def _are_models(value: Any) -> TypeGuard[list[ApiModel]]:

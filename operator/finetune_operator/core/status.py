@@ -6,11 +6,12 @@ from datetime import datetime
 
 from finetune_operator.api.resource import FineTuneJob
 from finetune_operator.api.status import Artifacts, Resolved, StageStatus, Status
-from finetune_operator.core import stages
+from finetune_operator.core import results, stages
 from finetune_operator.core.conditions import Situation, conditions
 from finetune_operator.core.model import JobRecord, Plan
 from finetune_operator.core.moments import to_text
 from finetune_operator.core.naming import claim_of
+from finetune_operator.core.plan import hash_for
 from finetune_operator.core.text import short
 from finetune_operator.vocabulary import Phase, Stage, StageState
 
@@ -30,14 +31,7 @@ def begun(resource: FineTuneJob, plan: Plan, jobs: tuple[JobRecord, ...], now: d
         plan_hash=plan.hash,
         rerun_token=resource.spec.rerun_token,
         start_time=to_text(now),
-        stages=[
-            StageStatus(
-                name=stage,
-                state=StageState.PENDING,
-                attempt=_attempts_used(former, stage, plan, jobs),
-            )
-            for stage in plan.stages
-        ],
+        stages=[_to_come(former, stage, plan, jobs, first=plan.stages[0]) for stage in plan.stages],
         attempts=former.attempts,
         artifacts=Artifacts(
             claim_name=claim_of(resource.metadata.name, resource.spec.storage.claim_name)
@@ -47,6 +41,22 @@ def begun(resource: FineTuneJob, plan: Plan, jobs: tuple[JobRecord, ...], now: d
             learning_rate=short(plan.run["training"]["learningRate"]),
         ),
     )
+
+
+def begun_again(former: Status, plan: Plan, jobs: tuple[JobRecord, ...]) -> Status:
+    """The status of a run that goes on with this plan, which continues the one it had.
+
+    Stages that the plan leaves as they were stay what they are; the others are yet to come, and
+    what they have made counts no more.
+    """
+    anew = [stage for stage in plan.stages if hash_for(plan, stage) == plan.hash]
+    kept = {stage for stage in plan.stages if stage not in anew}
+    for entry in former.stages:
+        if entry.name not in kept:
+            former = results.withdrawn(former, entry.name)
+    entries = [entry for entry in former.stages if entry.name in kept]
+    entries += [_to_come(former, stage, plan, jobs, first=anew[0]) for stage in anew]
+    return former.model_copy(update={"plan_hash": plan.hash, "stages": entries})
 
 
 def completed(status: Status, situation: Situation, generation: int, now: datetime) -> Status:
@@ -81,13 +91,16 @@ def seen(status: Status, generation: int) -> Status:
     )
 
 
-def _attempts_used(former: Status, stage: Stage, plan: Plan, jobs: tuple[JobRecord, ...]) -> int:
+def _to_come(
+    former: Status, stage: Stage, plan: Plan, jobs: tuple[JobRecord, ...], first: Stage
+) -> StageStatus:
+    """The entry of a stage that is to run by this plan; `first`: the first of these stages."""
     # A Job of the first stage that bears this plan was made by this very start, whose status was
     # never written. One of a later stage can only be from an earlier run with the same plan.
     taken = [
         job.attempt
         for job in jobs
-        if job.stage == stage and (job.plan_hash != plan.hash or stage is not plan.stages[0])
+        if job.stage == stage and (job.plan_hash != plan.hash or stage is not first)
     ]
     recorded = [entry.attempt for entry in former.stages if entry.name == stage]
-    return max([0, *taken, *recorded])
+    return StageStatus(name=stage, state=StageState.PENDING, attempt=max([0, *taken, *recorded]))

@@ -1,6 +1,6 @@
 """What a stage's Job is made of besides the plan, as a short hash that it carries.
 
-Fields that the pinned plan holds are not in it: when those change the run starts over (rerun.py).
+Fields that the pinned plan holds are not in it: what follows when those change is in pinned.py.
 What follows from another hash is decided in renewal.py.
 """
 

@@ -13,6 +13,7 @@ from finetune_operator.build.plan import plan_of
 from finetune_operator.core import stages
 from finetune_operator.core.model import JobRecord, JobState, Observed, Plan, Termination, Waiting
 from finetune_operator.core.naming import claim_of, plan_name
+from finetune_operator.core.plan import hash_for
 from finetune_operator.core.status import FINAL
 from finetune_operator.kube.client import Client
 from finetune_operator.kube.errors import NotFound
@@ -44,14 +45,15 @@ class Observer:
         jobs = self._store.jobs_of(resource.metadata.namespace, resource.metadata.uid)
         unseen = await self._unseen(resource, jobs)
         jobs += unseen
+        plan = await self._plan(resource, memory)
         waiting, again = await self._waiting(resource, jobs, memory)
         observed = Observed(
             resource=resource,
             jobs=jobs,
-            terminations=await self._terminations(resource, jobs, memory),
+            terminations=await self._terminations(resource, plan, jobs, memory),
             waiting=waiting,
             stopped=frozenset(memory.stopped),
-            plan=await self._plan(resource, memory),
+            plan=plan,
             claim_lost=await self._claim_lost(resource),
             report=self._reports.get(resource.metadata.uid),
         )
@@ -98,7 +100,7 @@ class Observer:
     async def _claim_lost(self, resource: FineTuneJob) -> bool:
         status = resource.status
         claim = status.artifacts.claim_name if status.artifacts else None
-        if claim is None or resource.spec.rerun_token in (None, status.rerun_token):
+        if claim is None or not _asks_anew(resource):
             return False
         try:
             found = await self._client.get(CLAIMS, resource.metadata.namespace, claim)
@@ -107,11 +109,15 @@ class Observer:
         return "deletionTimestamp" in found["metadata"]
 
     async def _terminations(
-        self, resource: FineTuneJob, jobs: tuple[JobRecord, ...], memory: Memory
+        self,
+        resource: FineTuneJob,
+        plan: Plan | None,
+        jobs: tuple[JobRecord, ...],
+        memory: Memory,
     ) -> dict[str, Termination]:
         ended = [job for job in jobs if job.state in (JobState.SUCCEEDED, JobState.FAILED)]
         for job in ended:
-            if job.uid not in memory.terminations and not _recorded(resource, job):
+            if job.uid not in memory.terminations and not _recorded(resource, plan, job):
                 memory.terminations[job.uid] = await self._pods.termination(
                     resource.metadata.namespace, job
                 )
@@ -148,8 +154,12 @@ class Observer:
 
 def _rests(resource: FineTuneJob) -> bool:
     """Whether the run has ended and nothing new is asked for: then the plan is not needed."""
-    token = resource.spec.rerun_token
-    return resource.status.phase in FINAL and token in (None, resource.status.rerun_token)
+    return resource.status.phase in FINAL and not _asks_anew(resource)
+
+
+def _asks_anew(resource: FineTuneJob) -> bool:
+    """Whether a rerun is asked for that status does not tell of yet."""
+    return resource.spec.rerun_token not in (None, resource.status.rerun_token)
 
 
 def _case(job: JobRecord) -> tuple[str, JobState]:
@@ -161,10 +171,12 @@ def _due_in(look: Look, now: float) -> float:
     return until_look(now - look.begun, since_last)
 
 
-def _recorded(resource: FineTuneJob, job: JobRecord) -> bool:
+def _recorded(resource: FineTuneJob, plan: Plan | None, job: JobRecord) -> bool:
     """Whether status holds how this Job ended, so that its pods need not be read (again)."""
     status = resource.status
-    if status.plan_hash is not None and job.plan_hash != status.plan_hash:
+    its_plan = hash_for(plan, job.stage) if plan else status.plan_hash
+    # A Job of the plan that a rerun leads to may have ended before status told of either.
+    if its_plan not in (None, job.plan_hash) and not _asks_anew(resource):
         return True
     if any(attempt.job == job.name for attempt in status.attempts):
         return True

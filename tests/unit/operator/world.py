@@ -34,6 +34,7 @@ from finetune_operator.core.model import (
 )
 from finetune_operator.core.moments import to_text
 from finetune_operator.core.naming import job_name
+from finetune_operator.core.plan import hash_for
 from finetune_operator.core.template import template_hash
 from finetune_operator.vocabulary import Stage
 from unit.operator.builders import RUN, SETTINGS, UID, later, resource
@@ -177,14 +178,14 @@ class World:
         name = job_name(RUN, stage, attempt)
         assert not self.live(), f"{name} would run beside {self.live()[0].name}"
         assert name not in self.jobs, f"{name} was used before"
-        assert plan.hash in self.plans, f"{name} has no plan to read"
+        assert hash_for(plan, stage) in self.plans, f"{name} has no plan to read"
         self.jobs[name] = JobRecord(
             name=name,
             uid=f"{name}-{self.seconds}",
             owner_uid=UID,
             stage=stage,
             attempt=attempt,
-            plan_hash=plan.hash,
+            plan_hash=hash_for(plan, stage),
             template_hash=template_hash(self.resource(), stage),
             state=JobState.WAITING,
             start_time=to_text(self.now),

@@ -1,9 +1,11 @@
 """The contract's code, its schema and its example say the same."""
 
+import re
 from pathlib import Path
 
 import pytest
 
+import finetune_trainer
 from finetune_trainer.outcome import UserError
 from finetune_trainer.run import load_run, run_schema
 
@@ -54,3 +56,11 @@ def test_a_plan_for_another_image_names_the_field_of_the_image(
 def test_a_plan_that_is_not_there_is_not_waited_for(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"No such file.*spec\.trainer\.image"):
         load_run(tmp_path / "run.json")
+
+
+@pytest.mark.parametrize("package", ["data", "prepare", "train"])
+def test_no_stage_before_merge_reads_what_a_rerun_may_change_without_it(package: str) -> None:
+    files = [*(Path(finetune_trainer.__file__).parent / package).rglob("*.py")]
+    assert files
+    reading = [file.name for file in files if re.search(r"\.(merge|upload)\b", file.read_text())]
+    assert reading == []

@@ -32,6 +32,7 @@ _WITHOUT_EFFECT = {
     "name",
     "namespace",
     "plan_hash",
+    "continues",
     "model",
     "method",
     "training",

@@ -193,8 +193,10 @@ def _data_sets(facts: Facts) -> list[tuple[DatasetSource, Mapping[str, Any]]]:
 
 
 def _reproduce(facts: Facts) -> str:
+    plan, trained = facts.run.plan_hash, facts.run.works_by("train")
+    by = f", trained by plan {code(trained)}" if trained != plan else ""
     parts = [
-        f"Plan {code(facts.run.plan_hash)}. The whole plan is in "
+        f"Plan {code(plan)}{by}. The whole plan is in "
         "[`finetune/run.json`](finetune/run.json), the stages' reports in "
         "[`finetune/report.json`](finetune/report.json)."
     ]

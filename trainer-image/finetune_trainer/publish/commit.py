@@ -113,7 +113,8 @@ def _require_repository(api: HfApi, repository: str, private: bool) -> None:
     if private and not api.repo_info(repository).private:
         raise UserError(
             f"spec.upload.private is true, but {repository} exists on {endpoint()} and is public: "
-            "make it private there; with another spec.upload.repository the run starts over."
+            "make it private there, or name another spec.upload.repository; then set "
+            "spec.rerunToken to a new value to go on from upload."
         )
 
 
@@ -206,7 +207,7 @@ def _refusal(error: BaseException, repository: str) -> UserError | None:
     if status in (403, 404):
         return UserError(
             f"The token (spec.upload.tokenSecretRef) may not write to {repository} on "
-            f"{endpoint()}: use a token with write access to it, then set spec.rerunToken to a new "
-            "value to go on from upload; with another spec.upload.repository the run starts over."
+            f"{endpoint()}: use a token with write access to it, or name another "
+            "spec.upload.repository; then set spec.rerunToken to a new value to go on from upload."
         )
     return None

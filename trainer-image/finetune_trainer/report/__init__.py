@@ -26,7 +26,7 @@ def leave_report(workspace: Workspace) -> None:
         return
     try:
         run = load_run()
-        if workspace.plan_hash.read_text().strip() != run.plan_hash:
+        if workspace.plan_hash.read_text().strip() != run.works_by("prepare"):
             return
         # Imported late: a stage pays for it when all else is done.
         from finetune_trainer.report.page import report_page

@@ -19,6 +19,13 @@ from finetune_trainer.run.training import Training
 RUN_FILE = "/etc/finetune/run.json"
 
 
+class Continues(Contract):
+    """What a plan goes on from: the plan before it, and by which plan each earlier stage works."""
+
+    plan: str
+    stages: dict[str, str]
+
+
 class Run(Contract):
     """The whole plan. `plan_hash` names it; the same hash means the same run.
 
@@ -29,6 +36,7 @@ class Run(Contract):
     name: str
     namespace: str
     plan_hash: str
+    continues: Continues | None = None
     task: Task = Task.GENERATION
     model: ModelSource
     dataset: DatasetSource | None = None
@@ -46,6 +54,13 @@ class Run(Contract):
         if (self.dataset is None) == (not self.datasets):
             raise ValueError("exactly one of dataset and datasets must be there")
         return self
+
+    def works_by(self, stage: str) -> str:
+        """The hash of the plan that this stage works by: an earlier one, if a rerun has changed
+        only what later stages are told.
+        """
+        earlier = self.continues.stages if self.continues else {}
+        return earlier.get(stage, self.plan_hash)
 
     @property
     def data(self) -> dict[str, DatasetSource]:

@@ -201,3 +201,54 @@ def test_a_state_that_somebody_has_edited_is_told(bench: Bench, lost: str) -> No
     bench.place.state.write_text(json.dumps(kept))
     with pytest.raises(CliError, match=r"is not what `finetune run` has written there"):
         bench.order()
+
+
+def plans(bench: Bench) -> dict[str, str]:
+    """The hash of the plan that each attempt was given."""
+    return {f"{call['stage']}-{call['attempt']}": call["plan"] for call in bench.calls()}
+
+
+@pytest.mark.parametrize("ends", ["exit 10", "exit 0"], ids=["failed", "succeeded"])
+def test_another_repository_is_published_to_without_training_again(bench: Bench, ends: str) -> None:
+    bench.run({"upload-1": [ends]})
+    bench.document["spec"]["upload"]["repository"] = "acme/other"
+    assert bench.order().asks_anew
+    check(bench.order(), bench.place, SETTINGS)
+    status = bench.run()
+    assert (status.phase, bench.stages()) == (Phase.SUCCEEDED, [*ALL, "upload-2"])
+    assert plans(bench)["upload-2"] == status.plan_hash != plans(bench)["train-1"]
+    assert not bench.order().asks_anew
+
+
+def test_training_that_goes_on_is_given_the_plan_that_it_began_by(bench: Bench) -> None:
+    bench.run({"train-1": ["report 4", "exit 14"]})
+    bench.document["spec"]["upload"]["repository"] = "acme/other"
+    assert bench.run().phase is Phase.SUCCEEDED
+    assert bench.stages() == ["prepare-1", "train-1", "train-2", "merge-1", "upload-1"]
+    given = plans(bench)
+    assert given["train-2"] == given["train-1"] == given["merge-1"] != given["upload-1"]
+
+
+def test_another_merge_is_made_also_while_upload_has_to_wait(bench: Bench) -> None:
+    bench.run(before_upload=True)
+    bench.document["spec"]["merge"] = {"precision": "Float32"}
+    assert bench.run(before_upload=True).phase is Phase.SUSPENDED
+    assert bench.stages() == [*ALL[:3], "merge-2"]
+    assert bench.run().phase is Phase.SUCCEEDED
+    assert bench.stages() == [*ALL[:3], "merge-2", "upload-1"]
+
+
+def test_starting_over_is_done_also_while_upload_has_to_wait(bench: Bench) -> None:
+    bench.run(before_upload=True)
+    assert bench.run(before_upload=True, start_over=True).phase is Phase.SUSPENDED
+    assert bench.stages() == [*ALL[:3], "prepare-2", "train-2", "merge-2"]
+
+
+def test_a_call_that_died_before_it_told_of_the_new_plan_costs_no_training(bench: Bench) -> None:
+    bench.run({"upload-1": ["exit 10"]})
+    kept = bench.place.state.read_text()
+    bench.document["spec"]["upload"]["repository"] = "acme/other"
+    bench.run()
+    bench.place.state.write_text(kept)
+    assert bench.run().phase is Phase.SUCCEEDED
+    assert {stage.split("-")[0] for stage in bench.stages()[len(ALL) :]} == {"upload"}

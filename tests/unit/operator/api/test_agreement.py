@@ -10,6 +10,8 @@ from unit.operator.api.bad_specs import BAD
 from unit.operator.api.good_specs import GOOD
 from unit.operator.api.jobs import Case
 
+# What training is not told of.
+KEEPING = ("merge", "upload")
 _RULE_MESSAGES = {rule["message"] for rule in offline.rules()}
 
 
@@ -45,7 +47,8 @@ def test_the_edge_of_a_bound_is_accepted(case: Case) -> None:
 def test_what_defines_a_started_run_may_not_change(change: started.Change) -> None:
     assert offline.refusals(change.new, old=change.old) == [
         f"spec.{name} may not change after the run has started: create a FineTuneJob with a new "
-        "name, or change spec.rerunToken together with it; the run starts over where it has to"
+        "name, or change spec.rerunToken together with it; "
+        + ("what is trained is kept" if name in KEEPING else "the run starts over where it has to")
         for name in change.fields
     ]
 

@@ -7,6 +7,7 @@ import pytest
 
 from finetune_operator.build.manifests import manifest
 from finetune_operator.core.model import CreateJob, Platform, Settings
+from finetune_operator.core.plan import continued
 from finetune_operator.core.template import template_hash
 from finetune_operator.vocabulary import Stage
 from unit.operator.builders import RUN, SETTINGS, UID, plan, resource
@@ -27,14 +28,12 @@ def built(
 
 
 def pod(job: dict[str, Any]) -> dict[str, Any]:
-    found: dict[str, Any] = job["spec"]["template"]["spec"]
-    return found
+    return dict(job["spec"]["template"]["spec"])
 
 
 def container(job: dict[str, Any]) -> dict[str, Any]:
     (only,) = pod(job)["containers"]
-    found: dict[str, Any] = only
-    return found
+    return dict(only)
 
 
 def environment(job: dict[str, Any]) -> dict[str, Any]:
@@ -97,6 +96,16 @@ def test_every_stage_gets_the_same_plan_and_workspace(stage: Stage) -> None:
     assert volume(job, mounts(job)["/workspace"])["persistentVolumeClaim"] == {
         "claimName": f"{RUN}-workspace"
     }
+
+
+@pytest.mark.parametrize("stage", list(Stage))
+def test_a_stage_that_a_rerun_leaves_as_it_was_is_given_the_plan_of_then(stage: Stage) -> None:
+    asked = resource(rerunToken="a", upload={"private": True})
+    made = continued(plan(), asked, SETTINGS, Stage.UPLOAD)
+    job = manifest(CreateJob(stage, 2, made), asked, SETTINGS)
+    its_plan = made.hash if stage is Stage.UPLOAD else plan().hash
+    assert volume(job, "run")["configMap"]["name"] == f"{RUN}-plan-{its_plan[:8]}"
+    assert job["metadata"]["annotations"]["finetune.dev/plan-hash"] == its_plan
 
 
 def test_a_claim_of_the_users_takes_the_workspaces_place() -> None:

@@ -15,6 +15,8 @@ from finetune_operator.core.model import (
     Platform,
     Settings,
 )
+from finetune_operator.core.plan import continued
+from finetune_operator.vocabulary import Stage
 from unit.operator.builders import SETTINGS, UID, plan, resource
 
 
@@ -39,6 +41,12 @@ def test_the_endpoints_authority_lies_beside_the_plan() -> None:
 @pytest.mark.parametrize("changes", [{}, {"upload": None}, {"trainer": {"image": "mine:1"}}])
 def test_a_pinned_plan_reads_back_as_it_was(changes: dict[str, Any]) -> None:
     assert plan_of(built(CreatePlan(plan(**changes)))) == plan(**changes)
+
+
+def test_a_plan_that_continues_another_reads_back_as_it_was() -> None:
+    asked = resource(rerunToken="a", upload=None)
+    made = continued(plan(), asked, SETTINGS, Stage.MERGE)
+    assert plan_of(built(CreatePlan(made))) == made
 
 
 def test_the_claim_goes_with_its_owner_unless_it_is_to_be_kept() -> None:

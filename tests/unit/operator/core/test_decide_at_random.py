@@ -98,6 +98,14 @@ def change_stages(world: World, chance: Chance) -> None:
     )
 
 
+def change_what_is_published(world: World, chance: Chance) -> None:
+    world.edit(
+        rerunToken=chance.choice(["e", "f", "g"]),
+        upload={"repository": chance.choice(["acme/one", "acme/two"])},
+        merge=chance.choice([None, {"precision": "Float32"}]),
+    )
+
+
 def lose_the_plan(world: World, chance: Chance) -> None:
     world.plans.clear()
 
@@ -125,8 +133,8 @@ def stoppable(world: World) -> bool:
 
 EVERYTHING: list[Callable[[World, Chance], None]] = [
     *[end_well] * 4, *[end_badly] * 3, be_deleted, be_asked_to_go, lose_a_pod, *[go] * 3, wait, run,
-    *[let_time_pass] * 3, suspend, rerun, replan, move, begin, change_stages, lose_the_plan,
-    lose_the_claim, refuse, allow, *[die] * 4,
+    *[let_time_pass] * 3, suspend, rerun, replan, move, begin, change_stages,
+    *[change_what_is_published] * 2, lose_the_plan, lose_the_claim, refuse, allow, *[die] * 4,
 ]  # fmt: skip
 
 

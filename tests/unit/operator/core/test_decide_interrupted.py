@@ -19,6 +19,14 @@ def replan(world: World) -> None:
     world.edit(rerunToken="again", training={"seed": 7})
 
 
+def republish(world: World) -> None:
+    world.edit(rerunToken="again", upload={"repository": "acme/other"})
+
+
+def merge_otherwise(world: World) -> None:
+    world.edit(rerunToken="again", merge={"precision": "Float32"})
+
+
 def again(world: World) -> None:
     world.edit(rerunToken="again")
 
@@ -56,6 +64,26 @@ STORIES: dict[str, tuple[Story, Phase]] = {
     "to other nodes": ([World.succeed, move, World.gone, *[World.succeed] * 3], Phase.SUCCEEDED),
     "over again": ([*[World.succeed] * 4, again, *[World.succeed] * 4], Phase.SUCCEEDED),
     "on after a failure": ([World.succeed, wrong, again, *[World.succeed] * 3], Phase.SUCCEEDED),
+    "to another repository": (
+        [*[World.succeed] * 3, wrong, republish, World.succeed],
+        Phase.SUCCEEDED,
+    ),
+    "to another repository while it trains": (
+        [World.succeed, republish, *[World.succeed] * 3],
+        Phase.SUCCEEDED,
+    ),
+    "to another repository while it uploads": (
+        [*[World.succeed] * 3, republish, World.gone, World.succeed],
+        Phase.SUCCEEDED,
+    ),
+    "to another repository after training failed": (
+        [World.succeed, wrong, republish, *[World.succeed] * 3],
+        Phase.SUCCEEDED,
+    ),
+    "to another merge at the end": (
+        [*[World.succeed] * 4, merge_otherwise, *[World.succeed] * 2],
+        Phase.SUCCEEDED,
+    ),
     "through a suspension": (
         [World.succeed, suspend, World.gone, resume, *[World.succeed] * 3],
         Phase.SUCCEEDED,

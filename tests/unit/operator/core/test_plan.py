@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from finetune_operator.core.model import Settings
-from finetune_operator.core.plan import make_plan
+from finetune_operator.core.plan import continued, hash_for, make_plan
 from finetune_operator.vocabulary import Stage
 from finetune_trainer.run import Run
 from unit.operator.builders import SETTINGS, plan, resource
@@ -322,3 +322,64 @@ def test_every_data_set_of_a_mixture_has_its_defaults() -> None:
             "weight": "1",
         },
     ]
+
+
+def test_a_plan_that_continues_has_the_later_settings_of_the_spec_and_all_else_as_pinned() -> None:
+    pinned = plan(rerunToken="a")
+    asked = resource(rerunToken="b", upload={"repository": "acme/other"}, training={"seed": 7})
+    made = continued(pinned, asked, Settings(trainer_image="trainer:2"), Stage.UPLOAD)
+    assert made.run == {
+        **pinned.run,
+        "upload": {**pinned.run["upload"], "repository": "acme/other"},
+        "rerunToken": "b",
+        "continues": {
+            "plan": pinned.hash,
+            "stages": dict.fromkeys(("prepare", "train", "merge"), pinned.hash),
+        },
+        "planHash": made.hash,
+    }
+    assert made.trainer_image == "trainer:1"
+    assert made.hash != pinned.hash
+
+
+def test_every_stage_works_by_the_last_plan_that_told_it_something_else() -> None:
+    first = plan()
+    merged = resource(rerunToken="a", merge={"precision": "Float32"})
+    second = continued(first, merged, SETTINGS, Stage.MERGE)
+    uploaded = resource(rerunToken="b", merge={"precision": "Float32"}, upload={"private": True})
+    third = continued(second, uploaded, SETTINGS, Stage.UPLOAD)
+    assert [hash_for(third, stage) for stage in Stage] == [
+        first.hash,
+        first.hash,
+        second.hash,
+        third.hash,
+    ]
+    assert {hash_for(first, stage) for stage in Stage} == {first.hash}
+
+
+def test_the_same_rerun_gives_the_same_plan_and_none_that_was_there_before() -> None:
+    there = resource(rerunToken="a", upload={"private": True})
+    back = resource(rerunToken="b")
+    first = plan(rerunToken="b")
+    second = continued(first, there, SETTINGS, Stage.UPLOAD)
+    assert continued(first, there, SETTINGS, Stage.UPLOAD) == second
+    third = continued(second, back, SETTINGS, Stage.UPLOAD)
+    fourth = continued(third, there, SETTINGS, Stage.UPLOAD)
+    assert len({made.hash for made in (first, second, third, fourth)}) == 4
+
+
+def test_a_plan_that_continues_may_have_more_stages_or_fewer() -> None:
+    pinned = plan()
+    fewer = continued(pinned, resource(rerunToken="a", upload=None), SETTINGS, Stage.MERGE)
+    assert fewer.stages == (Stage.PREPARE, Stage.TRAIN)
+    again = continued(fewer, resource(rerunToken="b"), SETTINGS, Stage.MERGE)
+    assert again.stages == pinned.stages
+
+
+def test_the_trainer_knows_whose_workspace_it_works_in() -> None:
+    pinned = plan()
+    asked = resource(rerunToken="a", upload={"private": True})
+    made = continued(pinned, asked, SETTINGS, Stage.UPLOAD)
+    run = Run.model_validate(made.run)
+    assert [run.works_by(stage) for stage in Stage] == [*[pinned.hash] * 3, made.hash]
+    assert Run.model_validate(pinned.run).works_by("prepare") == pinned.hash

@@ -13,6 +13,8 @@ STATUS = Status(rerun_token="old", plan_hash="x", artifacts=Artifacts(claim_name
 SEED: dict[str, Any] = {"training": {"seed": 7}}
 MEMORY = {"resources": {"memory": "64Gi"}}
 OTHER_CLAIM = {"storage": {"claimName": "other"}}
+REPOSITORY: dict[str, Any] = {"upload": {"repository": "acme/other"}}
+PRECISION: dict[str, Any] = {"merge": {"precision": "Float32"}}
 
 
 @pytest.mark.parametrize(
@@ -27,6 +29,14 @@ OTHER_CLAIM = {"storage": {"claimName": "other"}}
         (Phase.FAILED, {"rerunToken": "new", **SEED}, Rerun.START_OVER),
         (Phase.FAILED, {"rerunToken": "new", **OTHER_CLAIM}, Rerun.START_OVER),
         (Phase.FAILED, {"rerunToken": "new", "trainer": {"image": "x"}}, Rerun.START_OVER),
+        (Phase.FAILED, {"rerunToken": "new", **REPOSITORY}, Rerun.GO_ON),
+        (Phase.FAILED, {"rerunToken": "new", **PRECISION}, Rerun.GO_ON),
+        (Phase.FAILED, {"rerunToken": "new", **REPOSITORY, **SEED}, Rerun.START_OVER),
+        (Phase.FAILED, {"rerunToken": "new", **REPOSITORY, **OTHER_CLAIM}, Rerun.START_OVER),
+        (Phase.SUCCEEDED, {"rerunToken": "new", **REPOSITORY}, Rerun.GO_ON),
+        (Phase.TRAINING, {"rerunToken": "new", **REPOSITORY}, Rerun.RENEW),
+        (Phase.UPLOADING, {"rerunToken": "new", **PRECISION}, Rerun.RENEW),
+        (Phase.TRAINING, {"rerunToken": "old", **REPOSITORY}, Rerun.NOTHING),
         (Phase.SUCCEEDED, {"rerunToken": "new"}, Rerun.START_OVER),
         (Phase.SUCCEEDED, {"rerunToken": "new", **SEED}, Rerun.START_OVER),
         (Phase.TRAINING, {}, Rerun.NOTE),
@@ -143,7 +153,7 @@ def test_a_plan_of_earlier_finds_new_names_and_none_of_its_old_results() -> None
     for _ in range(4):
         world.succeed()
         world.settle()
-    world.edit(rerunToken="b", upload=None)
+    world.edit(rerunToken="b", upload=None, **SEED)
     world.settle()
     for _ in range(2):
         world.succeed()

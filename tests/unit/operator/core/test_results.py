@@ -2,8 +2,8 @@ from typing import Any
 
 import pytest
 
-from finetune_operator.api.status import METRICS_LIMIT, Progress, Resolved, Status
-from finetune_operator.core.results import applied
+from finetune_operator.api.status import METRICS_LIMIT, Artifacts, Progress, Resolved, Status
+from finetune_operator.core.results import applied, withdrawn
 from finetune_operator.vocabulary import Stage
 
 AT = "2026-01-31T12:00:00Z"
@@ -129,3 +129,20 @@ def test_nothing_that_a_stage_says_breaks_the_status(stage: Stage, value: Any) -
     keys = "modelCommit rows tokens totalSteps memoryEstimateBytes steps epoch loss adapter merged"
     result = dict.fromkeys([*keys.split(), "tokensPerSecond", "repository", "url"], value)
     Status.model_validate(shown(stage, result))
+
+
+@pytest.mark.parametrize(
+    ("stage", "kept"),
+    [
+        (Stage.UPLOAD, {"claimName", "adapter", "merged"}),
+        (Stage.MERGE, {"claimName", "adapter", "repository", "commit", "url"}),
+        (Stage.TRAIN, {"claimName", "adapter", "merged", "repository", "commit", "url"}),
+    ],
+)
+def test_a_stage_that_is_to_run_anew_has_made_nothing(stage: Stage, kept: set[str]) -> None:
+    made = Artifacts(
+        claim_name="c", adapter="a", merged="m", repository="a/b", commit="abc", url="https://hub"
+    )
+    left = withdrawn(Status(artifacts=made), stage).artifacts
+    assert left is not None
+    assert set(left.model_dump(by_alias=True, exclude_none=True)) == kept

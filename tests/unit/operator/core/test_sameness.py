@@ -3,32 +3,52 @@ from typing import Any
 
 import pytest
 
+from finetune_operator.api.spec import AFTER_TRAINING
 from finetune_operator.core.model import Plan
-from finetune_operator.core.plan import stages_of
-from finetune_operator.core.sameness import same_run
+from finetune_operator.core.plan import FIRST_READER, stages_of
+from finetune_operator.core.sameness import first_changed
+from finetune_operator.vocabulary import Stage
 from unit.operator.builders import SETTINGS, plan, resource
 
 ADAPTER: dict[str, Any] = {"upload": {"artifacts": ["Adapter"]}}
+PREPARE, MERGE, UPLOAD = Stage.PREPARE, Stage.MERGE, Stage.UPLOAD
 
 
 @pytest.mark.parametrize(
-    ("changes", "same"),
+    ("changes", "first"),
     [
-        ({}, True),
-        ({"rerunToken": "again"}, True),
-        ({"resources": {"memory": "64Gi"}}, True),
-        ({"resources": {"nodes": 2}}, False),
-        ({"training": {"seed": 1}}, False),
-        ({"parallelism": {"strategy": "Auto"}}, True),
-        ({"parallelism": {"strategy": "FSDP"}}, False),
-        ({"training": {"checkpoint": {"keep": 5}}}, False),
-        ({"dataset": {"validation": {"fraction": "0.1"}}}, False),
-        ({"upload": None}, False),
-        ({"upload": {"private": True}}, False),
+        ({}, None),
+        ({"rerunToken": "again"}, None),
+        ({"resources": {"memory": "64Gi"}}, None),
+        ({"resources": {"nodes": 2}}, PREPARE),
+        ({"training": {"seed": 1}}, PREPARE),
+        ({"parallelism": {"strategy": "Auto"}}, None),
+        ({"parallelism": {"strategy": "FSDP"}}, PREPARE),
+        ({"training": {"checkpoint": {"keep": 5}}}, PREPARE),
+        ({"dataset": {"validation": {"fraction": "0.1"}}}, PREPARE),
+        ({"tracking": {"tensorboard": {}}}, PREPARE),
+        ({"merge": {"precision": "Float32"}}, MERGE),
+        ({"merge": {}}, None),
+        ({"upload": {"private": True}}, UPLOAD),
+        ({"upload": {"repository": "acme/other"}}, UPLOAD),
+        ({"upload": {"branch": "next"}}, UPLOAD),
+        ({"upload": {"artifacts": ["Merged"]}}, UPLOAD),
+        ({"upload": {"tokenSecretRef": {"name": "other"}}}, None),
+        ({"upload": {"private": True}, "merge": {"precision": "Float32"}}, MERGE),
+        ({"upload": {"private": True}, "training": {"seed": 1}}, PREPARE),
+        (ADAPTER, MERGE),
+        ({"upload": None}, MERGE),
+        ({"upload": None, "merge": {}}, UPLOAD),
     ],
 )
-def test_a_rerun_compares_what_the_stages_are_told(changes: dict[str, Any], same: bool) -> None:
-    assert same_run(resource(**changes), plan(), SETTINGS) is same
+def test_a_rerun_compares_what_each_stage_is_told(
+    changes: dict[str, Any], first: Stage | None
+) -> None:
+    assert first_changed(resource(**changes), plan(), SETTINGS) is first
+
+
+def test_the_api_promises_to_keep_what_is_trained_where_no_stage_before_is_told() -> None:
+    assert set(FIRST_READER) == set(AFTER_TRAINING)
 
 
 def older(path: str, **changes: Any) -> Plan:
@@ -86,21 +106,26 @@ def older(path: str, **changes: Any) -> Plan:
 def test_a_key_that_is_new_counts_if_the_user_has_set_it(
     unknown: str, changes: dict[str, Any]
 ) -> None:
-    assert same_run(resource(), older(unknown), SETTINGS)
-    assert not same_run(resource(**changes), older(unknown), SETTINGS)
+    first = FIRST_READER.get(unknown.split(".")[0], PREPARE)
+    assert first_changed(resource(), older(unknown), SETTINGS) is None
+    assert first_changed(resource(**changes), older(unknown), SETTINGS) is first
 
 
 @pytest.mark.parametrize(
-    ("before", "after"),
+    ("before", "after", "first"),
     [
-        ({"upload": None}, {}),
-        (ADAPTER, {**ADAPTER, "merge": {}}),
-        ({"dataset": {"validation": {"fraction": "0.1"}}}, {}),
-        ({"dataset": {"subset": "a"}}, {}),
+        ({"upload": None}, {}, MERGE),
+        ({"upload": None, "merge": {}}, {}, UPLOAD),
+        (ADAPTER, {**ADAPTER, "merge": {}}, MERGE),
+        (ADAPTER, {}, MERGE),
+        ({"dataset": {"validation": {"fraction": "0.1"}}}, {}, PREPARE),
+        ({"dataset": {"subset": "a"}}, {}, PREPARE),
     ],
 )
-def test_a_part_that_comes_or_goes_counts(before: dict[str, Any], after: dict[str, Any]) -> None:
-    assert not same_run(resource(**after), plan(**before), SETTINGS)
+def test_a_part_that_comes_or_goes_counts(
+    before: dict[str, Any], after: dict[str, Any], first: Stage
+) -> None:
+    assert first_changed(resource(**after), plan(**before), SETTINGS) is first
 
 
 def mixture(*changes: dict[str, Any]) -> dict[str, Any]:
@@ -111,27 +136,27 @@ def mixture(*changes: dict[str, Any]) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    ("after", "same"),
+    ("after", "first"),
     [
-        (mixture({}, {}), True),
-        (mixture({}, {"weight": "1"}), False),
-        (mixture({}, {"split": "test"}), False),
-        (mixture({}, {}, {}), False),
-        (mixture({}), False),
-        ({}, False),
+        (mixture({}, {}), None),
+        (mixture({}, {"weight": "1"}), PREPARE),
+        (mixture({}, {"split": "test"}), PREPARE),
+        (mixture({}, {}, {}), PREPARE),
+        (mixture({}), PREPARE),
+        ({}, PREPARE),
     ],
 )
-def test_every_data_set_of_a_mixture_counts(after: dict[str, Any], same: bool) -> None:
-    assert same_run(resource(**after), plan(**mixture({}, {})), SETTINGS) is same
+def test_every_data_set_of_a_mixture_counts(after: dict[str, Any], first: Stage | None) -> None:
+    assert first_changed(resource(**after), plan(**mixture({}, {})), SETTINGS) is first
 
 
 def test_a_key_that_is_new_inside_a_list_counts_if_the_user_has_set_it() -> None:
     pinned = plan(**mixture({}, {}))
     parts = [{k: v for k, v in part.items() if k != "split"} for part in pinned.run["datasets"]]
     older = dataclasses.replace(pinned, run={**pinned.run, "datasets": parts})
-    assert same_run(resource(**mixture({}, {})), older, SETTINGS)
-    assert not same_run(resource(**mixture({}, {"split": "test"})), older, SETTINGS)
+    assert first_changed(resource(**mixture({}, {})), older, SETTINGS) is None
+    assert first_changed(resource(**mixture({}, {"split": "test"})), older, SETTINGS) is PREPARE
 
 
 def test_a_data_set_in_place_of_several_counts() -> None:
-    assert not same_run(resource(**mixture({})), plan(), SETTINGS)
+    assert first_changed(resource(**mixture({})), plan(), SETTINGS) is PREPARE

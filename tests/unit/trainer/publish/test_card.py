@@ -311,3 +311,10 @@ def test_labels_are_told_with_their_metrics_and_how_to_load_them(
     assert "id2label={0: 'ham', 1: 'spam'}" in card
     assert "AutoModelForCausalLM" not in card
     assert "| Loss on | labels |" in card
+
+
+def test_the_card_names_the_plan_and_where_it_is_another_the_one_that_it_was_trained_by() -> None:
+    assert "Plan `0f4c2b6a9d31`. The whole plan is in" in model_card(facts())
+    continues = {"plan": "2222", "stages": {"prepare": "1111", "train": "1111", "merge": "2222"}}
+    card = model_card(facts(run=tiny_run(planHash="3333", continues=continues)))
+    assert "Plan `3333`, trained by plan `1111`. The whole plan is in" in card

@@ -14,6 +14,7 @@ from finetune_trainer.report import leave_report, page
 from finetune_trainer.report.read import read_facts
 from finetune_trainer.run import Run
 from finetune_trainer.workspace import Workspace
+from unit.trainer.artifacts import tiny_run
 from unit.trainer.report.runs import long_run, stage
 from unit.trainer.train.forked import run_to_its_end, start
 from unit.trainer.train.made import container_environment, plan, prepared_workspace
@@ -113,3 +114,16 @@ def test_only_the_first_pod_writes_it(finished: Workspace, monkeypatch: pytest.M
     monkeypatch.setenv("FINETUNE_NODE_RANK", "0")
     leave_report(finished)
     assert finished.report.exists()
+
+
+def test_a_plan_that_continues_the_prepared_one_gets_a_report(
+    finished: Workspace, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    prepared = finished.plan_hash.read_text().strip()
+    continues = {"plan": prepared, "stages": {"prepare": prepared, "train": prepared}}
+    run = tiny_run(planHash="another", continues=continues)
+    file = tmp_path / "continued.json"
+    file.write_text(run.model_dump_json(by_alias=True, exclude_none=True))
+    monkeypatch.setenv("FINETUNE_RUN_FILE", str(file))
+    leave_report(finished)
+    assert "another" in finished.report.read_text()
