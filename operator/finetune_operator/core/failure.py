@@ -141,4 +141,7 @@ def _exit(left: Termination) -> str:
 def _hint(left: Termination) -> str:
     if left.exit_code == SIGNAL_BASE + signal.SIGBUS:
         return " (often /dev/shm is too small: raise spec.resources.sharedMemory)"
+    # The kernel's word that memory ran out may reach the kubelet after the container's end.
+    if left.exit_code == SIGNAL_BASE + signal.SIGKILL:
+        return " (often because memory ran out)"
     return ""

@@ -100,6 +100,12 @@ def test_the_trainers_own_sentence_is_kept_word_for_word(code: int) -> None:
             "small: raise spec.resources.sharedMemory); kubectl logs job/demo-train-1 says more.",
         ),
         (
+            "train",
+            ended(137, container_reason="Error"),
+            "train ended with exit code 137 (SIGKILL) and no explanation (often because memory ran "
+            "out); kubectl logs job/demo-train-1 says more.",
+        ),
+        (
             "prepare",
             ended(128, container_reason="StartError", pod_message="no such file: /entry"),
             "prepare ended with exit code 128 and no explanation; "
