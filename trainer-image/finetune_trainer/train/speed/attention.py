@@ -89,7 +89,9 @@ def per_document_attention(
     low = query.dtype in (torch.float16, torch.bfloat16)
     if query.is_cuda and low and not dropout and plan.documents is not None:
         return _varlen(query, key, value, plan.documents, scale, sliding_window), None
-    return _bucket_by_bucket(query, key, value, plan, scale, sliding_window, dropout), None
+    return _bucket_by_bucket(
+        query, key, value, plan.in_buckets(), scale, sliding_window, dropout
+    ), None
 
 
 def _require_no_hidden_window(longest: int, module: nn.Module) -> None:

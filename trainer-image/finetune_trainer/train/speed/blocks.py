@@ -1,8 +1,7 @@
 """Attention over the buckets of a layout as plain batched products, for CPUs.
 
-The stock kernel works document by document there and takes ten times as long on short ones; on long
-ones it takes a quarter more, because its products run at a lower rate. The operator is opaque to a
-compiler: its shapes change with every row, its cost does not.
+The stock kernel works document by document there and takes ten times as long on short ones. The
+operator is opaque to a compiler: its shapes change with every row, its cost does not.
 """
 
 from __future__ import annotations
@@ -14,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.library import custom_op
 
+from finetune_trainer.train.speed import stretches
 from finetune_trainer.train.speed.layout import Bucket, Layout, kept_of, layout_of
 
 # Scores of all heads that are computed at a time, 2 MB of them: see `layout.TOGETHER`.
@@ -30,7 +30,7 @@ def block_attention(
     """
     keep = torch.is_grad_enabled() and query.requires_grad
     output: Tensor
-    output, _ = _forward_op(query, key, value, layout, scale, window, keep)
+    output, *_ = _forward_op(query, key, value, layout, scale, window, keep)
     return output
 
 
@@ -42,8 +42,10 @@ def _block_attention(
     scale: float,
     window: int,
     keep: bool,
-) -> tuple[Tensor, Tensor]:
-    """The result, and with `keep` the weights of small blocks, one bucket after the other."""
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The result; with `keep` the weights of blocks, one bucket after the other; and [Hq, T] in
+    float32 what `stretches.py` says of its rows.
+    """
     plan = layout_of(layout)
     groups = query.shape[1] // key.shape[1]
     kept = query.new_empty(query.shape[1] * kept_of(layout) if keep else 0)
@@ -57,8 +59,15 @@ def _block_attention(
             rounded = weights.to(v.dtype) if memory is None else memory[some].copy_(weights)
             output[some] = rounded @ v[some]
         outputs.append(output.flatten(1, 2))
-    result = torch.cat(outputs, 1).index_select(1, plan.rows_of_results(groups))
-    return result.view(query.shape).transpose(1, 2).contiguous(), kept
+    result = _in_order(outputs, plan, query).transpose(1, 2).contiguous()
+    shifts = query.new_zeros(query.shape[1:3], dtype=torch.float32)
+    for stretch in plan.stretches:
+        place = stretch.queries
+        output, shifts[:, place] = stretches.forward(
+            query[0], key[0], value[0], stretch, scale, window
+        )
+        result[0, place] = output.transpose(0, 1)
+    return result, kept, shifts
 
 
 def _shapes_of_results(
@@ -69,10 +78,11 @@ def _shapes_of_results(
     scale: float,
     window: int,
     keep: bool,
-) -> tuple[Tensor, Tensor]:
+) -> tuple[Tensor, Tensor, Tensor]:
     batch, heads, length, width = query.shape
     kept = query.new_empty(heads * kept_of(layout) if keep else 0)
-    return query.new_empty(batch, length, heads, width), kept
+    shifts = query.new_empty(heads, length, dtype=torch.float32)
+    return query.new_empty(batch, length, heads, width), kept, shifts
 
 
 def _block_attention_backward(
@@ -80,14 +90,15 @@ def _block_attention_backward(
     query: Tensor,
     key: Tensor,
     value: Tensor,
+    output: Tensor,
     kept: Tensor,
+    shifts: Tensor,
     layout: Tensor,
     scale: float,
     window: int,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The gradients of query, key and value, in their shapes, from that of the result, O = P V: per
-    block dV = Pᵀ dO, dS = P ∘ (dO Vᵀ - rowsum(P ∘ dO Vᵀ)), dQ = scale dS K, dK = scale dSᵀ Q. What
-    is not kept of P is computed again.
+    block dV = Pᵀ dO, dS = P ∘ (dO Vᵀ - rowsum(P ∘ dO Vᵀ)), dQ = scale dS K, dK = scale dSᵀ Q.
     """
     plan = layout_of(layout)
     length, key_heads, width = key.shape[2], key.shape[1], key.shape[3]
@@ -98,7 +109,8 @@ def _block_attention_backward(
     rows = [_by_key_head(each, key_heads) for each in (query, key, value)]
     given_rows = _by_key_head(gradient.transpose(1, 2), key_heads)
     query_rows = []
-    for bucket, memory in zip(plan.buckets, _memory(kept, plan, query, key), strict=True):
+    for bucket, weights in zip(plan.buckets, _memory(kept, plan, query, key), strict=True):
+        assert weights is not None
         q, k, v = _take(bucket, rows, groups)
         out = _rows_at(given_rows, bucket.rows_of_queries(groups, length), bucket)
         if bucket.padded:
@@ -106,25 +118,35 @@ def _block_attention_backward(
             out.unflatten(2, (groups, -1)).mul_(bucket.real.to(out.dtype)[:, None, :, None])
         dq, dk, dv = torch.empty_like(q), torch.empty_like(k), torch.empty_like(v)
         for some in _heads_at_a_time(bucket, q):
-            if memory is None:
-                weights = _weights(q[some], k[some], bucket, scale, window)
-            else:
-                weights = memory[some].float()
-            dv[some] = weights.to(out.dtype).transpose(2, 3) @ out[some]
+            dv[some] = weights[some].transpose(2, 3) @ out[some]
             inner = (out[some] @ v[some].transpose(2, 3)).float()
-            scores = torch._softmax_backward_data(inner, weights, -1, torch.float32)
-            scores = scores.mul_(scale).to(out.dtype)
-            dq[some] = scores @ k[some]
-            dk[some] = scores.transpose(2, 3) @ q[some]
+            scores = torch._softmax_backward_data(inner, weights[some].float(), -1, torch.float32)
+            rounded = scores.to(out.dtype)
+            dq[some] = rounded @ k[some]
+            dk[some] = rounded.transpose(2, 3) @ q[some]
         query_rows.append(dq.flatten(1, 2))
         _add_rows(key_sum, bucket.keys, dk)
         _add_rows(value_sum, bucket.keys, dv)
-    d_query = torch.cat(query_rows, 1).index_select(1, plan.rows_of_results(groups))
+    d_query = _in_order(query_rows, plan, query)
+    for stretch in plan.stretches:
+        d_query[0, :, stretch.queries], dk, dv = stretches.backward(
+            query[0],
+            key[0],
+            value[0],
+            gradient[0].transpose(0, 1),
+            output[0].transpose(0, 1),
+            shifts,
+            stretch,
+            scale,
+            window,
+        )
+        _add_rows(key_sum, stretch.keys, dk[:, None])
+        _add_rows(value_sum, stretch.keys, dv[:, None])
     d_key, d_value = (
         each.to(key.dtype).view(1, length, key_heads, width).transpose(1, 2).contiguous()
-        for each in (key_sum, value_sum)
+        for each in (key_sum.mul_(scale), value_sum)
     )
-    return d_query.view(query.shape), d_key, d_value
+    return d_query.mul_(scale), d_key, d_value
 
 
 def _shapes_of_gradients(
@@ -132,7 +154,9 @@ def _shapes_of_gradients(
     query: Tensor,
     key: Tensor,
     value: Tensor,
+    output: Tensor,
     kept: Tensor,
+    shifts: Tensor,
     layout: Tensor,
     scale: float,
     window: int,
@@ -143,18 +167,18 @@ def _shapes_of_gradients(
     )
 
 
-def _backward(ctx: Any, gradient: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
+def _backward(ctx: Any, gradient: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
     gradients = _backward_op(gradient, *ctx.saved_tensors, ctx.scale, ctx.window)
     return (*gradients, None, None, None, None)
 
 
-def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor, Tensor]) -> None:
     query, key, value, layout, ctx.scale, ctx.window, _ = inputs
-    ctx.save_for_backward(query, key, value, output[1], layout)
+    ctx.save_for_backward(query, key, value, *output, layout)
 
 
 def _memory(kept: Tensor, plan: Layout, query: Tensor, key: Tensor) -> Iterator[Tensor | None]:
-    """For each bucket its part of `kept` as [Hkv, n, G * L, K], or None where it has none."""
+    """For each bucket its part of `kept` as [Hkv, n, G * L, K], or None if nothing is kept."""
     heads, key_heads, start = query.shape[1], key.shape[1], 0
     for bucket in plan.buckets:
         n, _, keys = bucket.shape
@@ -162,6 +186,16 @@ def _memory(kept: Tensor, plan: Layout, query: Tensor, key: Tensor) -> Iterator[
         part = kept[start : start + size]
         start += size
         yield part.view(key_heads, n, -1, keys) if size else None
+
+
+def _in_order(rows: list[Tensor], plan: Layout, query: Tensor) -> Tensor:
+    """What the buckets' queries have got, [Hkv, n * G * L, D] each, in the shape of `query`;
+    anything for the tokens of stretches.
+    """
+    if not rows:
+        return torch.empty_like(query, memory_format=torch.contiguous_format)
+    groups = query.shape[1] // len(rows[0])
+    return torch.cat(rows, 1).index_select(1, plan.rows_of_results(groups)).view(query.shape)
 
 
 def _heads_at_a_time(bucket: Bucket, q: Tensor) -> list[slice]:
@@ -178,7 +212,7 @@ def _weights(q: Tensor, k: Tensor, bucket: Bucket, scale: float, window: int) ->
     tenths, and the weights by a tenth of their size.
     """
     n, length, keys = bucket.shape
-    scores = (q.float() @ k.float().transpose(2, 3)).mul_(scale)
+    scores = q.float().mul_(scale) @ k.float().transpose(2, 3)
     bias = bucket.bias(scores.dtype, window or None)
     scores.view(len(q), n, -1, length, keys).add_(bias[:, None])
     return torch.softmax(scores, -1)
@@ -208,9 +242,12 @@ def _rows_at(rows: Tensor, places: Tensor, bucket: Bucket) -> Tensor:
     return rows.index_select(1, places).unflatten(1, (bucket.shape[0], -1))
 
 
-def _add_rows(total: Tensor, places: Tensor, given: Tensor) -> None:
+def _add_rows(total: Tensor, places: Tensor | slice, given: Tensor) -> None:
     """Add [Hkv, n, K, D] to the rows of `total` [T, Hkv * D], which is in float32."""
     heads, n, keys, width = given.shape
+    if isinstance(places, slice):
+        total[places].view(keys, heads, width).add_(given[:, 0].transpose(0, 1))
+        return
     rows = total.new_empty(n, keys, heads, width).copy_(given.permute(1, 2, 0, 3))
     total.index_add_(0, places, rows.view(n * keys, heads * width))
 

@@ -2,14 +2,15 @@
 
 A row holds segments of documents (`prefixes.py`). The queries of a segment are cut into blocks;
 blocks of like size are padded to one shape and computed together. The cost is the sum over the
-tokens of what each sees, and little more.
+tokens of what each sees, and little more. On CPUs, long segments are computed in another way.
 
-Belongs here: the plan, computed once for all layers. The products are `attention.py`'s and
-`blocks.py`'s.
+Belongs here: the plan, computed once for all layers. The products are `attention.py`'s,
+`blocks.py`'s and `stretches.py`'s.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from itertools import count
 from weakref import WeakValueDictionary
@@ -22,8 +23,7 @@ from torch import Tensor
 from finetune_trainer.train.speed.prefixes import NO_PARENT, Forest, Segment
 
 # Queries of a block: more would compute more of the triangle that causality forbids, fewer would
-# make many small products. That holds for blocks that see thousands of keys, too: cut to 32 queries
-# to stay in a cache, attention within 2,000 tokens takes a third more time.
+# make many small products.
 BLOCK = 96
 # A block may be padded to this many times its own area to share a product with others.
 PADDING = 1.3
@@ -33,8 +33,9 @@ SMALL = 1024
 # they do not stay in a core's cache from one pass over them to the next: two blocks of 96 x 576
 # take twice as long together as one after the other.
 TOGETHER = 2**16
-# Blocks of up to so many keys keep their weights for the backward pass, which costs as much memory
-# as a few of the layer's activations and saves a product and the softmax. More keys, more memory.
+# Segments that see up to so many keys keep their weights for the backward pass on CPUs, which costs
+# as much memory as a few of the layer's activations and saves a product and the softmax. Of those
+# that see more, only some weights exist at a time.
 KEPT_KEYS = 640
 
 # The position of a key that is padding: after every query.
@@ -71,9 +72,8 @@ class Bucket:
 
     @property
     def kept(self) -> int:
-        """Of how many scores a query head keeps the weights for the backward pass: all or none."""
-        n, queries, keys = self.shape
-        return n * queries * keys if keys <= KEPT_KEYS else 0
+        """Of how many scores a query head keeps the weights for the backward pass."""
+        return math.prod(self.shape)
 
     def bias(self, dtype: torch.dtype, window: int | None) -> Tensor:
         """What is added to the scores [n, L, K]: 0 for a key that is seen, else minus infinity.
@@ -90,21 +90,49 @@ class Bucket:
         return self._biases[key]
 
 
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """A long segment, which lies at `queries` of the row: its first token has the position `first`.
+    It sees what lies at `keys`, in the order of their positions from 0 on, up to its own tokens.
+    """
+
+    queries: slice
+    keys: slice | Tensor
+    first: int
+
+
 @dataclass(slots=True, weakref_slot=True)
 class Layout:
     """The blocks of one row of `length` tokens. `gather` [length] are the places of the row's
-    tokens in the buckets' queries, one bucket after the other. `documents` are the lengths of
-    documents that lie one after the other and share nothing; None where some do share. `longest`
-    counts the tokens of the longest document.
+    tokens in the buckets' queries, one bucket after the other, and 0 for tokens of the `stretches`.
+    `documents` are the lengths of documents that lie one after the other and share nothing; None
+    where some do share. `longest` counts the tokens of the longest document.
     """
 
-    length: int
-    longest: int
+    forest: Forest
     buckets: tuple[Bucket, ...]
+    stretches: tuple[Stretch, ...]
     gather: Tensor
     documents: tuple[int, ...] | None
     number: int = field(default_factory=count().__next__)
     _results: dict[int, Tensor] = field(default_factory=dict)
+    _cut: Layout | None = None
+
+    @property
+    def length(self) -> int:
+        return len(self.forest.tokens)
+
+    @property
+    def longest(self) -> int:
+        return max(len(rows) for rows in self.forest.rows)
+
+    def in_buckets(self) -> Layout:
+        """The same without stretches, for who computes nothing but blocks."""
+        if not self.stretches:
+            return self
+        if self._cut is None:
+            self._cut = plan_layout(self.forest, self.gather.device, cut=True)
+        return self._cut
 
     @property
     def kept(self) -> int:
@@ -119,7 +147,7 @@ class Layout:
             asked = torch.cat([each.rows_of_queries(groups, self.length) for each in self.buckets])
             real = [each.real.bool()[:, None].expand(-1, groups, -1) for each in self.buckets]
             places = torch.cat([each.flatten() for each in real]).nonzero().flatten()
-            rows = torch.empty_like(places)
+            rows = places.new_zeros(groups * self.length)
             rows[asked[places]] = places
             self._results[groups] = rows
         return self._results[groups]
@@ -158,41 +186,60 @@ class _Block:
     first_position: int
 
 
-def plan_layout(forest: Forest, device: torch.device) -> Layout:
-    """The blocks of the row that `forest` lies in."""
-    blocks = [block for segment in forest.segments for block in _blocks(segment, forest.segments)]
+def plan_layout(forest: Forest, device: torch.device, *, cut: bool = False) -> Layout:
+    """The blocks of the row that `forest` lies in; `cut`: without stretches on CPUs, too."""
+    in_blocks, stretches = [], []
+    for segment in forest.segments:
+        if device.type == "cpu" and not cut and segment.depth + segment.length > KEPT_KEYS:
+            stretches.append(_stretch(segment, forest.segments, device))
+        else:
+            in_blocks += _blocks(segment, forest.segments)
     buckets, order = [], []
-    for group in _alike(blocks):
+    for group in _alike(in_blocks):
         bucket, places = _bucket(group, device)
         buckets.append(bucket)
         order.append(places)
     # Where each token's query is: the inverse of where the real queries come from.
-    places = np.concatenate(order)
+    places = np.concatenate([np.empty(0, dtype=np.int64), *order])
     real = np.flatnonzero(places >= 0)
-    gather = np.empty(len(forest.tokens), dtype=np.int64)
+    gather = np.zeros(len(forest.tokens), dtype=np.int64)
     gather[places[real]] = real
     alone = all(segment.parent == NO_PARENT for segment in forest.segments)
     return Layout(
-        length=len(forest.tokens),
-        longest=max(len(rows) for rows in forest.rows),
+        forest=forest,
         buckets=tuple(buckets),
+        stretches=tuple(stretches),
         gather=torch.from_numpy(gather).to(device),
         documents=tuple(segment.length for segment in forest.segments) if alone else None,
     )
 
 
-def _blocks(segment: Segment, segments: tuple[Segment, ...]) -> list[_Block]:
+def _stretch(segment: Segment, segments: tuple[Segment, ...], device: torch.device) -> Stretch:
+    own = slice(segment.start, segment.start + segment.length)
+    if segment.parent == NO_PARENT:
+        return Stretch(own, own, segment.depth)
+    places = np.concatenate([*_before(segment, segments), np.arange(own.start, own.stop)])
+    return Stretch(own, torch.from_numpy(places).to(device), segment.depth)
+
+
+def _before(segment: Segment, segments: tuple[Segment, ...]) -> list[NDArray[np.int64]]:
+    """Where the tokens lie that come before a segment in its documents, in order."""
     before = []
     above = segment.parent
     while above != NO_PARENT:
         ancestor = segments[above]
         before.append(np.arange(ancestor.start, ancestor.start + ancestor.length))
         above = ancestor.parent
+    return before[::-1]
+
+
+def _blocks(segment: Segment, segments: tuple[Segment, ...]) -> list[_Block]:
+    before = _before(segment, segments)
     own = np.arange(segment.start, segment.start + segment.length)
     blocks = []
     for first in range(0, segment.length, BLOCK):
         last = first + BLOCK
-        keys = np.concatenate([*before[::-1], own[:last]])
+        keys = np.concatenate([*before, own[:last]])
         blocks.append(_Block(own[first:last], keys, first_position=segment.depth + first))
     return blocks
 
