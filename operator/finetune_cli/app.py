@@ -22,6 +22,7 @@ COMMANDS = {
     "status": "Show how a run stands, live with --watch",
     "logs": "Print the logs of all stages, attempts and ranks",
     "wait": "Wait until runs have ended; fails when one fails",
+    "checkpoint": "Save a checkpoint now, and go on",
     "suspend": "Save a checkpoint and free the GPUs",
     "resume": "Go on with a suspended run",
     "stop": "Suspend, and wait until nothing runs any more",

@@ -64,8 +64,11 @@ class Cluster:
 
     def change(self, name: str, spec: Mapping[str, Any]) -> Json:
         """Merge into a run's spec; None removes a field."""
-        query = {"fieldValidation": "Strict", "fieldManager": "kubectl-finetune"}
-        return self._of(name, "change FineTuneJobs", "PATCH", body={"spec": spec}, query=query)
+        return self._patch(name, {"spec": spec})
+
+    def annotate(self, name: str, annotations: Mapping[str, str]) -> Json:
+        """Set annotations of a run."""
+        return self._patch(name, {"metadata": {"annotations": annotations}})
 
     def follow(self, name: str, deadline: float | None = None) -> Iterator[Json]:
         """The run as it is, and again whenever it changes. Ends when the run is deleted, or at the
@@ -150,6 +153,10 @@ class Cluster:
         )
         for line in lines:
             yield json.loads(line)
+
+    def _patch(self, name: str, body: Mapping[str, Any]) -> Json:
+        query = {"fieldValidation": "Strict", "fieldManager": "kubectl-finetune"}
+        return self._of(name, "change FineTuneJobs", "PATCH", body=body, query=query)
 
     def _of(self, name: str, doing: str, method: str, **options: Any) -> Json:
         path = f"/namespaces/{self.namespace}/{PLURAL}/{name}"

@@ -28,6 +28,8 @@ LABEL_STAGE = f"{GROUP}/stage"
 LABEL_ATTEMPT = f"{GROUP}/attempt"
 ANNOTATION_PLAN_HASH = f"{GROUP}/plan-hash"
 ANNOTATION_TEMPLATE_HASH = f"{GROUP}/template-hash"
+# The only one that users set, on a FineTuneJob.
+ANNOTATION_CHECKPOINT = f"{GROUP}/checkpoint-requested-at"
 
 CONTRACT_VERSION = "v1alpha1"
 
@@ -130,8 +132,8 @@ class RefusalReason(StrEnum):
 
 
 class WaitReason(StrEnum):
-    """What the operator itself says of a stage that waits; besides, Kubernetes' own words are
-    passed on (Unschedulable, FailedMount, …).
+    """What the operator itself says of a stage that waits, or was asked for what it cannot do;
+    besides, Kubernetes' own words are passed on (Unschedulable, FailedMount, …).
     """
 
     POD_STARTING = "PodStarting"
@@ -141,6 +143,7 @@ class WaitReason(StrEnum):
     STOPPING = "Stopping"
     RETRYING = "Retrying"
     UNNAMED = "Waiting"
+    CHECKPOINT_REQUEST_INVALID = "CheckpointRequestInvalid"
 
 
 class EventReason(StrEnum):

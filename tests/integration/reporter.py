@@ -42,6 +42,10 @@ class Reporter:
 
     def report(self, run: str, token: str, **status: Any) -> int:
         """Send a report as transformers does; the answer's status."""
+        return self.answer(run, token, **status)[0]
+
+    def answer(self, run: str, token: str, **status: Any) -> tuple[int, Any]:
+        """The same; the answer's status and what it says."""
         request = Request(
             self.url + progress_path(self._namespace, run),
             data=json.dumps({"trainerStatus": status}).encode(),
@@ -50,9 +54,9 @@ class Reporter:
         trusted = ssl.create_default_context(cafile=str(self.authority))
         try:
             with urlopen(request, timeout=5, context=trusted) as answer:
-                return int(answer.status)
+                return int(answer.status), json.loads(answer.read())
         except HTTPError as error:
-            return error.code
+            return error.code, None
 
     def report_step(self, run: str, token: str, step: int, total: int) -> int:
         """Send a report of a training that has come to this step."""

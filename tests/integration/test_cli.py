@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -140,6 +141,21 @@ def test_suspend_resume_and_stop_do_what_they_say(world: World, desk: Desk) -> N
     assert world.jobs() == []
 
 
+def test_a_checkpoint_is_asked_for_by_an_annotation_and_of_a_training_alone(
+    world: World, desk: Desk
+) -> None:
+    world.apply("demo", **SPEC)
+    world.wait_for_phase("demo", "Preparing")
+    assert "there is nothing to save" in desk.run("checkpoint", "demo", code=Exit.BAD)
+    world.finish("demo-prepare-1", message="Done.")
+    world.wait_for_phase("demo", "Training")
+    said = desk.run("checkpoint", "demo")
+    [time] = re.findall(r"asked for a checkpoint \((\S+)\)", said)
+    annotation = r"{.metadata.annotations.finetune\.dev/checkpoint-requested-at}"
+    about = ("ftj/demo", "-n", world.namespace, "-o", f"jsonpath={annotation}")
+    assert world.cluster.kubectl("get", *about) == time
+
+
 def test_rerun_goes_on_with_a_failed_run_and_asks_before_a_finished_one(
     world: World, desk: Desk
 ) -> None:
@@ -245,6 +261,7 @@ class TestBadInput:
             ["status"],
             ["logs"],
             ["wait"],
+            ["checkpoint"],
             ["suspend"],
             ["resume"],
             ["rerun"],

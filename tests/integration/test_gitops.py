@@ -10,6 +10,7 @@ import pytest
 
 from cluster.handle import Cluster, KubectlError
 from cluster.tools import GitOps
+from finetune_operator.vocabulary import ANNOTATION_CHECKPOINT
 from integration.audit import wait_for_write, writes_on
 from integration.operator_process import USER, OperatorProcess, install, kubeconfig
 from integration.world import World, until
@@ -82,7 +83,11 @@ class Repository:
 
     def act(self, **spec: Any) -> None:
         """What an action of Argo CD does: its server patches the object."""
-        patch = json.dumps({"spec": spec})
+        self.patch(spec=spec)
+
+    def patch(self, **fields: Any) -> None:
+        """The same, of any part of it."""
+        patch = json.dumps(fields)
         about = ("-n", self.world.namespace, f"ftj/{self.name}", "--type=merge", "-p", patch)
         self.world.cluster.kubectl("patch", *about, "--field-manager=argocd-server")
 
@@ -175,6 +180,22 @@ def test_what_an_action_changes_is_no_drift_and_outlasts_a_sync(world: World) ->
     assert git.difference() == ""
     git.sync()
     assert git.live()["spec"]["suspend"] is True
+
+
+def test_a_request_for_a_checkpoint_is_no_drift_and_outlasts_a_sync(
+    world: World, gitops: GitOps
+) -> None:
+    git = Repository(world, "asked")
+    git.sync()
+    to_training(world, "asked")
+    live = git.live()
+    asked = gitops.lua((ACTIONS / "checkpoint" / "action.lua").read_text(), live)
+    git.patch(metadata={"annotations": asked["metadata"]["annotations"]})
+    assert git.difference() == ""
+    git.sync()
+    annotations = git.live()["metadata"]["annotations"]
+    assert annotations == asked["metadata"]["annotations"]
+    assert annotations.keys() - live["metadata"]["annotations"].keys() == {ANNOTATION_CHECKPOINT}
 
 
 def test_what_belongs_to_a_run_is_no_resource_of_the_application(world: World) -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from cluster.handle import Cluster
 from finetune_operator.core.naming import progress_path
+from finetune_operator.vocabulary import ANNOTATION_CHECKPOINT
 from integration.operator_process import OperatorProcess, free_port, install, kubeconfig
 from integration.reporter import Reporter, settings
 from integration.world import World, until
@@ -55,6 +56,43 @@ def test_reports_of_the_training_pod_reach_status(endpoint: Endpoint) -> None:
     columns = world.cluster.kubectl("get", "-n", world.namespace, "ftj", "demo")
     assert "42%" in columns
     assert "84/200" in columns
+
+
+def test_a_request_for_a_checkpoint_reaches_the_training_pod_and_a_bad_one_the_user(
+    endpoint: Endpoint,
+) -> None:
+    world = endpoint.world
+    world.apply("demo")
+    world.finish("demo-prepare-1", message="Done.", totalSteps=200)
+    pod = world.run("demo-train-1")
+    token = endpoint.token(endpoint.audience("demo"), pod)
+    until(lambda: endpoint.report_step("demo", token, 84, 200) == 200, "a report is taken")
+    assert endpoint.answer("demo", token) == (200, {})
+
+    def ask(value: str) -> None:
+        annotation = f"{ANNOTATION_CHECKPOINT}={value}"
+        about = ("-n", world.namespace, "ftj/demo", "--overwrite", annotation)
+        world.cluster.kubectl("annotate", *about)
+
+    ask("2026-01-31T12:00:00Z")
+    passed_on = {"checkpointRequestedAt": "2026-01-31T12:00:00Z"}
+    until(lambda: endpoint.answer("demo", token) == (200, passed_on), "the request is passed on")
+
+    ask("soon")
+    until(lambda: endpoint.answer("demo", token) == (200, {}), "the bad one is not")
+    world.wait_for_message("demo", f'Annotation {ANNOTATION_CHECKPOINT} is "soon", which is no')
+    told = until(
+        lambda: [e for e in world.events("demo") if e["reason"] == "CheckpointRequestInvalid"],
+        "an event tells of it",
+    )
+    assert [event["type"] for event in told] == ["Warning"]
+
+    metrics = [{"name": "current_step", "value": "90"}, {"name": "checkpoint_step", "value": "89"}]
+    assert endpoint.report("demo", token, metrics=metrics) == 200
+    until(
+        lambda: world.status("demo").get("progress", {}).get("checkpointStep") == 89,
+        "the newest checkpoint is in status",
+    )
 
 
 def test_the_pinned_plan_carries_the_authority_for_the_pods(endpoint: Endpoint) -> None:

@@ -36,8 +36,8 @@ _FOREIGN = "## Kubernetes' own words"
 HOLE = "…"
 # Where the operator makes sentences for users.
 TELLING = [
-    *(f"core/{name}" for name in ("attempts", "claim", "decide", "failure", "limits", "pinned")),
-    *(f"core/{name}" for name in ("suspend", "waiting")),
+    *(f"core/{name}" for name in ("attempts", "checkpointing", "claim", "decide", "failure")),
+    *(f"core/{name}" for name in ("limits", "pinned", "suspend", "waiting")),
     *(f"runtime/{name}" for name in ("actions", "ownership", "reconciler", "waiting")),
 ]
 

@@ -149,6 +149,7 @@ def _numbers(run: Run) -> Iterator[Text]:
         ("estimated", str(dig(run.status, "memory.estimated", "-"))),
         ("trained", _share(run)),
         ("strategy", str(dig(run.status, "resolved.strategy", "-"))),
+        ("saved at step", str(progress.get("checkpointStep", "-"))),
         ("skipped steps", str(metrics.get("skippedSteps", "-"))),
     ]
     for pairs in (training, memory):

@@ -66,7 +66,7 @@ CONDITIONS = {
 _REASONS: dict[str, type[StrEnum]] = {
     "Why an attempt failed (also `status.attempts[].reason`)": FailureReason,
     "Why the run does not start or does not go on": RefusalReason,
-    "What it waits for": WaitReason,
+    "What it waits for, or was asked for in vain": WaitReason,
     "Events besides": EventReason,
 }
 

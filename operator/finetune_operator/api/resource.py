@@ -65,6 +65,7 @@ class Metadata(ApiModel):
     creation_timestamp: str | None = None
     deletion_timestamp: str | None = None
     labels: dict[str, str] = Field(default={}, description="Labels that decisions need.")
+    annotations: dict[str, str] = Field(default={}, description="Annotations that they need.")
     finalizers: tuple[str, ...] = ()
 
 

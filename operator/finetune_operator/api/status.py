@@ -82,6 +82,9 @@ class Progress(ApiModel):
     percent: int | None = Field(default=None, ge=0, le=100, description="Share of the steps done.")
     step: int | None = Field(default=None, ge=0, description="Optimizer steps done.")
     total_steps: int | None = Field(default=None, ge=0, description="Optimizer steps of the run.")
+    checkpoint_step: int | None = Field(
+        default=None, ge=0, description="Step of the newest checkpoint; 0 before the first."
+    )
     epoch: Short | None = Field(default=None, description="Passes over the data so far.")
     tokens_per_second: Short | None = Field(default=None, description="Over all processes.")
     eta_seconds: int | None = Field(default=None, ge=0, description="Estimated time left.")

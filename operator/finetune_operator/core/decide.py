@@ -13,6 +13,7 @@ from datetime import datetime, timedelta
 from finetune_operator.api.status import StageStatus, Status
 from finetune_operator.core import (
     attempts,
+    checkpointing,
     events,
     progress,
     record,
@@ -169,8 +170,12 @@ def _running(
     stuck = waiting.stuck(job.stage, observed.waiting.get(job.name), now)
     status = stages.changed(status, job.stage, message=stuck)
     situation = _runs(job.stage, job.name, job.state)
+    complaint = checkpointing.complaint(observed.resource.metadata.annotations)
     if stuck:
         situation = Situation(PHASE_OF_STAGE[job.stage], str(waiting.STUCK), stuck)
+    elif complaint and job.stage is Stage.TRAIN:
+        reason = str(WaitReason.CHECKPOINT_REQUEST_INVALID)
+        situation = Situation(situation.phase, reason, f"{situation.message} {complaint}")
     return _Step(status, situation, _stop(strays))
 
 

@@ -17,7 +17,9 @@ from finetune_operator.core.moments import seconds_since, to_text
 from finetune_operator.core.text import metric, whole
 
 # Names of the protocol that go into `progress`, not into `metrics`.
-_PROGRESS = frozenset({"current_step", "total_steps", "current_epoch", "tokens_per_second"})
+_PROGRESS = frozenset(
+    {"current_step", "total_steps", "checkpoint_step", "current_epoch", "tokens_per_second"}
+)
 # What the protocol's own client calls measured on held-out data, and what status calls it.
 _PREFIXES = {"eval_": "validation_", "base_eval_": "base_validation_"}
 # How much of the former estimate stays when a new pace was measured: single steps differ.
@@ -58,6 +60,7 @@ def _progress(old: Progress | None, report: Report, job: JobRecord) -> Progress:
         percent=percent,
         step=step,
         total_steps=total,
+        checkpoint_step=whole(report.metrics.get("checkpoint_step")),
         epoch=_optional(report.metrics.get("current_epoch")),
         tokens_per_second=_optional(report.metrics.get("tokens_per_second")),
         eta_seconds=_seconds_left(old, report, job, step, total),

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 
 from aiohttp import web
@@ -69,27 +69,38 @@ class ProgressServer:
         key = (request.match_info["namespace"], request.match_info["name"])
         scheme, _, token = request.headers.get("Authorization", "").partition(" ")
         if scheme.lower() != "bearer" or not token.strip():
-            return _answer(401, "Authorization must be: Bearer TOKEN.")
+            return _refusal(401, "Authorization must be: Bearer TOKEN.")
         try:
             job = await self._bearers.job_of(token.strip(), key)
             body = await request.read()
             report = parse(body, job=job.record.name, now=datetime.now(UTC))
         except Unauthenticated as error:
-            return _answer(401, str(error))
+            return _refusal(401, str(error))
         except Forbidden as error:
-            return _answer(403, str(error))
+            return _refusal(403, str(error))
         except BadReport as error:
-            return _answer(422, str(error))
+            return _refusal(422, str(error))
         except ApiError as error:
             log.warning("Report of %s/%s not taken: %s", *key, error)
-            return _answer(503, "The token cannot be checked now: try again later.")
+            return _refusal(503, "The token cannot be checked now: try again later.")
         now = asyncio.get_running_loop().time()
         self._changed(key, self._latest.put(job.record.owner_uid, report, now))
-        return _answer(200)
+        return _answer(200, self._asked_of(key))
+
+    def _asked_of(self, key: Key) -> dict[str, str]:
+        """What the run's user asks of its training."""
+        entry = self._store.run(key)
+        if entry is None or entry.checkpoint_requested_at is None:
+            return {}
+        return {"checkpointRequestedAt": entry.checkpoint_requested_at}
 
 
-def _answer(status: int, message: str | None = None) -> web.Response:
-    answer = web.json_response({} if message is None else {"message": message}, status=status)
+def _refusal(status: int, message: str) -> web.Response:
+    return _answer(status, {"message": message})
+
+
+def _answer(status: int, body: Mapping[str, str]) -> web.Response:
+    answer = web.json_response(body, status=status)
     # Connections are few and have a deadline: none waits for the next report.
     answer.force_close()
     return answer

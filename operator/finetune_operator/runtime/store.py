@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from finetune_operator.api.resource import FineTuneJob, Metadata
+from finetune_operator.core.checkpointing import request_of, requested_at
 from finetune_operator.core.facts import RunFacts, facts
 from finetune_operator.core.model import JobRecord, JobState
 from finetune_operator.core.queueing import queue_labels
@@ -30,12 +31,16 @@ METADATA_KEPT = frozenset(field.alias for field in Metadata.model_fields.values(
 
 @dataclass(frozen=True, slots=True)
 class RunEntry:
-    """A FineTuneJob as JSON text: a tenth of the memory of the parsed models."""
+    """A FineTuneJob as JSON text: a tenth of the memory of the parsed models.
+
+    `checkpoint_requested_at`: what every progress report is answered with.
+    """
 
     uid: str
     version: int
     document: bytes
     facts: RunFacts
+    checkpoint_requested_at: str | None
 
     def resource(self) -> FineTuneJob:
         """The parsed resource; ValueError if the models do not accept what the cluster holds."""
@@ -100,7 +105,13 @@ class Store:
         known = self._runs.get(key)
         if metadata["uid"] in self._gone or (known is not None and known.version >= version):
             return None
-        self._runs[key] = RunEntry(metadata["uid"], version, _document(manifest), facts(manifest))
+        self._runs[key] = RunEntry(
+            metadata["uid"],
+            version,
+            _document(manifest),
+            facts(manifest),
+            requested_at(metadata.get("annotations", {})),
+        )
         return key
 
     def drop_run(self, manifest: Json) -> Key | None:
@@ -186,6 +197,8 @@ def _document(manifest: Json) -> bytes:
     kept = {name: metadata[name] for name in metadata.keys() & METADATA_KEPT}
     if labels := kept.get("labels"):
         kept["labels"] = queue_labels(labels)
+    if annotations := kept.get("annotations"):
+        kept["annotations"] = request_of(annotations)
     slim = {"metadata": kept}
     slim |= {part: manifest[part] for part in ("spec", "status") if part in manifest}
     text = json.dumps(slim, separators=(",", ":"), ensure_ascii=False)

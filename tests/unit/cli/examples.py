@@ -74,6 +74,7 @@ TRAINING: Json = {
         "percent": 42,
         "step": 84,
         "totalSteps": 200,
+        "checkpointStep": 80,
         "epoch": "0.42",
         "tokensPerSecond": "12345.6",
         "etaSeconds": 1290,

@@ -13,7 +13,7 @@ from typing import Any
 
 import yaml
 
-from finetune_operator.vocabulary import GROUP, KIND
+from finetune_operator.vocabulary import ANNOTATION_CHECKPOINT, GROUP, KIND
 from unit.gitops import phases
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -92,6 +92,15 @@ def _action_data() -> Iterator[tuple[Path, str]]:
         before = phases.named(name)
         after = {**before, "spec": {**before["spec"], **change}}
         yield folder / f"{name}-output.yaml", _dump(after)
+    training, tracked = phases.named("training"), {"argocd.argoproj.io/tracking-id": "runs"}
+    asked = {ANNOTATION_CHECKPOINT: "2026-01-31T12:00:00Z"}
+    yield folder / "training-checkpoint-output.yaml", _dump(_annotated(training, asked))
+    yield folder / "training-annotated.yaml", _dump(_annotated(training, tracked))
+    yield folder / "training-annotated-output.yaml", _dump(_annotated(training, tracked | asked))
+
+
+def _annotated(found: Json, annotations: Json) -> Json:
+    return {**found, "metadata": {**found["metadata"], "annotations": annotations}}
 
 
 def _settings(health: str) -> dict[str, str]:

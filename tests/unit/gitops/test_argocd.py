@@ -13,6 +13,8 @@ import pytest
 import yaml
 
 from cluster.tools import GitOps, ToolError
+from finetune_operator.core.checkpointing import requested_at
+from finetune_operator.vocabulary import ANNOTATION_CHECKPOINT
 from unit.gitops import phases
 from unit.gitops.argocd import (
     ACTIONS,
@@ -85,6 +87,10 @@ def test_an_action_changes_what_its_test_file_says(gitops: GitOps, test: Json) -
     if test["action"] == "retry":
         assert re.fullmatch(r"retry-\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", made["spec"]["rerunToken"])
         made["spec"]["rerunToken"] = "retry-2026-01-31T12:00:00Z"
+    if test["action"] == "checkpoint":
+        # What the operator takes for a time is one.
+        assert requested_at(made["metadata"]["annotations"])
+        made["metadata"]["annotations"][ANNOTATION_CHECKPOINT] = "2026-01-31T12:00:00Z"
     assert made == read(ACTIONS / test["expectedOutputPath"])
 
 
@@ -101,7 +107,8 @@ def test_the_config_map_holds_the_same_scripts(name: str) -> None:
     assert health == (VARIANTS[name] / "health.lua").read_text()
     actions = yaml.safe_load(settings["resource.customizations.actions.finetune.dev_FineTuneJob"])
     assert actions["discovery.lua"] == (ACTIONS / "discovery.lua").read_text()
-    assert [entry["name"] for entry in actions["definitions"]] == ["resume", "retry", "suspend"]
+    names = [entry["name"] for entry in actions["definitions"]]
+    assert names == ["checkpoint", "resume", "retry", "suspend"]
 
 
 @pytest.mark.parametrize("library", ["string", "math", "io", "debug", "coroutine", "os.execute"])

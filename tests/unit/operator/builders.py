@@ -61,6 +61,7 @@ def resource(
     generation: int = 1,
     deleted: bool = False,
     labels: Mapping[str, str] | None = None,
+    annotations: Mapping[str, str] | None = None,
     **changes: Any,
 ) -> FineTuneJob:
     """A FineTuneJob with the minimal spec and these changes."""
@@ -73,6 +74,7 @@ def resource(
             resource_version="1",
             deletion_timestamp="2026-01-31T12:00:00Z" if deleted else None,
             labels=dict(labels or {}),
+            annotations=dict(annotations or {}),
         ),
         spec=spec(**changes),
         status=status or Status(),

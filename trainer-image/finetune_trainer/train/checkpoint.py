@@ -30,13 +30,18 @@ STATE = "state.json"
 
 @dataclass(slots=True)
 class Position:
-    """How far a run is: optimizer steps done, and the values that a resumed run must not lose."""
+    """How far a run is: optimizer steps done, and the values that a resumed run must not lose.
+
+    `checkpoint_requested_at`: the last request for a checkpoint that one came after, as a resumed
+    run is told of it again.
+    """
 
     step: int = 0
     epoch: float = 0.0
     metrics: dict[str, float] = field(default_factory=dict)
     skips: Skips = field(default_factory=Skips)
     evaluations: Evaluations = field(default_factory=Evaluations)
+    checkpoint_requested_at: str | None = None
 
     @classmethod
     def from_state(cls, state: Mapping[str, Any]) -> Position:
@@ -47,6 +52,7 @@ class Position:
             metrics=state["metrics"],
             skips=Skips(**state.get("skips", {})),
             evaluations=Evaluations(**state.get("evaluations", {})),
+            checkpoint_requested_at=state.get("checkpoint_requested_at"),
         )
 
 

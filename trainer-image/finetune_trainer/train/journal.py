@@ -1,4 +1,5 @@
-"""What a run tells while it goes on: a line to read, a line of `history.jsonl`, and other outlets.
+"""What a run tells while it goes on: a line to read, a line of `history.jsonl`, and other outlets;
+and what it is asked for where it tells.
 
 Only rank 0 has a journal that writes. How values are computed belongs to the recipe.
 """
@@ -33,21 +34,27 @@ class Journal:
         outlets: Sequence[Outlet],
         *,
         active: bool,
-        saved: Callable[[], None] = lambda: None,
+        saved: Callable[[int], None] = lambda step: None,
+        requested: Callable[[], str | None] = lambda: None,
     ) -> None:
         self._history = history
         self._outlets = outlets
         self._active = active
         self._saved = saved
+        self._requested = requested
 
     def say(self, text: str) -> None:
         """One line for whoever reads the log."""
         if self._active:
             print(text, flush=True)
 
-    def saved(self) -> None:
-        """What has been trained so far is safe from now on."""
-        self._saved()
+    def saved(self, step: int) -> None:
+        """What was trained up to `step` is safe from now on."""
+        self._saved(step)
+
+    def checkpoint_requested_at(self) -> str | None:
+        """When somebody asked for a checkpoint, the last time; None if nobody has."""
+        return self._requested()
 
     def resume_at(self, step: int, *, evaluated: bool) -> None:
         """Forget the history after `step`, which the run makes again; also the evaluation of `step`

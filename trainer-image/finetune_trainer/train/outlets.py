@@ -24,6 +24,15 @@ def open_journal(run: Run, workspace: Workspace, *, active: bool) -> Iterator[Jo
         Exposition.from_environment() as served,
         open_trackers(run, workspace) as trackers,
     ):
+
+        def saved(step: int) -> None:
+            served.saved()
+            reporter.saved(step)
+
         yield Journal(
-            workspace.history, (reporter, served, *trackers), active=True, saved=served.saved
+            workspace.history,
+            (reporter, served, *trackers),
+            active=True,
+            saved=saved,
+            requested=reporter.requested,
         )

@@ -1,5 +1,5 @@
 """The client of the progress protocol (docs/stage-contract.md): latest values, from a thread, never
-in a step's way.
+in a step's way; and what the answers ask for.
 
 A report that cannot be sent is dropped; the next one carries newer values, and the termination
 message the last.
@@ -13,14 +13,16 @@ import os
 import ssl
 import sys
 import threading
-import urllib.error
 import urllib.request
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from http.client import HTTPException
 from pathlib import Path
 from types import TracebackType
 from typing import Any
+
+from finetune_trainer.train import answer
 
 URL = "KUBEFLOW_TRAINER_SERVER_URL"
 CA_CERT = "KUBEFLOW_TRAINER_SERVER_CA_CERT"
@@ -32,6 +34,7 @@ MAXIMUM_METRICS = 16
 MAXIMUM_BYTES = 64
 # Counted since the process started: Prometheus makes rates of it, a status can make nothing of it.
 NOT_REPORTED = frozenset({"tokens"})
+CHECKPOINT_STEP = "checkpoint_step"
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +65,8 @@ def report(
     """The protocol's body for `step` finished steps, without NaN and infinite values."""
     # The most telling first: there is a limit.
     values: dict[str, float] = {"current_step": step, "total_steps": total_steps}
-    values |= {name: value for name, value in metrics.items() if "eval_" in name}
+    first = {name for name in metrics if name == CHECKPOINT_STEP or "eval_" in name}
+    values |= {name: value for name, value in metrics.items() if name in first}
     values |= {name: value for name, value in metrics.items() if name not in NOT_REPORTED}
     status: dict[str, Any] = {
         "progressPercentage": min(100, 100 * step // max(1, total_steps)),
@@ -87,7 +91,9 @@ class Reporter:
         self._endpoint = endpoint
         self._period = float(os.environ.get(PERIOD, "5")) if period is None else period
         self._values: dict[str, float] = {}
+        self._place: tuple[int, int, float | None] | None = None
         self._latest: dict[str, Any] | None = None
+        self._requested: str | None = None
         self._closed = False
         self._failing = False
         self._changed = threading.Condition()
@@ -121,8 +127,25 @@ class Reporter:
         """
         with self._changed:
             self._values |= metrics
-            self._latest = report(step, total_steps, self._values, eta_seconds)
-            self._changed.notify()
+            self._place = step, total_steps, eta_seconds
+            self._renew()
+
+    def saved(self, step: int) -> None:
+        """The newest checkpoint is that of `step`; 0: there is none. Returns at once."""
+        with self._changed:
+            self._values[CHECKPOINT_STEP] = step
+            self._renew()
+
+    def requested(self) -> str | None:
+        """When a checkpoint was asked for last, as an answer has said; None if none has."""
+        return self._requested
+
+    def _renew(self) -> None:
+        if self._place is None:
+            return
+        step, total_steps, eta_seconds = self._place
+        self._latest = report(step, total_steps, self._values, eta_seconds)
+        self._changed.notify()
 
     def _run(self) -> None:
         while True:
@@ -138,19 +161,21 @@ class Reporter:
     def _send(self, body: dict[str, Any]) -> None:
         assert self._endpoint is not None
         try:
-            post(self._endpoint, body)
+            said = post(self._endpoint, body)
             self._failing = False
-        except (OSError, ValueError, urllib.error.URLError) as error:
+            self._requested = answer.checkpoint_requested_at(said) or self._requested
+        except (OSError, ValueError, HTTPException) as error:
             if not self._failing:
                 print(f"progress cannot be reported for now: {error}", file=sys.stderr, flush=True)
             self._failing = True
 
 
-def post(endpoint: Endpoint, body: dict[str, Any]) -> None:
-    """One report.
+def post(endpoint: Endpoint, body: dict[str, Any]) -> bytes:
+    """One report, and what was answered, as far as it can matter.
 
     Raises:
         OSError: the endpoint or a file cannot be reached, or it answered with an error.
+        HTTPException: it answered with what is no HTTP.
     """
     headers = {"Content-Type": "application/json"}
     if endpoint.token_file:
@@ -161,5 +186,6 @@ def post(endpoint: Endpoint, body: dict[str, Any]) -> None:
     context = None
     if endpoint.url.startswith("https:"):
         context = ssl.create_default_context(cafile=endpoint.ca_file)
-    with urllib.request.urlopen(request, timeout=REQUEST_SECONDS, context=context) as answer:
-        answer.read()
+    with urllib.request.urlopen(request, timeout=REQUEST_SECONDS, context=context) as response:
+        said: bytes = response.read(answer.MAXIMUM_BYTES)
+    return said

@@ -194,7 +194,7 @@ class _Training:
             for batch, is_last in coming
         ]
         total = torch.stack(found).sum(0, dtype=torch.float64).tolist()
-        asked = [float(self.stop.requested), float(self.saver.overdue)]
+        asked = [float(self.stop.requested), float(self.saver.wanted)]
         *sums, stopping, saving = self.group.sum([*total, *asked])
         mean = sums[0] / max(1, targets)
         norm = engine.clip(self.training.max_grad_norm)

@@ -39,6 +39,7 @@ class Saver:
         self._writing: Future[Path] | None = None
         self._step = 0
         self._saved_at = time.monotonic()
+        self._answered: str | None = None  # the last request that a checkpoint came after
         self.asked = False
 
     def __enter__(self) -> Saver:
@@ -66,16 +67,20 @@ class Saver:
                 # It would count as one of those to keep, and push out one that is whole.
                 shutil.rmtree(each.path)
         if position is not None:
-            self._step = position.step
-        self._context.journal.saved()
+            self._step, self._answered = position.step, position.checkpoint_requested_at
+        self._context.journal.saved(self._step)
         return position
 
     @property
-    def overdue(self) -> bool:
-        """Whether rank 0 finds, by its clock, that `everySeconds` have passed; never elsewhere."""
+    def wanted(self) -> bool:
+        """Whether rank 0 wants a checkpoint: `everySeconds` have passed by its clock, or somebody
+        has asked for one; never elsewhere.
+        """
+        if not self._context.group.is_main:
+            return False
         every = self._settings.every_seconds
-        passed = time.monotonic() - self._saved_at
-        return self._context.group.is_main and every > 0 and passed >= every
+        overdue = every > 0 and time.monotonic() - self._saved_at >= every
+        return overdue or self._requested_at() != self._answered
 
     def is_due(self, position: Position) -> bool:
         """Whether a checkpoint of `position` is to be written: by steps, because it was `asked` for
@@ -104,6 +109,10 @@ class Saver:
         self.finish()
         weights, moments = self._trained.engine.state()
         self._step, self._saved_at = position.step, time.monotonic()
+        requested = self._requested_at()
+        if requested != self._answered:
+            self._context.journal.say(f"saving after step {position.step}: asked for {requested}")
+        position.checkpoint_requested_at = self._answered = requested
         if not self._context.group.is_main:
             return
         if self._context.device.type == "cpu" and _bytes(weights, moments) > LARGEST_SECOND_COPY:
@@ -153,6 +162,10 @@ class Saver:
         )
         return False
 
+    def _requested_at(self) -> str | None:
+        # A server that has not said anything yet asks for nothing new.
+        return self._context.journal.checkpoint_requested_at() or self._answered
+
     def _write(
         self, position: Position, weights: dict[str, Tensor], moments: dict[str, Tensor]
     ) -> Path:
@@ -166,7 +179,7 @@ class Saver:
             besides=position.evaluations.best_step if self._keeps_best else None,
         )
         self._context.journal.say(f"checkpoint after step {position.step}")
-        self._context.journal.saved()
+        self._context.journal.saved(position.step)
         return path
 
 

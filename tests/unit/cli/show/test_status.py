@@ -30,7 +30,7 @@ acme/base · LoRA · acme/data
  ·  upload
 
  loss 1.234   validation 1.3   lr 0.00019   epoch 0.42   tokens/s 12,346
- estimated 10Gi   trained 20.8M of 2.6B
+ estimated 10Gi   trained 20.8M of 2.6B   saved at step 80
 
  train runs.
 

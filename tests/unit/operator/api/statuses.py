@@ -53,6 +53,7 @@ FULL_STATUS = Status(
         percent=52,
         step=489,
         total_steps=940,
+        checkpoint_step=480,
         epoch="0.52",
         tokens_per_second="1234.5",
         eta_seconds=60,

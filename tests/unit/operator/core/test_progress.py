@@ -13,6 +13,7 @@ JOB = job("train", start_time=to_text(NOW))
 METRICS = {
     "current_step": "84",
     "total_steps": "200",
+    "checkpoint_step": "80",
     "current_epoch": "0.42",
     "tokens_per_second": "2310",
     "loss": "1.93",
@@ -38,6 +39,7 @@ def test_a_report_is_shown_as_progress_and_metrics() -> None:
         "percent": 42,
         "step": 84,
         "totalSteps": 200,
+        "checkpointStep": 80,
         "epoch": "0.42",
         "tokensPerSecond": "2310",
         "etaSeconds": 310,

@@ -14,6 +14,7 @@ from finetune_operator.runtime.bearer import Bearers, Forbidden, Unauthenticated
 from finetune_operator.runtime.progress import BODY_LIMIT, ProgressServer
 from finetune_operator.runtime.reports import Reports
 from finetune_operator.runtime.store import JobEntry, Key, Store
+from finetune_operator.vocabulary import ANNOTATION_CHECKPOINT
 from unit.operator.runtime.manifests import KEY, job, run
 
 PATH = progress_path(*KEY)
@@ -75,6 +76,36 @@ async def test_a_report_is_kept_and_its_run_looked_at(
     assert (report.percent, report.job) == (42, "demo-train-1")
     assert endpoint.changed == [(KEY, 0.0)]
     assert answer.headers["Connection"] == "close"
+
+
+async def test_the_answer_says_when_the_user_asked_for_a_checkpoint(
+    client: TestClient[Request, Application], endpoint: Endpoint
+) -> None:
+    answers = []
+    values = (None, "2026-01-31T12:00:00Z", "soon", "2026-01-31T12:05:00+02:00")
+    for version, value in enumerate(values, start=2):
+        manifest = run(version)
+        manifest["metadata"]["annotations"] = {"a": "b"}
+        if value is not None:
+            manifest["metadata"]["annotations"][ANNOTATION_CHECKPOINT] = value
+        endpoint.store.put_run(manifest)
+        answers.append(await (await client.post(PATH, json=BODY, headers=GOOD)).json())
+    assert answers == [
+        {},
+        {"checkpointRequestedAt": "2026-01-31T12:00:00Z"},
+        {},
+        {"checkpointRequestedAt": "2026-01-31T12:05:00+02:00"},
+    ]
+
+
+async def test_who_may_not_report_learns_nothing_of_the_run(
+    client: TestClient[Request, Application], endpoint: Endpoint
+) -> None:
+    manifest = run(2)
+    manifest["metadata"]["annotations"] = {ANNOTATION_CHECKPOINT: "2026-01-31T12:00:00Z"}
+    endpoint.store.put_run(manifest)
+    answer = await client.post(PATH, json=BODY, headers={"Authorization": "Bearer foreign"})
+    assert "2026" not in await answer.text()
 
 
 async def test_many_reports_are_one_look_a_second_with_the_latest(

@@ -3,7 +3,10 @@ from __future__ import annotations
 import pytest
 
 from finetune_operator.runtime.store import Store
+from finetune_operator.vocabulary import ANNOTATION_CHECKPOINT
 from unit.operator.runtime.manifests import KEY, NAMESPACE, condition, job, run
+
+TIME = "2026-01-31T12:00:00Z"
 
 
 def test_a_run_is_news_once() -> None:
@@ -46,6 +49,29 @@ def test_metadata_that_no_decision_uses_takes_no_memory() -> None:
     kept = entry.resource().metadata
     assert (kept.uid, kept.resource_version, kept.generation) == ("run-9", "7", 3)
     assert kept.deletion_timestamp == "2026-01-31T12:00:00Z"
+
+
+def test_of_the_annotations_a_request_for_a_checkpoint_is_kept() -> None:
+    store = Store()
+    manifest = run()
+    manifest["metadata"]["annotations"] = {ANNOTATION_CHECKPOINT: TIME, "a": "x" * 200_000}
+    store.put_run(manifest)
+    entry = store.run(KEY)
+    assert entry is not None
+    assert entry.checkpoint_requested_at == TIME
+    assert entry.resource().metadata.annotations == {ANNOTATION_CHECKPOINT: TIME}
+
+
+def test_a_request_that_is_none_is_kept_only_as_far_as_it_takes_to_say_so() -> None:
+    store = Store()
+    manifest = run()
+    manifest["metadata"]["annotations"] = {ANNOTATION_CHECKPOINT: "x" * 200_000}
+    store.put_run(manifest)
+    entry = store.run(KEY)
+    assert entry is not None
+    assert entry.checkpoint_requested_at is None
+    assert len(entry.document) < 2000
+    assert entry.resource().metadata.annotations[ANNOTATION_CHECKPOINT].startswith("xxx")
 
 
 def test_text_takes_no_more_memory_than_it_has_bytes() -> None:

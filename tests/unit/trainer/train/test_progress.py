@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import ssl
 import threading
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from ipaddress import IPv4Address
 from pathlib import Path
-from typing import Any
 
 import pytest
 from cryptography import x509
@@ -23,48 +20,13 @@ from finetune_trainer.train.progress import Endpoint, Reporter, report
 from finetune_trainer.train.recipe import train
 from finetune_trainer.train.stop import Stop
 from unit.trainer.train.made import plan, prepared_workspace
-
-
-class Server:
-    """Remembers what it was told, and answers as it is told to."""
-
-    def __init__(self) -> None:
-        self.bodies: list[dict[str, Any]] = []
-        self.tokens: list[str] = []
-        self.status = 200
-        self.delay = 0.0
-        self.hold = threading.Event()
-        self.hold.set()
-        server = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-                time.sleep(server.delay)
-                server.hold.wait()
-                server.bodies.append(body["trainerStatus"])
-                server.tokens.append(self.headers.get("Authorization", ""))
-                self.send_response(server.status)
-                self.send_header("Content-Length", "0")
-                self.end_headers()
-
-            def log_message(self, format: str, *args: object) -> None:
-                pass
-
-        self.http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        threading.Thread(target=self.http.serve_forever, daemon=True).start()
-
-    @property
-    def address(self) -> str:
-        return f"127.0.0.1:{self.http.server_port}/trainjobs/x/status"
+from unit.trainer.train.progress_server import Server, progress_server, wait_for
 
 
 @pytest.fixture
 def server() -> Iterator[Server]:
-    server = Server()
-    yield server
-    server.http.shutdown()
-    server.http.server_close()
+    with progress_server() as made:
+        yield made
 
 
 @pytest.fixture
@@ -73,15 +35,8 @@ def endpoint(server: Server, tmp_path: Path) -> Endpoint:
     return Endpoint(f"http://{server.address}", tmp_path / "token", None)
 
 
-def wait_for(condition: Any) -> None:
-    deadline = time.monotonic() + 10
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-
-
 def steps(server: Server) -> list[str]:
-    return [body["metrics"][0]["value"] for body in server.bodies]
+    return server.told("current_step")
 
 
 def test_a_report_has_the_shape_of_the_protocol() -> None:
@@ -123,6 +78,32 @@ def test_a_validation_loss_is_not_lost_to_the_step_after_it(
     assert told == {"current_step": "3", "total_steps": "9", "loss": "2", "eval_loss": "2.5"}
 
 
+def test_a_checkpoint_is_told_when_it_is_there_with_the_values_of_before(
+    server: Server, endpoint: Endpoint
+) -> None:
+    with Reporter(endpoint, period=0) as reporter:
+        reporter.saved(0)  # before there is anything to report
+        reporter.put(3, 9, {"loss": 3.0}, None)
+        wait_for(lambda: len(server.bodies) == 1)
+        reporter.saved(3)
+    assert server.told("checkpoint_step") == ["0", "3"]
+    assert (steps(server), server.told("loss")) == (["3", "3"], ["3", "3"])
+
+
+def test_a_request_is_known_from_the_first_answer_that_has_it(
+    server: Server, endpoint: Endpoint
+) -> None:
+    with Reporter(endpoint, period=0) as reporter:
+        reporter.put(1, 9, {}, None)
+        wait_for(lambda: len(server.bodies) == 1)
+        assert reporter.requested() is None
+        for answer in (b'{"checkpointRequestedAt": "2026-01-31T12:00:00Z"}', b"{}"):
+            server.answer = answer
+            reporter.put(2, 9, {}, None)
+            wait_for(reporter.requested)
+        assert reporter.requested() == "2026-01-31T12:00:00Z"
+
+
 def test_a_slow_server_does_not_hold_up_the_training(server: Server, endpoint: Endpoint) -> None:
     server.delay = 0.5
     with Reporter(endpoint, period=0) as reporter:
@@ -155,6 +136,19 @@ def test_an_outage_is_survived_and_told_once(
         reporter.put(3, 3, {}, None)
     assert steps(server) == ["1", "2", "3"]
     assert capsys.readouterr().err.count("progress cannot be reported") == 1
+
+
+def test_a_server_that_speaks_no_http_is_survived(
+    server: Server, endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(server.http.RequestHandlerClass, "protocol_version", "nonsense")
+        with Reporter(endpoint, period=0) as reporter:
+            reporter.put(1, 2, {}, None)
+            wait_for(lambda: len(server.bodies) == 1)
+            patch.undo()
+            reporter.put(2, 2, {}, None)
+    assert steps(server) == ["1", "2"]
 
 
 @pytest.mark.timeout(120)

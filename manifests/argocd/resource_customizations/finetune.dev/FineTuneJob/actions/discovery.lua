@@ -39,6 +39,12 @@ if obj.spec.suspend then
     ["iconClass"] = "fa fa-fw fa-play",
   }
 elseif not is_true("Failed") then
+  if (obj.status or {}).phase == "Training" then
+    actions["checkpoint"] = {
+      ["displayName"] = "Save a checkpoint",
+      ["iconClass"] = "fa fa-fw fa-save",
+    }
+  end
   actions["suspend"] = {
     ["displayName"] = "Stop and save (suspend)",
     ["iconClass"] = "fa fa-fw fa-pause",
