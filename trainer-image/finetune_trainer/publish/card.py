@@ -178,7 +178,7 @@ def _data(facts: Facts) -> str:
         rows.append(
             ("Tokens per example", f"median {middle:,}, 95 % ≤ {most:,}, longest {longest:,}")
         )
-    text = table(("", ""), [(name, value) for name, value in rows if value])
+    text = table(("Property", "Value"), [(name, value) for name, value in rows if value])
     dropped: Mapping[str, int] = report.get("droppedByReason") or {}
     if dropped:
         reasons = "\n".join(f"* {count:,}: {plain(why)}" for why, count in dropped.items())
