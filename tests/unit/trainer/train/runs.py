@@ -1,4 +1,4 @@
-"""What tests ask of a finished run of `train`."""
+"""What tests ask of a run of `train`."""
 
 from __future__ import annotations
 
@@ -14,15 +14,42 @@ from finetune_trainer.workspace import Workspace
 
 
 def history(workspace: Workspace) -> list[dict[str, float]]:
-    """What was recorded, a logged step or evaluation after the other."""
+    """What has been recorded so far, a logged step or evaluation after the other."""
+    if not workspace.history.exists():
+        return []
     return [json.loads(line) for line in workspace.history.read_text().splitlines()]
 
 
+def recorded(workspace: Workspace, name: str) -> list[float]:
+    """The values of a metric, one after the other."""
+    return [line[name] for line in history(workspace) if name in line]
+
+
 def losses(workspace: Workspace) -> list[float]:
-    return [line["loss"] for line in history(workspace) if "loss" in line]
+    return recorded(workspace, "loss")
+
+
+def gradient_norms(workspace: Workspace) -> list[float]:
+    """Before clipping."""
+    return recorded(workspace, "grad_norm")
+
+
+def validation_losses(workspace: Workspace) -> list[float]:
+    """The base's first."""
+    return recorded(workspace, "base_eval_loss") + recorded(workspace, "eval_loss")
+
+
+def evaluations(workspace: Workspace) -> list[dict[str, float]]:
+    """All that each evaluation found, the base's first."""
+    found = [
+        {name: value for name, value in line.items() if "eval_" in name}
+        for line in history(workspace)
+    ]
+    return [each for each in found if each]
 
 
 def weights(workspace: Workspace) -> dict[str, torch.Tensor]:
+    """What is left, adapter or model."""
     lora = workspace.adapter / "adapter_model.safetensors"
     return dict(load_file(lora if lora.exists() else workspace.merged / "model.safetensors"))
 

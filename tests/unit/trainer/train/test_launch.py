@@ -19,7 +19,6 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file
 
 from finetune_trainer.outcome import Outcome, StageError
 from finetune_trainer.run import Run
@@ -29,6 +28,7 @@ from finetune_trainer.train.stop import Stop
 from finetune_trainer.workspace import Workspace
 from unit.trainer.train.forked import Forked, start
 from unit.trainer.train.made import plan, prepared_workspace, trainer_process
+from unit.trainer.train.runs import losses, weights
 
 # Every process imports torch: seconds each, more on a busy machine.
 pytestmark = pytest.mark.timeout(300)
@@ -62,16 +62,6 @@ def termination_message(workspace: Workspace) -> dict[str, Any]:
     return document
 
 
-def losses(workspace: Workspace) -> list[float]:
-    lines = [json.loads(line) for line in workspace.history.read_text().splitlines()]
-    return [line["loss"] for line in lines if "loss" in line]
-
-
-def weights(workspace: Workspace) -> dict[str, torch.Tensor]:
-    lora = workspace.adapter / "adapter_model.safetensors"
-    return dict(load_file(lora if lora.exists() else workspace.merged / "model.safetensors"))
-
-
 def assert_same_training(one: Workspace, other: Workspace) -> None:
     assert losses(other) == pytest.approx(losses(one), rel=1e-5)
     expected = weights(one)
@@ -81,7 +71,7 @@ def assert_same_training(one: Workspace, other: Workspace) -> None:
 
 def wait_for_steps(workspace: Workspace, process: Trainer, count: int) -> None:
     deadline = time.monotonic() + 90
-    while not workspace.history.exists() or len(losses(workspace)) < count:
+    while len(losses(workspace)) < count:
         assert process.poll() is None, process.communicate()[0]
         assert time.monotonic() < deadline
         time.sleep(0.05)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import threading
 import time
 from pathlib import Path
@@ -18,16 +17,12 @@ from finetune_trainer.workspace import Workspace
 from unit.trainer.train.forked import start
 from unit.trainer.train.harm import slowly
 from unit.trainer.train.made import plan, prepared_workspace
+from unit.trainer.train.runs import losses, recorded
 
 
 @pytest.fixture(autouse=True)
 def _one_thread() -> None:
     torch.set_num_threads(1)
-
-
-def values(workspace: Workspace, name: str = "loss") -> list[float]:
-    lines = [json.loads(line) for line in workspace.history.read_text().splitlines()]
-    return [line[name] for line in lines if name in line]
 
 
 def saved(workspace: Workspace) -> list[str]:
@@ -56,7 +51,7 @@ def test_training_goes_on_while_a_checkpoint_is_written(
     run = plan(epochs=3, checkpoint={"everySteps": 5, "keep": 9})
 
     def take_it_in_when_the_run_is_further() -> None:
-        while not workspace.history.exists() or len(values(workspace)) < 8:
+        while len(losses(workspace)) < 8:
             time.sleep(0.01)
         volume.allowed.set()
 
@@ -117,6 +112,7 @@ def test_a_killed_run_goes_on_from_its_last_checkpoint_as_if_nothing_had_been(
     assert 0 < result["resumedFromStep"] < STEPS
     if settings["everySteps"]:
         assert result["resumedFromStep"] % settings["everySteps"] == 0
-    assert values(killed) == pytest.approx(values(undisturbed), rel=1e-6)
-    assert values(killed, "eval_loss") == pytest.approx(values(undisturbed, "eval_loss"), rel=1e-6)
+    for name in ("loss", "eval_loss"):
+        wanted = recorded(undisturbed, name)
+        assert recorded(killed, name) == pytest.approx(wanted, rel=1e-6)
     assert result["validationLoss"] == pytest.approx(expected["validationLoss"], rel=1e-6)

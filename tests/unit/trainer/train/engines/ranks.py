@@ -20,7 +20,6 @@ from typing import Any
 
 import torch
 from peft.tuners.lora import Linear as LoraLinear
-from safetensors.torch import load_file
 
 from finetune_trainer.outcome import PreemptedError
 from finetune_trainer.run import Run
@@ -31,6 +30,7 @@ from finetune_trainer.train.recipe import train
 from finetune_trainer.train.speed import lora as fused_lora
 from finetune_trainer.train.stop import Stop
 from finetune_trainer.workspace import Workspace
+from unit.trainer.train.runs import losses
 
 TESTS = Path(__file__).parents[4]
 
@@ -104,42 +104,12 @@ def work_through(jobs: Sequence[Job], directory: Path) -> None:
     assert done.returncode == 0, done.stdout
 
 
-def losses(workspace: Workspace) -> list[float]:
-    """The loss of every step."""
-    return _recorded(workspace, "loss")
-
-
-def validation_losses(workspace: Workspace) -> list[float]:
-    """Before the first step and after the last."""
-    return _recorded(workspace, "base_eval_loss") + _recorded(workspace, "eval_loss")
-
-
-def evaluations(workspace: Workspace) -> list[dict[str, float]]:
-    """All that each evaluation found, the base's first."""
-    lines = [json.loads(line) for line in workspace.history.read_text().splitlines()]
-    found = [{name: value for name, value in line.items() if "eval_" in name} for line in lines]
-    return [each for each in found if each]
-
-
 def lora_calls(workspace: Workspace, rank: int) -> dict[str, int]:
     """How often `rank` went through LoRA layers in passes that train, in one operator (`fused`) and
     as PEFT does (`stock`).
     """
     found: dict[str, int] = json.loads((workspace.root / f"lora-{rank}.json").read_text())
     return found
-
-
-def weights(workspace: Workspace) -> dict[str, torch.Tensor]:
-    """What the training left, adapter or model."""
-    lora = workspace.adapter / "adapter_model.safetensors"
-    return dict(load_file(lora if lora.exists() else workspace.merged / "model.safetensors"))
-
-
-def _recorded(workspace: Workspace, name: str) -> list[float]:
-    if not workspace.history.exists():
-        return []
-    lines = [json.loads(line) for line in workspace.history.read_text().splitlines()]
-    return [line[name] for line in lines if name in line]
 
 
 def _free_port() -> int:

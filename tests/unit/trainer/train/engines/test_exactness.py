@@ -10,16 +10,19 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
-from unit.trainer.train.engines.ranks import (
-    Job,
-    lora_calls,
+from finetune_trainer.train.checkpoint import WEIGHTS
+
+from unit.trainer.train.engines.ranks import Job, lora_calls, work_through
+from unit.trainer.train.made import plan, prepared_workspace
+from unit.trainer.train.runs import (
+    gradient_norms,
     losses,
+    recorded,
     validation_losses,
     weights,
-    work_through,
 )
-from unit.trainer.train.made import plan, prepared_workspace
 
 pytestmark = pytest.mark.timeout(900)
 

@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 import torch
 
-from unit.trainer.train.engines.ranks import Job, evaluations, losses, weights, work_through
+from unit.trainer.train.engines.ranks import Job, work_through
 from unit.trainer.train.made import plan, prepared_workspace
 from unit.trainer.train.objectives.test_every_task import CASES
+from unit.trainer.train.runs import evaluations, losses, weights
 
 pytestmark = pytest.mark.timeout(900)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,19 +9,18 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file
 
 from finetune_trainer.data.examples import Example
 from finetune_trainer.outcome import PreemptedError
 from finetune_trainer.run import Run
 from finetune_trainer.train import recipe, setup
-from finetune_trainer.train.parallel import seed_step
 from finetune_trainer.train.probe import Abilities
 from finetune_trainer.train.recipe import train
 from finetune_trainer.train.stop import Stop
 from finetune_trainer.workspace import Workspace
 from unit.trainer.train.made import (
     LABELLED_MODEL,
+    StopAfter,
     judged_answers,
     labelled_documents,
     plan,
@@ -30,6 +28,7 @@ from unit.trainer.train.made import (
     prepared_workspace,
     tagged_documents,
 )
+from unit.trainer.train.runs import losses, weights
 
 FULL: dict[str, Any] = {"full": {}}
 LORA: dict[str, Any] = {"lora": {"rank": 4, "alpha": 8, "dropout": "0"}}
@@ -68,16 +67,6 @@ every_task = pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())
 @pytest.fixture(autouse=True)
 def _one_thread() -> None:
     torch.set_num_threads(1)
-
-
-def losses(workspace: Workspace) -> list[float]:
-    lines = [json.loads(line) for line in workspace.history.read_text().splitlines()]
-    return [line["loss"] for line in lines if "loss" in line]
-
-
-def weights(workspace: Workspace) -> dict[str, torch.Tensor]:
-    lora = workspace.adapter / "adapter_model.safetensors"
-    return dict(load_file(lora if lora.exists() else workspace.merged / "model.safetensors"))
 
 
 def assert_same_training(one: Workspace, other: Workspace) -> None:
@@ -125,16 +114,8 @@ def test_a_stopped_and_resumed_run_equals_the_uninterrupted_one_bit_for_bit(
     straight = case.workspace(tmp_path / "straight")
     _, expected = train(run, straight, Stop())
     stopped = case.workspace(tmp_path / "stopped")
-    with monkeypatch.context() as patch:
-        stop = Stop()
-
-        def seed_and_stop(seed: int, step: int, rank: int) -> None:
-            stop.requested = step + 1 == 3
-            seed_step(seed, step, rank)
-
-        patch.setattr(recipe, "seed_step", seed_and_stop)
-        with pytest.raises(PreemptedError, match="after step 3 of"):
-            train(run, stopped, stop)
+    with monkeypatch.context() as patch, pytest.raises(PreemptedError, match="after step 3 of"):
+        train(run, stopped, StopAfter(3).arm(recipe, patch))
     _, result = train(run, stopped, Stop())
     assert result["resumedFromStep"] == 3
     assert losses(stopped) == losses(straight)

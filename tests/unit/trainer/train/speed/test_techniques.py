@@ -1,25 +1,19 @@
 """Each technique can be done without, and what is learned stays the same."""
 
-import json
 from pathlib import Path
 
 import pytest
 
 from finetune_trainer.outcome import Outcome
 from finetune_trainer.train.speed.techniques import SWITCH, TECHNIQUES, enabled
-from finetune_trainer.workspace import Workspace
 from unit.trainer.train.forked import run_to_its_end
 from unit.trainer.train.made import plan, prepared_workspace, trainer_process
+from unit.trainer.train.runs import losses
 
 
 def test_the_switch_names_those_to_do_without(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(SWITCH, "lora,loss")
     assert [each for each in TECHNIQUES if not enabled(each)] == ["loss", "lora"]
-
-
-def losses(workspace: Workspace) -> list[float]:
-    lines = [json.loads(line) for line in workspace.history.read_text().splitlines()]
-    return [line["loss"] for line in lines if "loss" in line]
 
 
 @pytest.mark.timeout(400)
