@@ -2,13 +2,15 @@
 
 A checkpoint holds the trainable weights, the optimizer's state and the position. Data order and
 randomness are functions of the plan and the step, so nothing else is needed, and another number of
-ranks can go on with it.
+ranks can go on with it. All ranks go on with the same one: what one of them cannot read none takes,
+or each would train something else and their gradients would still add up.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import math
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
@@ -20,12 +22,17 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from finetune_trainer.train.best import Evaluations
+from finetune_trainer.train.parallel import Group
 from finetune_trainer.train.skips import Skips
+from finetune_trainer.train.window import Window
 from finetune_trainer.workspace import atomic_directory, write_json
 
 WEIGHTS = "weights.safetensors"
 OPTIMIZER = "optimizer.safetensors"
 STATE = "state.json"
+
+# Takes weights and moments back; ValueError or KeyError if they are not what it wants.
+Restore = Callable[[dict[str, Tensor], dict[str, Tensor]], None]
 
 
 @dataclass(slots=True)
@@ -42,6 +49,7 @@ class Position:
     skips: Skips = field(default_factory=Skips)
     evaluations: Evaluations = field(default_factory=Evaluations)
     checkpoint_requested_at: str | None = None
+    window: Window = field(default_factory=Window)
 
     @classmethod
     def from_state(cls, state: Mapping[str, Any]) -> Position:
@@ -53,11 +61,12 @@ class Position:
             skips=Skips(**state.get("skips", {})),
             evaluations=Evaluations(**state.get("evaluations", {})),
             checkpoint_requested_at=state.get("checkpoint_requested_at"),
+            window=Window(**state.get("window", {})),
         )
 
 
 @dataclass(frozen=True, slots=True)
-class Skipped:
+class Unusable:
     """A checkpoint that was not used. `damaged`: its content is wrong; else it could only not be
     read, and may be whole.
     """
@@ -65,6 +74,13 @@ class Skipped:
     path: Path
     why: str
     damaged: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Content:
+    position: Position
+    weights: dict[str, Tensor]
+    moments: dict[str, Tensor]
 
 
 def save(
@@ -105,40 +121,40 @@ def save(
 
 
 def load_newest(
-    root: Path,
-    *,
-    plan_hash: str,
-    restore: Callable[[dict[str, Tensor], dict[str, Tensor]], None],
-) -> tuple[Position | None, list[Skipped]]:
-    """Give weights and moments of the newest intact checkpoint of this plan to `restore`, which
-    raises ValueError if they are not what it wants.
+    root: Path, *, plan_hash: str, restore: Restore, group: Group
+) -> tuple[Position | None, list[Unusable]]:
+    """Give weights and moments of the newest checkpoint of this plan that is intact, and that all
+    ranks can read, to `restore`. All ranks call it together.
 
-    Returns its position, or None if there is none, and what was skipped.
+    Returns its position, the same on every rank, or None if there is none, and what was skipped.
     """
-    skipped: list[Skipped] = []
-    for path in steps(root):
-        found = load(path, plan_hash=plan_hash, restore=restore)
+    skipped: list[Unusable] = []
+    below = math.inf
+    while True:
+        known = [number for path in steps(root) if (number := _number(path)) < below]
+        below = group.maximum(max(known, default=-1))
+        if below < 0:
+            return None, skipped
+        path = root / f"step-{int(below)}"
+        found = load(path, plan_hash=plan_hash, restore=restore, group=group)
         if isinstance(found, Position):
             return found, skipped
         skipped.append(found)
-    return None, skipped
 
 
-def load(
-    path: Path,
-    *,
-    plan_hash: str,
-    restore: Callable[[dict[str, Tensor], dict[str, Tensor]], None],
-) -> Position | Skipped:
+def load(path: Path, *, plan_hash: str, restore: Restore, group: Group) -> Position | Unusable:
     """The same with the checkpoint `path` alone: its position, or why it cannot be used."""
+    found = _read(path, plan_hash)
+    somebody_cannot = group.any(isinstance(found, Unusable))
+    if isinstance(found, Unusable):
+        return found
+    if somebody_cannot:
+        return Unusable(path, "another process of the run cannot use it", damaged=False)
     try:
-        state, weights, moments = _read(path, plan_hash)
-        restore(weights, moments)
-        return Position.from_state(state)
-    except (FileNotFoundError, ValueError, KeyError, SafetensorError) as error:
-        return Skipped(path, str(error), damaged=True)
-    except OSError as error:
-        return Skipped(path, str(error), damaged=False)
+        restore(found.weights, found.moments)
+    except (ValueError, KeyError) as error:
+        return Unusable(path, str(error), damaged=True)
+    return found.position
 
 
 def steps(root: Path) -> list[Path]:
@@ -148,19 +164,36 @@ def steps(root: Path) -> list[Path]:
         for path in root.glob("step-*")
         if path.is_dir() and path.name.removeprefix("step-").isdecimal()
     ]
-    return sorted(found, key=lambda path: int(path.name.removeprefix("step-")), reverse=True)
+    return sorted(found, key=_number, reverse=True)
 
 
-def _read(
-    path: Path, plan_hash: str
-) -> tuple[dict[str, Any], dict[str, Tensor], dict[str, Tensor]]:
-    state = json.loads((path / STATE).read_bytes())
-    if state["planHash"] != plan_hash:
-        raise ValueError("it belongs to another plan")
-    for name, expected in state["sha256"].items():
-        if _sha256(path / name) != expected:
-            raise ValueError(f"{name} is damaged")
-    return state, load_file(path / WEIGHTS), load_file(path / OPTIMIZER)
+def remove_unfinished(root: Path) -> None:
+    """Remove what was left by processes that were killed while they wrote a checkpoint: a run that
+    goes on from another step would never write over it.
+    """
+    for path in root.glob("step-*.tmp"):
+        shutil.rmtree(path)
+
+
+def _number(path: Path) -> int:
+    return int(path.name.removeprefix("step-"))
+
+
+def _read(path: Path, plan_hash: str) -> _Content | Unusable:
+    """What is in it, if it is whole and of this plan."""
+    try:
+        state = json.loads((path / STATE).read_bytes())
+        if state["planHash"] != plan_hash:
+            raise ValueError("it belongs to another plan")
+        for name, expected in state["sha256"].items():
+            if _sha256(path / name) != expected:
+                raise ValueError(f"{name} is damaged")
+        weights, moments = load_file(path / WEIGHTS), load_file(path / OPTIMIZER)
+        return _Content(Position.from_state(state), weights, moments)
+    except (FileNotFoundError, ValueError, KeyError, TypeError, SafetensorError) as error:
+        return Unusable(path, str(error), damaged=True)
+    except OSError as error:
+        return Unusable(path, str(error), damaged=False)
 
 
 def _sha256(path: Path) -> str:

@@ -48,7 +48,6 @@ from finetune_trainer.train.speed.compiling import (
     pays,
 )
 from finetune_trainer.train.stop import Stop
-from finetune_trainer.train.window import Window
 from finetune_trainer.workspace import Workspace
 
 
@@ -116,7 +115,6 @@ class _Training:
         )
         peak = peak_flops(self.group.device, trained.precision)
         self.pace = Pace(work_of(trained.model), peak and peak * self.group.world_size)
-        self.window = Window(trained.objective)
 
     def run(self) -> tuple[str, dict[str, Any]]:
         """The algorithm."""
@@ -220,7 +218,7 @@ class _Training:
             skips.tell(done.skipped, self.data.train, self.context)
             skips.require_few(position.skips, done.skipped, self.data.total_steps, self.plan)
             return
-        self.window.add(done.sums, done.targets)
+        position.window.add(done.sums, done.targets)
         position.metrics.setdefault("first_loss", done.sums[0] / max(1, done.targets))
         if position.step - position.skips.total == REACHED_IN_STEPS:
             require_all_reached(self.trained.engine, self.plan.method)
@@ -229,7 +227,7 @@ class _Training:
         """Tell what the latest steps were, every so many and after the last."""
         if position.step < self.data.total_steps and position.step % self.training.log_every_steps:
             return
-        loss, measured = self.window.take()
+        loss, measured = position.window.take(self.trained.objective)
         position.metrics |= loss
         self._record(
             position,

@@ -52,20 +52,26 @@ class Saver:
         trace: TracebackType | None,
     ) -> None:
         # However the run ends, a checkpoint under way is finished.
+        self._context.group.heart.rest("writing a checkpoint")
         self._thread.shutdown(wait=True)
 
     def resume(self) -> Position | None:
-        """Load the newest checkpoint that can be used, and say which cannot; None without one."""
+        """Load the newest checkpoint that all ranks can use, and say which cannot be; None without
+        one.
+        """
         position, skipped = checkpoint.load_newest(
             self._root,
             plan_hash=self._context.run.plan_hash,
             restore=self._trained.engine.load_state,
+            group=self._context.group,
         )
         for each in skipped:
             self._context.journal.say(f"{each.path.name} cannot be used and is skipped: {each.why}")
             if each.damaged and self._context.group.is_main:
                 # It would count as one of those to keep, and push out one that is whole.
                 shutil.rmtree(each.path)
+        if self._context.group.is_main:
+            checkpoint.remove_unfinished(self._root)
         if position is not None:
             self._step, self._answered = position.step, position.checkpoint_requested_at
         self._context.journal.saved(self._step)
@@ -153,6 +159,7 @@ class Saver:
             self._root / f"step-{step}",
             plan_hash=self._context.run.plan_hash,
             restore=self._trained.engine.load_state,
+            group=self._context.group,
         )
         if isinstance(found, Position):
             return True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import json
 import math
 import os
@@ -14,13 +15,16 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from safetensors.torch import load_file, save_file
 
 from finetune_trainer.data.examples import write_examples
-from finetune_trainer.train import checkpoint, recipe, rendezvous
+from finetune_trainer.train import checkpoint, recipe, rendezvous, setup
+from finetune_trainer.train.model import load_base
 from finetune_trainer.train.parallel import seed_step
 from finetune_trainer.workspace import Workspace
 from unit.trainer.tiny import VOCABULARY, tiny_model
@@ -172,6 +176,30 @@ def little_memory() -> None:
 def no_patience() -> None:
     """The others have a second to come. This fault alone is not caused but set."""
     rendezvous.PATIENCE_SECONDS = 1.0
+
+
+def newest_checkpoint_is_stale_for_the_second_rank() -> None:
+    """Its node has another view of the volume."""
+    newest = checkpoint.steps(Workspace.from_environment().checkpoints)[0]
+    digest = checkpoint._sha256
+
+    def read(path: Path) -> str:
+        if os.environ["RANK"] == "1" and path.parent == newest:
+            raise OSError(errno.ESTALE, "Stale file handle", str(path))
+        return digest(path)
+
+    pytest.MonkeyPatch().setattr(checkpoint, "_sha256", read)
+
+
+def a_module_that_is_never_called() -> None:
+    """The base has one."""
+
+    def with_idle(*args: Any, **settings: Any) -> Any:
+        base = load_base(*args, **settings)
+        base.idle = torch.nn.Linear(8, 8)
+        return base
+
+    pytest.MonkeyPatch().setattr(setup, "load_base", with_idle)
 
 
 def slowly() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import signal
 from pathlib import Path
@@ -143,61 +142,6 @@ def test_a_stopped_and_resumed_run_equals_the_uninterrupted_one_bit_for_bit(
     resumed = weights(stopped)
     for name, tensor in weights(straight).items():
         assert torch.equal(resumed[name], tensor), name
-
-
-def test_a_damaged_checkpoint_never_outlives_a_whole_one(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    run = plan(LORA, maxSteps=8, checkpoint={"everySteps": 2, "keep": 1})
-    workspace = prepared_workspace(tmp_path)
-    train(run, workspace, Stop())
-    damage(workspace.checkpoints / "step-8")
-    with monkeypatch.context() as patch:
-        stop = StopAfter(3).arm(subject, patch)
-        with pytest.raises(PreemptedError, match="after step 3 of 8; a checkpoint is saved"):
-            train(run, workspace, stop)
-    assert [path.name for path in checkpoint.steps(workspace.checkpoints)] == ["step-3"]
-    _, result = train(run, workspace, Stop())
-    assert result["resumedFromStep"] == 3
-
-
-def test_a_checkpoint_that_cannot_be_read_is_not_taken_for_damaged(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    run = plan(LORA, maxSteps=4, checkpoint={"everySteps": 2, "keep": 2})
-    workspace = prepared_workspace(tmp_path)
-    train(run, workspace, Stop())
-
-    def stale(path: Path) -> str:
-        raise OSError(errno.ESTALE, "Stale file handle")
-
-    with monkeypatch.context() as patch:
-        patch.setattr(checkpoint, "_sha256", stale)
-        position, skipped = checkpoint.load_newest(
-            workspace.checkpoints,
-            plan_hash=run.plan_hash,
-            restore=lambda weights, moments: None,
-        )
-    assert position is None
-    assert [(each.path.name, each.damaged) for each in skipped] == [
-        ("step-4", False),
-        ("step-2", False),
-    ]
-
-
-def damage(path: Path) -> None:
-    """Turn one bit of a checkpoint."""
-    file = path / checkpoint.OPTIMIZER
-    data = bytearray(file.read_bytes())
-    data[-1] ^= 1
-    file.write_bytes(data)
-
-
-def test_only_the_newest_checkpoints_are_kept(tmp_path: Path) -> None:
-    workspace = prepared_workspace(tmp_path)
-    train(plan(LORA, epochs=3, checkpoint={"everySteps": 2, "keep": 2}), workspace, Stop())
-    names = [path.name for path in checkpoint.steps(workspace.checkpoints)]
-    assert names == ["step-9", "step-8"]
 
 
 def test_what_fails_after_the_last_step_costs_no_step(
