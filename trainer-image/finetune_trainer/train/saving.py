@@ -91,15 +91,16 @@ class Saver:
     def is_due(self, position: Position) -> bool:
         """Whether a checkpoint of `position` is to be written: by steps, because it was `asked` for
         (on all ranks), or as the best evaluated; after a skipped step with the next good one, since
-        weights that compute no number must not push out those that did.
+        weights that compute no number must not push out those that did. The best evaluated do
+        compute one.
         """
         if position.step == 0:
             return False
         every, best = self._settings.every_steps, position.evaluations.best_step
         self.asked |= every > 0 and position.step % every == 0
-        return not position.skips.in_a_row and (
-            self.asked or (self._keeps_best and best == position.step)
-        )
+        if self._keeps_best and best == position.step:
+            return True
+        return self.asked and not position.skips.in_a_row
 
     def save(self, position: Position) -> None:
         """Make sure of a checkpoint of `position`; it is there when `finish` returns.

@@ -164,6 +164,24 @@ def test_a_checkpoint_due_after_a_skipped_step_is_made_after_the_next(tmp_path: 
     assert f"step-{skipped + 1}" in [path.name for path in checkpoint.steps(workspace.checkpoints)]
 
 
+def test_the_best_evaluation_is_saved_also_where_its_step_was_skipped(tmp_path: Path) -> None:
+    workspace = workspace_with_bad_documents(tmp_path, 7)
+    train(plan(epochs=1, packing=False), workspace, Stop())
+    (skipped,) = (line["step"] for line in lines(workspace.logs / FILE))
+    shutil.rmtree(workspace.checkpoints)
+    run = plan(
+        maxSteps=skipped + 1,
+        packing=False,
+        evaluateEverySteps=skipped,
+        loadBestModelAtEnd=True,
+        checkpoint={"everySteps": 0, "keep": 1},
+    )
+    train(run, workspace, Stop())
+    # It was the only one so far, and after it another checkpoint was written.
+    kept = [path.name for path in checkpoint.steps(workspace.checkpoints)]
+    assert kept == [f"step-{skipped + 1}", f"step-{skipped}"]
+
+
 def test_a_run_resumed_after_a_skipped_step_counts_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
