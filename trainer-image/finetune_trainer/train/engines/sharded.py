@@ -11,7 +11,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
-from torch.distributed.fsdp import CPUOffloadPolicy, fully_shard
+from torch.distributed.fsdp import CPUOffloadPolicy, FSDPModule, fully_shard
 from torch.distributed.tensor import DTensor, Shard
 from transformers import PreTrainedModel
 from transformers.modeling_layers import GradientCheckpointingLayer
@@ -65,8 +65,10 @@ class Sharded(TorchEngine):
             with torch.no_grad():
                 result: Result = self._entry(function, *arguments)
         finally:
-            # No backward pass follows that would, and what was gathered would outlive an update.
-            self._entry.reshard()
+            # No backward pass follows that would, and what was gathered would outlive an update, or
+            # in layers that keep it a `load_state`.
+            for module in _gathered_together(self._entry):
+                module.reshard()
         return result
 
     def backward(
@@ -142,10 +144,14 @@ def _shard(entry: Entry, mesh: DeviceMesh, device: torch.device, settings: Fsdp)
         fully_shard(layer, reshard_after_forward=settings.reshard_after_forward, **common)
     fully_shard(entry, **common)
     # Gradients are added up, not averaged; gloo knows no other factor.
-    for module in entry.modules():
-        if hasattr(module, "set_force_sum_reduction_for_comms"):
-            module.set_force_sum_reduction_for_comms(True)
-            module.set_gradient_divide_factor(1.0)
+    for module in _gathered_together(entry):
+        module.set_force_sum_reduction_for_comms(True)
+        module.set_gradient_divide_factor(1.0)
+
+
+def _gathered_together(entry: nn.Module) -> list[FSDPModule]:
+    """The modules in it whose parameters FSDP gathers at a time."""
+    return [module for module in entry.modules() if isinstance(module, FSDPModule)]
 
 
 def _leave(model: nn.Module, frozen: torch.dtype) -> dict[str, Tensor]:

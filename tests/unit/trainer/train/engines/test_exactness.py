@@ -13,7 +13,6 @@ import torch
 from safetensors.torch import load_file
 
 from finetune_trainer.train.checkpoint import WEIGHTS
-
 from unit.trainer.train.engines.ranks import Job, lora_calls, work_through
 from unit.trainer.train.made import plan, prepared_workspace
 from unit.trainer.train.runs import (
@@ -52,6 +51,15 @@ LORA_LAYERS = 14
 STOPPED = 2
 SLICED = ("fsdp", "zero3")
 OFFLOADED = (("zero2-offloaded", 2), ("zero3-offloaded", 3))
+# At so high a rate the first steps are the best ones.
+BEST: dict[str, Any] = {
+    "learningRate": "1",
+    "scheduler": {"type": "Constant", "warmupRatio": "0"},
+    "evaluateEverySteps": 1,
+    "loadBestModelAtEnd": True,
+    "checkpoint": {"everySteps": 1, "keep": 1},
+}
+BEST_OF = ("ddp", "fsdp", "fsdp-kept", "zero2", "zero3")
 
 
 class Runs:
@@ -100,6 +108,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
     runs = Runs(tmp_path_factory.mktemp("runs"))
     job, alone = runs.job, partial(runs.job, ranks=1)
     ddp, fsdp, _, zero2, zero3 = ENGINES.values()
+    kept = {**fsdp, "fsdp": {"reshardAfterForward": False}}
     offload = {name: {"deepspeed": {"stage": stage, "offload": "CPU"}} for name, stage in OFFLOADED}
     work_through(
         [
@@ -137,7 +146,13 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
             ],
             *[job(f"fsdp-{method}", method, fsdp) for method in QUANTIZED],
             job("one-then-fsdp-qlora", "qlora", fsdp),
-            job("fsdp-kept", "lora", {**fsdp, "fsdp": {"reshardAfterForward": False}}),
+            job("fsdp-kept", "lora", kept),
+            job("fsdp-kept-then-kept", "lora", kept, stop_after=STOPPED),
+            job("fsdp-kept-then-kept", "lora", kept),
+            *[
+                job(f"{name}-best", "lora", {**ENGINES, "fsdp-kept": kept}[name], **BEST)
+                for name in BEST_OF
+            ],
             *[alone(f"{name}-then-one", "full", {}) for name in ("fsdp", "zero3")],
         ],
         runs.root,
@@ -163,6 +178,7 @@ def test_two_ranks_learn_what_one_learns(engine: str, method: str, runs: Runs) -
         ("zero3-then-one", "full"),
         ("zero3-then-zero2", "lora"),
         ("one-then-fsdp-qlora", "qlora"),
+        ("fsdp-kept-then-kept", "lora"),
     ],
 )
 def test_a_stopped_run_goes_on_under_any_engine_and_world_size(
@@ -226,3 +242,16 @@ def test_a_lora_layer_is_one_operator_whoever_holds_its_weights(name: str, runs:
         calls = lora_calls(workspace, rank)
         assert calls["fused"] >= LORA_LAYERS * STEPS
         assert calls["stock"] == 0
+
+
+@pytest.mark.parametrize("engine", BEST_OF)
+def test_the_best_weights_are_left_whoever_holds_them(engine: str, runs: Runs) -> None:
+    workspace = Job(str(runs.root / f"{engine}-best"), {}).workspace
+    measured = recorded(workspace, "eval_loss")
+    best = 1 + measured.index(min(measured))
+    assert best < len(measured) == STEPS
+    left = weights(workspace)
+    saved = load_file(workspace.checkpoints / f"step-{best}" / WEIGHTS)
+    assert len(left) == len(saved)
+    for name, tensor in saved.items():
+        assert torch.equal(left["base_model.model." + name.replace(".default", "")], tensor), name
