@@ -30,13 +30,14 @@ def require_work_for_all(run: Run, processes: int) -> None:
         )
 
 
-def require_all_reached(engine: Engine, method: Method) -> None:
-    """Every trained tensor has had a gradient in the steps so far.
+def require_all_reached(engine: Engine, method: Method, *, steps: int) -> None:
+    """Every trained tensor has had a gradient in the `steps` so far: asked after the first, where
+    one that is not used at all would keep the ranks from the next, and after `REACHED_IN_STEPS`.
 
     Raises:
         UserError: the model does not use some of what is trained.
     """
-    names = engine.unreached()
+    names = engine.unreached() if steps == REACHED_IN_STEPS else engine.unused()
     if names:
         part = bool(method.full and method.full.trainable)
         remedy = (
@@ -46,10 +47,10 @@ def require_all_reached(engine: Engine, method: Method) -> None:
             if method.makes_adapter
             else "set spec.method.lora and name modules that it uses as targetModules"
         )
+        when = "the first step" if steps == 1 else f"{steps} steps"
         raise UserError(
-            f"{len(names)} of {len(engine.parameters)} trained tensors got no gradient in "
-            f"{REACHED_IN_STEPS} steps ({_some(names)}), because the model does not use them: "
-            f"{remedy}."
+            f"{len(names)} of {len(engine.parameters)} trained tensors got no gradient in {when} "
+            f"({_some(names)}), because the model does not use them: {remedy}."
         )
 
 

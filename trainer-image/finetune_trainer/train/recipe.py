@@ -220,8 +220,9 @@ class _Training:
             return
         position.window.add(done.sums, done.targets)
         position.metrics.setdefault("first_loss", done.sums[0] / max(1, done.targets))
-        if position.step - position.skips.total == REACHED_IN_STEPS:
-            require_all_reached(self.trained.engine, self.plan.method)
+        learned = position.step - position.skips.total
+        if learned <= REACHED_IN_STEPS:
+            require_all_reached(self.trained.engine, self.plan.method, steps=learned)
 
     def _log(self, done: _StepResult, position: Position) -> None:
         """Tell what the latest steps were, every so many and after the last."""

@@ -363,6 +363,15 @@ BAD = (
         environment=TWO_PODS,
     ),
     Bad(
+        "a module that is never called, on several ranks",
+        "2 of * trained tensors got no gradient in the first step (idle.lora_A.default.weight, "
+        "idle.lora_B.default.weight), because the model does not use them: leave these modules "
+        "out of spec.method.lora.targetModules.",
+        harm.begin_anew,
+        before=harm.a_module_that_is_never_called,
+        environment={"FINETUNE_PROCESSES_PER_NODE": "2"},
+    ),
+    Bad(
         "a rank that is killed",
         "A training process was killed (signal 9), most likely for want of memory: " + MORE_ROOM,
         outcome=OUT_OF_MEMORY,

@@ -119,6 +119,10 @@ class Zero:
         self._engine.step()
         self._pending = False
 
+    def unused(self) -> list[str]:
+        """See `Engine`: nothing waits for a gradient."""
+        return []
+
     def unreached(self) -> list[str]:
         """The moments tell it; see `optimizer.arrived`."""
         keys = self._moments()

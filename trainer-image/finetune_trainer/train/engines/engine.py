@@ -61,6 +61,12 @@ class Engine(Protocol):
         """The optimizer's step."""
         ...
 
+    def unused(self) -> list[str]:
+        """Names of the parameters that no pass of this step used, where that keeps the ranks from
+        the next one; the same on every rank.
+        """
+        ...
+
     def unreached(self) -> list[str]:
         """Names of the parameters that have had no gradient, or one of zeros, in every step so far,
         also in steps before this process; the same on every rank.

@@ -40,6 +40,12 @@ class Replicated(TorchEngine):
                 return self._add_gradient(function, batch, weight)
         return self._add_gradient(function, batch, weight)
 
+    def unused(self) -> list[str]:
+        """See `Engine`: DDP waits for every gradient, also for one that does not come."""
+        if self._group.world_size == 1:
+            return []
+        return [name for name, parameter in self.parameters.items() if parameter.grad is None]
+
     def gather(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
         """See `Engine`; whole on every rank."""
         return {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}

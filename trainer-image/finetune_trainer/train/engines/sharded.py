@@ -79,6 +79,10 @@ class Sharded(TorchEngine):
             self._entry.set_requires_gradient_sync(last)
         return self._add_gradient(function, batch, weight)
 
+    def unused(self) -> list[str]:
+        """See `Engine`: nothing waits for a gradient."""
+        return []
+
     def gather(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
         """See `Engine`, empty on other ranks; one tensor after another, so that a device holds no
         second one whole.
