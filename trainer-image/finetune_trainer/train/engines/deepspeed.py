@@ -65,7 +65,7 @@ class Zero:
             config=config,
             dist_init_required=False,
         )
-        require_stage(self._engine, settings.stage, self.parameters)
+        require_stage(self._engine, settings.stage, self.parameters, ranks=group.world_size)
 
     def evaluate(self, function: Callable[..., Result], *arguments: object) -> Result:
         """See `Engine`."""
@@ -241,9 +241,11 @@ class Zero:
         return context
 
 
-def require_stage(engine: Any, stage: int, parameters: dict[str, nn.Parameter]) -> None:
-    """Prove that ZeRO is in force: the engine's stage is `stage`, and this rank has a part of the
-    optimizer's weights, in stage 3 of all.
+def require_stage(
+    engine: Any, stage: int, parameters: dict[str, nn.Parameter], *, ranks: int
+) -> None:
+    """Prove that ZeRO is in force: the engine's stage is `stage`, and of several `ranks` this one
+    holds only a part of the weights that the optimizer changes, in stage 3 of each parameter.
 
     Raises:
         DefectError: it is not.
@@ -253,10 +255,19 @@ def require_stage(engine: Any, stage: int, parameters: dict[str, nn.Parameter]) 
             f"spec.parallelism.deepspeed.stage is {stage}, but DeepSpeed runs stage "
             f"{engine.zero_optimization_stage()}"
         )
-    whole = [name for name, parameter in parameters.items() if not hasattr(parameter, "ds_id")]
-    if stage == 3 and whole:
+    if stage == 3:
+        whole = [name for name, each in parameters.items() if not hasattr(each, "ds_id")]
+        if whole:
+            raise DefectError(
+                f"spec.parallelism.deepspeed.stage 3 is not in force: {whole[0]} is not partitioned"
+            )
+        return
+    held = sum(part.numel() for part in engine.optimizer.single_partition_of_fp32_groups)
+    count = sum(parameter.numel() for parameter in parameters.values())
+    if ranks > 1 and held >= count:
         raise DefectError(
-            f"spec.parallelism.deepspeed.stage 3 is not in force: {whole[0]} is not partitioned"
+            f"spec.parallelism.deepspeed.stage {stage} is not in force: the optimizer of one of "
+            f"{ranks} processes holds all {count} trained values"
         )
 
 
