@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from finetune_trainer.workspace import Workspace, json_text
+from finetune_trainer.workspace import Workspace, json_lines, json_text
 
 # A process is one attempt at one stage.
 BEGAN = round(time.time(), 3)
@@ -62,7 +62,7 @@ def read_attempts(workspace: Workspace) -> list[Attempt]:
     """
     found: dict[tuple[str, int, float], Attempt] = {}
     try:
-        lines = workspace.stages.read_text(encoding="utf-8", errors="replace").splitlines()
+        lines = json_lines(workspace.stages)
     except OSError:
         return []
     for text in lines:

@@ -1,4 +1,4 @@
-"""The workspace's layout and its two ways of writing: what appears is whole.
+"""The workspace's layout, its two ways of writing (what appears is whole), and one of reading.
 
 The paths are the contract's (docs/stage-contract.md). What goes into them belongs to the stages.
 """
@@ -127,6 +127,16 @@ def write_text(path: Path, text: str) -> None:
         os.fsync(file.fileno())
     temporary.replace(path)
     sync(path.parent)
+
+
+def json_lines(path: Path) -> list[str]:
+    """The lines of a file that has one JSON value in each.
+
+    Only a newline ends one: texts have others, such as U+2028, which JSON leaves as they are. A
+    character that was being written when a process died becomes another one.
+    """
+    text = path.read_text(encoding="utf-8", errors="replace")
+    return [line for line in text.split("\n") if line]
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
-from finetune_trainer.workspace import json_text
+from finetune_trainer.workspace import json_lines, json_text
 
 
 class Outlet(Protocol):
@@ -69,9 +69,9 @@ class Journal:
     def _keep(self, path: Path, wanted: Callable[[str], bool]) -> None:
         if not self._active or not path.exists():
             return
-        kept = [line for line in path.read_text().splitlines() if wanted(line)]
+        kept = [line for line in json_lines(path) if wanted(line)]
         temporary = path.with_name(path.name + ".tmp")
-        temporary.write_text("".join(f"{line}\n" for line in kept))
+        temporary.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
         temporary.replace(path)
 
     def record(

@@ -249,18 +249,11 @@ class _Training:
         if self.data.validation is None or position.evaluations.latest_step == position.step:
             return
         self.heart.beat(f"evaluating after step {position.step}")
+        between = partial(self._stop_if_asked, position)
         # Before the first step this is the base, but for virtual tokens.
         with nullcontext() if position.step else virtual_tokens.left_out(self.trained.model):
-            found = evaluate(
-                self.trained,
-                self.data.validation,
-                self.group,
-                between=lambda: self._stop_if_asked(position),
-            )
-            if count := self.training.samples_at_evaluation:
-                write_samples(
-                    self.trained, self.data.validation, self.context, count, position.step
-                )
+            found = evaluate(self.trained, self.data.validation, self.group, between)
+            write_samples(self.trained, self.data.validation, self.context, position.step, between)
         require_finite_validation(found["loss"], step=position.step, run=self.plan)
         base = "" if position.step else "base_"
         position.metrics |= {f"{base}validation_{name}": each for name, each in found.items()}

@@ -7,6 +7,7 @@ cached, since a model in training knows its own kinds of attention: samples are 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -18,25 +19,27 @@ from finetune_trainer.train.batches import Batch, collate
 from finetune_trainer.train.setup import Context, Trained
 from finetune_trainer.train.speed import attention
 from finetune_trainer.train.speed.head import model_inputs
-from finetune_trainer.workspace import write_text
+from finetune_trainer.workspace import json_lines, write_text
 
 FILE = "samples.jsonl"  # in the workspace's logs
 LONGEST = 64
 
 
 def write_samples(
-    trained: Trained, examples: Examples, context: Context, count: int, step: int
+    trained: Trained, examples: Examples, context: Context, step: int, between: Callable[[], None]
 ) -> None:
-    """Answer the first `count` prompts after `step` steps; to the log and to the workspace's file.
+    """Answer as many of the first prompts as the plan wants after `step` steps; to the log and to
+    the workspace's file.
 
-    All ranks generate the same, because each may hold only a part of the model.
+    All ranks generate the same, because each may hold only a part of the model; they call `between`
+    together before every token, and it may raise to leave it at that.
     """
     trained.model.eval()
     answers = []
-    for index in range(min(count, len(examples))):
+    for index in range(min(context.run.training.samples_at_evaluation, len(examples))):
         prompt, reference = _divided(examples[index])
-        answers.append((prompt, generate(trained, context, prompt), reference))
-    if not context.group.is_main:
+        answers.append((prompt, generate(trained, context, prompt, between), reference))
+    if not answers or not context.group.is_main:
         return
     tokenizer = AutoTokenizer.from_pretrained(context.workspace.model, local_files_only=True)
     path = context.workspace.logs / FILE
@@ -50,7 +53,9 @@ def write_samples(
     write_text(path, "".join(f"{line}\n" for line in lines))
 
 
-def generate(trained: Trained, context: Context, prompt: list[int]) -> list[int]:
+def generate(
+    trained: Trained, context: Context, prompt: list[int], between: Callable[[], None]
+) -> list[int]:
     """The likeliest tokens after `prompt`, one by one, up to a stop token or `LONGEST`; the stop
     token is one of them.
     """
@@ -60,6 +65,7 @@ def generate(trained: Trained, context: Context, prompt: list[int]) -> list[int]
     tokens = list(prompt)
     while len(tokens) < len(prompt) + LONGEST:
         context.group.heart.beat("writing samples")
+        between()
         batch = _batch(trained, context, tokens)
         tokens.append(int(trained.engine.evaluate(_next, trained, batch)))
         if tokens[-1] in stops:
@@ -92,5 +98,5 @@ def _before(path: Path, step: int) -> list[str]:
     """The lines of earlier steps: a resumed run makes the others again."""
     if not path.exists():
         return []
-    lines = path.read_text(encoding="utf-8").splitlines()
-    return [line for line in lines if json.loads(line)["step"] < step]
+    found = [(json.loads(line)["step"], line) for line in json_lines(path)]
+    return [line for known, line in found if known < step]

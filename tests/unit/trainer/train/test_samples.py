@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -13,17 +14,20 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from finetune_trainer.data.examples import Examples
 from finetune_trainer.outcome import PreemptedError
-from finetune_trainer.train import recipe, setup
+from finetune_trainer.train import recipe, samples, setup
+from finetune_trainer.train.batches import Batch
 from finetune_trainer.train.probe import Abilities
 from finetune_trainer.train.recipe import train
 from finetune_trainer.train.samples import FILE, LONGEST
 from finetune_trainer.train.stop import Stop
-from finetune_trainer.workspace import Workspace
+from finetune_trainer.workspace import Workspace, json_lines
+from unit.trainer.tiny import VOCABULARY
 from unit.trainer.train.made import StopAfter, plan, prepared_workspace
+from unit.trainer.train.runs import losses
 
 
 def lines(workspace: Workspace) -> list[dict[str, object]]:
-    return [json.loads(line) for line in (workspace.logs / FILE).read_text().splitlines()]
+    return [json.loads(line) for line in json_lines(workspace.logs / FILE)]
 
 
 def by_transformers(workspace: Workspace, index: int) -> str:
@@ -83,3 +87,33 @@ def test_a_resumed_run_writes_each_sample_once(
         train(run, workspace, StopAfter(2).arm(recipe, patch))
     train(run, workspace, Stop())
     assert [line["step"] for line in lines(workspace)] == [0, 1, 2, 3, 4]
+
+
+def test_a_prompt_may_hold_what_ends_a_line_elsewhere(tmp_path: Path) -> None:
+    workspace = prepared_workspace(tmp_path)
+    separator = "\u2028"
+    tokenizer = workspace.model / "tokenizer.json"
+    tokenizer.write_text(tokenizer.read_text().replace('"~"', f'"{separator}"'), encoding="utf-8")
+    tokens = np.lib.format.open_memmap(workspace.data / "validation" / "tokens.npy", mode="r+")
+    tokens[0] = VOCABULARY.index("~")
+    train(plan(maxSteps=2, evaluateEverySteps=1, samplesAtEvaluation=1), workspace, Stop())
+    assert [line["step"] for line in lines(workspace)] == [0, 1, 2]
+    assert all(separator in str(line["prompt"]) for line in lines(workspace))
+
+
+def test_a_stop_is_heard_before_the_next_token(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workspace = prepared_workspace(tmp_path)
+    following = samples._next
+
+    def stopped_after_the_first_step(trained: setup.Trained, batch: Batch) -> torch.Tensor:
+        if losses(workspace):
+            signal.raise_signal(signal.SIGTERM)
+        return following(trained, batch)
+
+    monkeypatch.setattr(samples, "_next", stopped_after_the_first_step)
+    run = plan(maxSteps=3, evaluateEverySteps=1, samplesAtEvaluation=4)
+    with pytest.raises(PreemptedError, match="after step 1 of 3; a checkpoint is saved"):
+        train(run, workspace, Stop().install())
+    assert {line["step"] for line in lines(workspace)} == {0}
