@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from finetune_trainer.outcome import UserError
+from finetune_trainer.outcome import StageError, UserError
 from finetune_trainer.run import CustomLoss
 
 _FIELD = "spec.training.loss"
@@ -37,6 +37,8 @@ def load_loss(settings: CustomLoss, files: Path) -> TokenLoss:
     where = f"{settings.module}:{settings.function}"
     try:
         function = getattr(importlib.import_module(settings.module), settings.function)
+    except (StageError, MemoryError, torch.OutOfMemoryError):
+        raise  # SIGTERM comes as an error, too
     except Exception as error:
         raise UserError(
             f"{_FIELD} names {where}, which cannot be imported ({type(error).__name__}: {error}): "

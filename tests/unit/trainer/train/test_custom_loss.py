@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from finetune_trainer.outcome import UserError
+from finetune_trainer.outcome import PreemptedError, UserError
 from finetune_trainer.run import CustomLoss
 from finetune_trainer.train.custom_loss import TokenLoss
 from finetune_trainer.train.custom_loss import load_loss as load_from
@@ -111,3 +111,11 @@ def test_without_targets_it_is_not_asked(module: str) -> None:
     logits = torch.ones(0, 3, requires_grad=True)
     function(logits, torch.zeros(0, dtype=torch.long)).backward()
     assert logits.grad is not None
+
+
+def test_a_stop_while_it_is_imported_is_no_fault_of_its_own(tmp_path: Path) -> None:
+    code = "import signal\nsignal.raise_signal(signal.SIGTERM)\nfor _ in range(9): pass\n"
+    (tmp_path / "mounted" / "slow_losses.py").write_text(code)
+    Stop().install()
+    with pytest.raises(PreemptedError):
+        load_loss(CustomLoss(module="slow_losses", function="f"))
