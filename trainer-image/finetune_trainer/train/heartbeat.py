@@ -182,5 +182,6 @@ def _read(directory: Path, rank: int, now: float) -> Sign:
         values = json.loads(path.read_bytes())
         age = now - path.stat().st_mtime
         return Sign(rank, values["beats"], values["phase"], values["resting"], age)
-    except FileNotFoundError:
+    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        # Of a former attempt that a power cut ended it may be there, and empty.
         return Sign(rank, 0, "never there", False, float("inf"))

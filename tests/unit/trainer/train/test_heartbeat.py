@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from finetune_trainer.outcome import Outcome
+from finetune_trainer.train import heartbeat
 from finetune_trainer.train.heartbeat import STALL_SECONDS, Heart, Sign, culprit
 from unit.trainer.train.forked import start
 from unit.trainer.train.made import REPOSITORY, plan, prepared_workspace
@@ -44,6 +45,18 @@ def sign(rank: int, beats: int, *, resting: bool = False, age: float = 0.0) -> S
 )
 def test_whoever_did_not_come_is_named(others: list[Sign], why: str | None) -> None:
     assert culprit(sign(0, 5), others, silent_after=30.0) == why
+
+
+@pytest.mark.parametrize("content", ["", "{}", "[]"])
+def test_a_sign_that_makes_no_sense_is_that_of_a_rank_which_is_not_there(
+    content: str, tmp_path: Path
+) -> None:
+    """A file that a power cut emptied must not end the watch."""
+    (tmp_path / "heartbeat-1.json").write_text(content)
+    found = heartbeat._read(tmp_path, 1, time.time())
+    assert culprit(sign(0, 5), [found], silent_after=30.0) == (
+        "nothing is heard of rank 1 (it was never there)"
+    )
 
 
 def test_ranks_that_do_the_same_count_the_same() -> None:
