@@ -112,11 +112,14 @@ def load_state_tensors(
     parameters: dict[str, nn.Parameter],
     tensors: dict[str, Tensor],
 ) -> None:
-    """Take back what `state_tensors` gave; torch moves each tensor to where it is needed."""
+    """Take back what `state_tensors` gave: each in memory of its own, beside its parameter."""
     for key, value in tensors.items():
         name, _, part = key.rpartition("/")
         parameter = parameters[name]
         # AdamW keeps its step count in float32 beside the parameter when fused; Adafactor as an
         # integer of Python's.
         counted = not value.ndim and not value.is_floating_point()
-        optimizer.state[parameter][part] = value.item() if counted else value.to(parameter.device)
+        # A copy in any case: while a file is mapped, its directory cannot be removed from NFS.
+        optimizer.state[parameter][part] = (
+            value.item() if counted else value.to(parameter.device, copy=True)
+        )

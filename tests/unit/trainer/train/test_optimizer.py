@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from torch import nn
 
 from finetune_trainer.outcome import PreemptedError
@@ -128,3 +129,18 @@ def test_the_settings_are_those_of_the_plan() -> None:
     assert (adamw["betas"], adamw["eps"], adamw["fused"]) == ((0.8, 0.95), 1e-6, True)
     assert made("RMSprop", parameters).param_groups[0]["eps"] == 1e-6
     assert made("SGD", parameters).param_groups[0]["momentum"] == 0.8
+
+
+@pytest.mark.parametrize("kind", EVERY)
+def test_a_state_that_was_loaded_lets_go_of_its_file(kind: str, tmp_path: Path) -> None:
+    """Else the checkpoint could not be removed from NFS while the run goes on."""
+    parameters = {"weight": nn.Parameter(torch.ones(64, 64))}
+    optimizer = made(kind, parameters)
+    set_learning_rate(optimizer, 1e-3)
+    parameters["weight"].grad = torch.ones(64, 64)
+    optimizer.step()
+    file = tmp_path / "optimizer.safetensors"
+    save_file(state_tensors(optimizer, parameters), file)
+    again = made(kind, parameters)
+    load_state_tensors(again, parameters, load_file(file))
+    assert str(file) not in Path("/proc/self/maps").read_text()
