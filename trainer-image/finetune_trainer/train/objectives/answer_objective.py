@@ -59,11 +59,10 @@ class AnswerObjective(Objective[B], Generic[B, M]):
         """Remember the reference of `splits`, in `directory`."""
         for name in sorted(self._remember & splits.keys()):
             examples = splits[name]
-            count = len(examples)
             compute = partial(self._reference, examples, engine, group)
             path = directory / f"reference-{name}.npy"
-            found = remembered(path, compute, group)
-            self._references[examples] = found.reshape(count, self.columns)
+            shape = (len(examples), self.columns)
+            self._references[examples] = remembered(path, compute, group, shape=shape)
 
     def _reference(self, examples: Examples, engine: Engine, group: Group) -> Values:
         units = self.asked(examples, range(len(examples)))

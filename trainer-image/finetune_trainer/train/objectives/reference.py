@@ -37,18 +37,29 @@ def shared_out(batches: list[list[int]], score: Score, group: Group, *, count: i
     return np.array(group.sum(values.tolist())).astype(np.float32)
 
 
-def remembered(path: Path, compute: Callable[[], Values], group: Group) -> Values:
-    """What is in the file `path`, which an earlier process of this plan wrote; else what `compute`
-    gives, and from then on in the file.
+def remembered(
+    path: Path, compute: Callable[[], Values], group: Group, *, shape: tuple[int, ...]
+) -> Values:
+    """What is in the file `path`, which an earlier process of this plan wrote, if all ranks find
+    values of this `shape` there; else what `compute` gives, and from then on in the file.
     """
-    if group.any(group.is_main and path.exists()):
-        found: Values = np.load(path)  # written whole or not at all
+    found = _read(path, shape)
+    all_found = not group.any(found is None)
+    if found is not None and all_found:
         return found
     values = compute()
     if group.is_main:
         _write(path, values)
     group.barrier()
     return values
+
+
+def _read(path: Path, shape: tuple[int, ...]) -> Values | None:
+    try:
+        values: Values = np.load(path)
+    except (OSError, ValueError, EOFError):
+        return None  # there is none, or a damaged one
+    return values if values.shape == shape else None
 
 
 def _write(path: Path, values: Values) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from finetune_trainer.data.examples import Example, Examples
 from finetune_trainer.train.recipe import train
 from finetune_trainer.train.stop import Stop
 from finetune_trainer.workspace import Workspace
+from unit.trainer.train.harm import cut
 from unit.trainer.train.made import plan, preference_pairs, prepared_workspace
 from unit.trainer.train.runs import history
 
@@ -125,13 +127,16 @@ def test_a_reference_computed_before_is_the_one_computed_on_the_way(tmp_path: Pa
     assert other[: len(one)] == pytest.approx(one, rel=1e-5)
 
 
-def test_a_reference_is_of_the_base_also_when_its_file_was_lost(tmp_path: Path) -> None:
+@pytest.mark.parametrize("harm", [Path.unlink, cut], ids=["lost", "cut off"])
+def test_a_reference_is_of_the_base_also_when_its_file_was_harmed(
+    harm: Callable[[Path], object], tmp_path: Path
+) -> None:
     workspace = workspace_of_pairs(tmp_path)
     run = plan(FULL, task="Preference", epochs=2, learningRate="3e-3", preference=DPO)
     _, first = train(run, workspace, Stop())
     file = workspace.checkpoints / "reference-validation.npy"
     content = file.read_bytes()
-    file.unlink()
+    harm(file)
     _, second = train(run, workspace, Stop())
     assert file.read_bytes() == content
     assert second["validationLoss"] == first["validationLoss"]
