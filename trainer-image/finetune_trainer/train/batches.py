@@ -60,6 +60,10 @@ def steps_from(
             epoch=epoch,
         )
         count = steps_per_epoch(len(sequences), training.sequences_per_step)
+        if (passed := (first - step) // count) > 0:
+            # Every epoch has as many steps: those in between need not be planned.
+            step, epoch = step + passed * count, epoch + passed
+            continue
         for index in range(max(0, first - step), min(count, total - step)):
             start = index * training.sequences_per_step
             yield StepPlan(
@@ -119,11 +123,11 @@ def sharing_batches(
     sizes = [
         new_tokens(units[place], int(known)) for place, known in zip(order, common, strict=True)
     ]
-    passes = -(-sum(sizes) // capacity)
+    even = sum(sizes) / max(1, -(-sum(sizes) // capacity))
     batches: list[list[int]] = []
     size = capacity
     for place, added in zip(order, sizes, strict=True):
-        if size + added > capacity or size >= sum(sizes) / passes:
+        if size + added > capacity or size >= even:
             batches.append([])
             size, added = 0, new_tokens(units[place], 0)
         batches[-1].append(examples[place])

@@ -1,7 +1,14 @@
+"""Which sequences a step takes, and how they become passes."""
+
+from typing import Any
+
 import numpy as np
+import pytest
 import torch
 
+from finetune_trainer.data.packing import Sequences, plan_epoch
 from finetune_trainer.run import Training
+from finetune_trainer.train import batches
 from finetune_trainer.train.batches import collate, micro_batches, steps_from
 from unit.trainer.train.made import random_examples
 
@@ -26,6 +33,22 @@ def test_starting_later_continues_the_same_order() -> None:
         whole = list(steps_from(0, 12, LENGTHS, training(packing=packing)))
         assert len(whole) == 12
         assert list(steps_from(7, 12, LENGTHS, training(packing=packing))) == whole[7:]
+
+
+def test_epochs_that_a_resumed_run_has_behind_it_are_not_planned_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    planned: list[int] = []
+
+    def noted(*args: Any, epoch: int, **settings: Any) -> Sequences:
+        planned.append(epoch)
+        return plan_epoch(*args, epoch=epoch, **settings)
+
+    settings = training(packing=False)
+    whole = list(steps_from(0, 30, LENGTHS, settings))
+    monkeypatch.setattr(batches, "plan_epoch", noted)
+    assert list(steps_from(23, 30, LENGTHS, settings)) == whole[23:]
+    assert planned == [0, 4, 5]  # five steps in each; the first tells that
 
 
 def test_micro_batches_hold_everything_once_within_the_capacity() -> None:

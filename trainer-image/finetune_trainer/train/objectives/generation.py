@@ -64,16 +64,14 @@ class Generation(Objective[Batch]):
 
     def batches(self, examples: Examples, packs: list[list[int]]) -> list[list[int]]:
         """See `micro_batches` and `sharing_batches`."""
-        if not self._shared:
-            return micro_batches(
-                packs,
-                examples.lengths + self._virtual_tokens,
-                capacity=self._capacity,
-                padded=self._padded,
+        if self._shared:
+            return sharing_batches(
+                packs, lambda index: [examples[index].tokens], capacity=self._capacity
             )
-        return sharing_batches(
-            packs, lambda index: [examples[index].tokens], capacity=self._capacity
-        )
+        lengths = examples.lengths
+        if self._virtual_tokens:
+            lengths = lengths + self._virtual_tokens
+        return micro_batches(packs, lengths, capacity=self._capacity, padded=self._padded)
 
     def collate(
         self, examples: Examples, documents: list[int], *, supervised: bool = True
