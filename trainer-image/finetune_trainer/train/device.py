@@ -24,7 +24,8 @@ NATIVE_BFLOAT16_FLAGS = frozenset({"avx512_bf16", "amx_bf16", "bf16"})
 def choose_device(
     local_rank: int, processes: int = 1, *, asked: int, devices: Path = Path("/dev")
 ) -> torch.device:
-    """The accelerator of this one of the pod's `processes`; the CPU where none is `asked` for.
+    """The accelerator of this one of the pod's `processes`; the CPU where none can be seen and none
+    is `asked` for.
 
     FINETUNE_ALLOW_CPU=true takes the CPU also where accelerators were asked for and there are none.
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import torch
 from peft import PeftModel
@@ -21,7 +21,7 @@ from finetune_trainer.run import Run
 from finetune_trainer.train.custom_loss import load_loss
 from finetune_trainer.train.device import compute_dtype
 from finetune_trainer.train.engines.choice import Choice, choose, make_engine
-from finetune_trainer.train.engines.engine import Engine
+from finetune_trainer.train.engines.engine import Engine, MakeOptimizer
 from finetune_trainer.train.journal import Journal
 from finetune_trainer.train.methods.adapter import add_adapter
 from finetune_trainer.train.methods.initialization import starts_from_base, take_out_of_base
@@ -107,63 +107,50 @@ def load_data(context: Context) -> Data:
     )
 
 
+class _Formats(NamedTuple):
+    """Number formats: of matrix `products`, of `autocast` where that is not the parameters' own,
+    and of what is `frozen`.
+    """
+
+    products: torch.dtype
+    autocast: torch.dtype | None
+    frozen: torch.dtype
+
+
 def load_model(context: Context) -> Trained:
     """The model with what is trained of it, on this process's device.
 
     Raises:
         UserError: model and plan do not fit together.
     """
-    run, training = context.run, context.run.training
+    run = context.run
     require_whole_model(context.workspace)
-    lora = run.method.lora
-    dtype = compute_dtype(training.precision, context.device)
-    # What is trained stays in float32; a full model is then computed with under autocast. What of
-    # it is frozen is published as it was, so it is never rounded.
-    autocast = dtype if run.method.full and dtype is not torch.float32 else None
-    chosen = run.method.full.trainable if run.method.full else None
-    frozen = torch.float32 if autocast else dtype
-    if chosen and stored_dtype(context.workspace.model) is dtype:
-        frozen = dtype
-    choice = choose(run, context.group, context.workspace, dtype)
-    torch.manual_seed(training.seed)  # for a head that begins at random
-    model = _load_base(context, choice, frozen)
-    torch.manual_seed(training.seed)
-    adapter = add_adapter(model, run.method, context.workspace.model, run.task)
-    if chosen:
-        freeze_others(model, [*chosen, *head_modules(model, run.task)])
-    if adapter and lora and starts_from_base(lora.initialization):
-        take_out_of_base(adapter, lora.initialization, context.workspace.initial, context.group)
-    if training.gradient_checkpointing:
-        model.activation_checkpointing_enable({"use_reentrant": False})
-    optimizer = partial(
-        make_optimizer,
-        settings=training.optimizer,
-        weight_decay=training.weight_decay,
-        lora_plus_ratio=lora.lora_plus_ratio if lora else 1.0,
-    )
+    formats = _formats(context)
+    choice = choose(run, context.group, context.workspace, formats.products)
+    model, adapter = _load_with_adapter(context, choice, formats.frozen)
     # Before an engine may leave this rank slices of them.
     trainable = sum(parameter.numel() for parameter in trainable_parameters(model).values())
-    engine = make_engine(choice, run, model, optimizer, context.group, frozen)
+    engine = make_engine(choice, run, model, _optimizer(run), context.group, formats.frozen)
     # What it can do is found out by comparing with its stock form, so before anything replaces that
     # and after it has been placed: what a rank cannot hold it cannot try alone.
     abilities = Abilities(shared_rows=False, separable_head=False, shared_prefixes=False)
     if not run.task.has_labels:
-        abilities = _find_out(context, engine, model, autocast, frozen)
-    if lora and enabled("lora"):
+        abilities = _find_out(context, engine, model, formats)
+    if run.method.lora and enabled("lora"):
         use_fused_lora(model)
-    if training.neftune_noise_alpha:
+    if run.training.neftune_noise_alpha:
         # Noise of a common beginning would be the same for all that share it.
         abilities = replace(abilities, shared_prefixes=False)
-        add_noise(model, training.neftune_noise_alpha)
+        add_noise(model, run.training.neftune_noise_alpha)
     own = None
-    if training.loss:
-        own = load_loss(training.loss, loss.directory(context.workspace))
+    if run.training.loss:
+        own = load_loss(run.training.loss, loss.directory(context.workspace))
     objective = make_objective(
         run,
         model,
         abilities,
         adapter=adapter,
-        autocast=autocast,
+        autocast=formats.autocast,
         device=context.device,
         trained_by=own,
     )
@@ -173,11 +160,54 @@ def load_model(context: Context) -> Trained:
         objective=objective,
         engine=engine,
         choice=choice,
-        precision=str(dtype).removeprefix("torch."),
+        precision=str(formats.products).removeprefix("torch."),
         trainable=trainable,
     )
     _say_what_runs(context, trained)
     return trained
+
+
+def _formats(context: Context) -> _Formats:
+    """What is trained stays in float32; a full model is then computed with under autocast. What of
+    it is frozen is published as it was, so it is never rounded.
+    """
+    full = context.run.method.full
+    products = compute_dtype(context.run.training.precision, context.device)
+    if not full or products is torch.float32:
+        return _Formats(products, None, products)
+    unrounded = full.trainable and stored_dtype(context.workspace.model) is products
+    return _Formats(products, products, products if unrounded else torch.float32)
+
+
+def _optimizer(run: Run) -> MakeOptimizer:
+    lora = run.method.lora
+    return partial(
+        make_optimizer,
+        settings=run.training.optimizer,
+        weight_decay=run.training.weight_decay,
+        lora_plus_ratio=lora.lora_plus_ratio if lora else 1.0,
+    )
+
+
+def _load_with_adapter(
+    context: Context, choice: Choice, frozen: torch.dtype
+) -> tuple[PreTrainedModel, PeftModel | None]:
+    """The model as `choice` wants it read, with all that is trained marked as such: in it, or in an
+    adapter beside it.
+    """
+    run, seed = context.run, context.run.training.seed
+    torch.manual_seed(seed)  # for a head that begins at random
+    model = _load_base(context, choice, frozen)
+    torch.manual_seed(seed)
+    adapter = add_adapter(model, run.method, context.workspace.model, run.task)
+    if run.method.full and (chosen := run.method.full.trainable):
+        freeze_others(model, [*chosen, *head_modules(model, run.task)])
+    lora = run.method.lora
+    if adapter and lora and starts_from_base(lora.initialization):
+        take_out_of_base(adapter, lora.initialization, context.workspace.initial, context.group)
+    if run.training.gradient_checkpointing:
+        model.activation_checkpointing_enable({"use_reentrant": False})
+    return model, adapter
 
 
 def _load_base(context: Context, choice: Choice, frozen: torch.dtype) -> PreTrainedModel:
@@ -199,15 +229,11 @@ def _load_base(context: Context, choice: Choice, frozen: torch.dtype) -> PreTrai
 
 
 def _find_out(
-    context: Context,
-    engine: Engine,
-    model: PreTrainedModel,
-    autocast: torch.dtype | None,
-    frozen: torch.dtype,
+    context: Context, engine: Engine, model: PreTrainedModel, formats: _Formats
 ) -> Abilities:
     run = context.run
-    mixed = autocast is not None and frozen is not torch.float32
-    with torch.autocast(context.device.type, dtype=autocast, enabled=mixed):
+    mixed = formats.autocast is not None and formats.frozen is not torch.float32
+    with torch.autocast(context.device.type, dtype=formats.autocast, enabled=mixed):
         abilities = engine.evaluate(probe, model, run.training.sequence_length, context.device)
     if not abilities.shared_rows:
         what = "This method" if run.method.virtual_tokens else "This architecture"
