@@ -90,10 +90,12 @@ def test_a_killed_operator_publishes_only_what_was_asked_for_last(
     world.change("twice", rerunToken="2", upload={"repository": "acme/one"})
     world.wait_for_job("twice-upload-2")
     operator.kill()
+    # To where nobody wants it any more, and nobody has heard of it.
+    world.finish("twice-upload-2", message="Published.", repository="acme/one", commit="abc")
+    until(lambda: (world.job("twice-upload-2") or {})["status"].get("completionTime"), "its end")
     world.change("twice", rerunToken="3", upload={"repository": "acme/two"})
     operator.start()
-    world.wait_for_end_of("twice-upload-2")
     assert world.plan_of("twice-upload-3")["upload"]["repository"] == "acme/two"
-    world.finish("twice-upload-3", message="Published.", repository="acme/two", commit="abc")
-    world.wait_for_phase("twice", "Succeeded")
+    world.finish("twice-upload-3", message="Published.", repository="acme/two", commit="def")
+    assert world.wait_for_phase("twice", "Succeeded")["artifacts"]["commit"] == "def"
     assert [job for job in world.jobs() if "train" in job] == ["twice-train-1"]
