@@ -11,6 +11,8 @@ import pytest
 import torch
 
 from finetune_trainer.outcome import Outcome, PreemptedError
+from finetune_trainer.run import Strategy
+from finetune_trainer.run.surroundings import Parallelism
 from finetune_trainer.train import checkpoint, outlets
 from finetune_trainer.train import recipe as subject
 from finetune_trainer.train.parallel import seed_step
@@ -129,11 +131,14 @@ def test_a_checkpoint_of_an_older_image_knows_of_no_request(tmp_path: Path) -> N
 
 @pytest.mark.timeout(300)
 def test_all_ranks_save_after_the_same_step(server: Server, tmp_path: Path) -> None:
+    """Each has a slice of what is saved: one that saved alone would wait for the other's."""
     workspace = prepared_workspace(tmp_path / "run")
+    run = plan(maxSteps=60, checkpoint=NEVER)
+    shared = Parallelism(strategy=Strategy.FSDP)
     server.ask_for_checkpoint(FIRST)
     ended = run_to_its_end(
         workspace,
-        plan(maxSteps=60, checkpoint=NEVER),
+        run.model_copy(update={"parallelism": shared}),
         slowly,
         FINETUNE_PROCESSES_PER_NODE="2",
         KUBEFLOW_TRAINER_SERVER_URL=f"http://{server.address}",
