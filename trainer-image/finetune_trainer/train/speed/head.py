@@ -32,6 +32,8 @@ from finetune_trainer.train.batches import Batch
 # Rows of logits that exist at a time: 256 rows of a 152k vocabulary are 0.16 GB in float32. Fewer
 # would read the head's weights too often, more would not stay in a cache.
 CHUNK_ROWS = 256
+# Logits that a CPU has in float32 at a time: 2 MB of them.
+CACHED_LOGITS = 2**19
 
 
 class Selected(NamedTuple):
@@ -147,27 +149,41 @@ class _LogProbabilities(Function):  # type: ignore[misc]  # torch is not type-ch
     """log softmax(logits)[target] in float32; logits [n, vocabulary], targets and result [n].
     `unrounded` [n] are the targets' logits, where `logits` has them rounded.
 
-    Its gradient, one at the target minus softmax(logits), overwrites the only float32 copy.
+    Its gradient, one at the target minus softmax(logits), is formed at once and in the logits'
+    format, for a few rows at a time: in float32 they would leave a core's cache between one pass
+    over them and the next.
     """
 
     @staticmethod
     def forward(ctx: Any, logits: Tensor, targets: Tensor, unrounded: Tensor | None) -> Tensor:
-        logs = log_softmax(logits, -1, dtype=torch.float32)
-        places = targets[:, None]
-        if unrounded is not None:
-            rounded = logs.gather(1, places)
-            off = unrounded[:, None] - logits.gather(1, places).float()
-            # log of the sum of all once the target's share of it is the right one
-            total = torch.log1p(rounded.exp() * torch.expm1(off))
-            logs.scatter_(1, places, rounded + off - total)
-        ctx.save_for_backward(logs, targets)
-        ctx.dtype = logits.dtype
-        return logs.gather(1, places).squeeze(1)
+        values = logits.new_empty(len(logits), dtype=torch.float32)
+        given = torch.empty_like(logits) if ctx.needs_input_grad[0] else None
+        for first in range(0, len(logits), _rows_at_a_time(logits)):
+            rows = slice(first, first + _rows_at_a_time(logits))
+            places = targets[rows, None]
+            logs = log_softmax(logits[rows].float(), -1)
+            found = logs.gather(1, places)
+            if unrounded is not None:
+                off = unrounded[rows, None] - logits[rows].gather(1, places).float()
+                # log of the sum of all once the target's share of it is the right one
+                found += off - torch.log1p(found.exp() * torch.expm1(off))
+            values[rows] = found.squeeze(1)
+            if given is not None:
+                given[rows] = logs.exp_().neg_().scatter_(1, places, -torch.expm1(found))
+        if given is not None:
+            ctx.save_for_backward(given)
+        return values
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
-        logs, targets = ctx.saved_tensors
-        given = logs.exp_()
-        given.scatter_add_(1, targets[:, None], given.new_full((len(targets), 1), -1.0))
+        (given,) = ctx.saved_tensors
         # Where a gradient is formed in the forward pass the factors are ones: nothing is rounded.
-        return given.to(ctx.dtype).mul_(-gradient[:, None].to(ctx.dtype)), None, None
+        return given.mul_(gradient[:, None].to(given.dtype)), None, None
+
+
+def _rows_at_a_time(logits: Tensor) -> int:
+    """Of how many rows a copy in float32 is worth its while."""
+    if logits.device.type != "cpu":
+        return max(1, len(logits))
+    vocabulary: int = logits.shape[1]
+    return max(1, CACHED_LOGITS // vocabulary)
