@@ -99,3 +99,15 @@ def test_a_killed_operator_publishes_only_what_was_asked_for_last(
     world.finish("twice-upload-3", message="Published.", repository="acme/two", commit="def")
     assert world.wait_for_phase("twice", "Succeeded")["artifacts"]["commit"] == "def"
     assert [job for job in world.jobs() if "train" in job] == ["twice-train-1"]
+
+
+def test_a_job_that_a_restarted_operator_deletes_at_once_is_seen_to_be_gone(
+    world: World, operator: OperatorProcess
+) -> None:
+    world.apply("again")
+    world.wait_for_job("again-prepare-1")
+    operator.kill()
+    world.change("again", rerunToken="2", training={"seed": 7})
+    operator.start()
+    # It is gone before the watch of Jobs begins; the next list of all is half a minute away.
+    world.wait_for_job("again-prepare-2", seconds=20)

@@ -5,7 +5,6 @@ Which actions, and what the objects look like, is decided in core and build.
 
 from __future__ import annotations
 
-import contextlib
 from typing import Any
 
 from finetune_operator.api.resource import FineTuneJob
@@ -119,15 +118,15 @@ class Actions:
 
     async def _delete(self, action: DeleteJob, resource: FineTuneJob) -> Json:
         # Foreground: the Job is there until its pods are gone and the volume is free.
-        # NotFound, or a Conflict with the uid: it is gone already.
-        with contextlib.suppress(NotFound, Conflict):
+        namespace = resource.metadata.namespace
+        try:
             await self._client.delete(
-                JOBS,
-                resource.metadata.namespace,
-                action.name,
-                uid=action.uid,
-                propagation="Foreground",
+                JOBS, namespace, action.name, uid=action.uid, propagation="Foreground"
             )
+        except (NotFound, Conflict):
+            # It is gone, or its name is another's by now. A watch that began only after that will
+            # not tell.
+            self._store.lose_job(namespace, action.name, action.uid)
         return {}
 
 

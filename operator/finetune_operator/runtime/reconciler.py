@@ -156,6 +156,8 @@ class Reconciler:
             # Other runs wait for their first Job: what became of this one is told after that.
             self._unwritten[key] = outcome
             return 0.0
+        if self._lost_any(decision, resource):
+            again = 0.0
         again = _earliest(again, decision.requeue_after)
         return _earliest(again, await self._write(outcome))
 
@@ -171,6 +173,12 @@ class Reconciler:
             resource.metadata.name,
             _said(action, resource.metadata.name),
         )
+
+    def _lost_any(self, decision: Decision, resource: FineTuneJob) -> bool:
+        """Whether a Job that was to be deleted was gone already: no watch will tell of its end."""
+        namespace = resource.metadata.namespace
+        deleted = (action.name for action in decision.actions if isinstance(action, DeleteJob))
+        return any(self._store.job(namespace, name) is None for name in deleted)
 
     def _after_refusal(self, observed: Observed, refusal: Refusal) -> tuple[Decision, float | None]:
         """What follows when an action was refused: only a status, nothing more is tried now."""

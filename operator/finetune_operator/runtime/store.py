@@ -145,12 +145,15 @@ class Store:
     def drop_job(self, manifest: Json) -> Key | None:
         """Forget a deleted Job; the key of its run if it was known."""
         metadata = manifest["metadata"]
-        key = (metadata["namespace"], metadata["name"])
-        self._bury(metadata["uid"])
-        known = self._jobs.get(key)
-        if known is None or known.record.uid != metadata["uid"]:
+        return self.lose_job(metadata["namespace"], metadata["name"], metadata["uid"])
+
+    def lose_job(self, namespace: str, name: str, uid: str) -> Key | None:
+        """Forget a Job of which is known that it is gone; the key of its run if it was known."""
+        self._bury(uid)
+        known = self._jobs.get((namespace, name))
+        if known is None or known.record.uid != uid:
             return None
-        self._remove_job(key)
+        self._remove_job((namespace, name))
         return known.run
 
     def prune_runs(self, listed: set[str], version: int) -> list[Key]:

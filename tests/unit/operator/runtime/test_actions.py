@@ -8,13 +8,21 @@ from typing import Any
 import pytest
 
 from finetune_operator.build.manifests import manifest
-from finetune_operator.core.model import CheckClaim, CreateClaim, Platform
+from finetune_operator.core.model import CheckClaim, CreateClaim, DeleteJob, Platform
 from finetune_operator.kube.client import Client
-from finetune_operator.kube.errors import AlreadyExists, ApiError, Denied, Invalid
+from finetune_operator.kube.errors import (
+    AlreadyExists,
+    ApiError,
+    Conflict,
+    Denied,
+    Invalid,
+    NotFound,
+)
 from finetune_operator.kube.resources import Resource
 from finetune_operator.runtime.actions import Actions, Refused
 from finetune_operator.runtime.store import Store
 from unit.operator.builders import SETTINGS, resource
+from unit.operator.runtime.manifests import job
 
 Json = dict[str, Any]
 
@@ -91,3 +99,28 @@ async def test_a_claim_of_another_class_ends_the_run() -> None:
     with pytest.raises(Refused, match="cannot become fast") as caught:
         await make(OneClaim(claim(storageClassName="slow")), storageClassName="fast")
     assert caught.value.refusal.final
+
+
+class Gone(Client):
+    """An API server that has no such Job."""
+
+    def __init__(self, error: ApiError) -> None:
+        self.error = error
+
+    async def delete(
+        self, resource: Resource, namespace: str, name: str, *, uid: str, propagation: str
+    ) -> None:
+        raise self.error
+
+
+@pytest.mark.parametrize("error", [NotFound("No such Job."), Conflict("Another uid.")])
+async def test_a_job_that_is_gone_when_it_is_to_be_deleted_is_known_no_more(
+    error: ApiError,
+) -> None:
+    store = Store()
+    made = job()
+    store.put_job(made)
+    metadata = made["metadata"]
+    action = DeleteJob(metadata["name"], metadata["uid"])
+    await Actions(Gone(error), store, SETTINGS).carry_out(action, resource())
+    assert store.job(metadata["namespace"], metadata["name"]) is None
