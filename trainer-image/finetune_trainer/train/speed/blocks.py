@@ -28,7 +28,8 @@ def block_attention(
     Shapes: query [1, Hq, T, D], key and value [1, Hkv, T, D], the result [1, T, Hq, D]. `layout` is
     the handle of the row's; `window` counts the keys a query sees, itself included, 0: all.
     """
-    keep = torch.is_grad_enabled() and query.requires_grad
+    trained = query.requires_grad or key.requires_grad or value.requires_grad
+    keep = torch.is_grad_enabled() and trained
     output: Tensor
     output, *_ = _forward_op(query, key, value, layout, scale, window, keep)
     return output

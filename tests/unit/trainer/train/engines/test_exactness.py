@@ -214,7 +214,7 @@ def test_slices_are_computed_with_in_bfloat16_as_whole_weights_are(
     assert losses(two)[0] == pytest.approx(losses(one)[0], rel=same)
     # Later ones differ as those of one rank do that cuts its batches elsewhere: what a pass
     # computes is rounded to eight bits. What ranks add up is float32.
-    assert losses(two) == pytest.approx(losses(one), rel=5e-3)
+    assert losses(two) == pytest.approx(losses(one), rel=1e-2)
 
 
 def test_slices_of_a_quantized_base_are_computed_with_as_the_whole_is(runs: Runs) -> None:

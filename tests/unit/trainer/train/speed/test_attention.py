@@ -123,6 +123,19 @@ def test_the_weights_are_kept_for_the_backward_pass_and_only_for_one(
     assert not kept
 
 
+@pytest.mark.parametrize("trained", [0, 1, 2])
+def test_any_of_query_key_and_value_may_be_the_only_one_with_a_gradient(trained: int) -> None:
+    batch = collate(random_examples(3), padded=False, device=CPU)
+    assert batch.layout is not None
+    torch.manual_seed(0)
+    together = [torch.randn(1, 2, batch.layout.length, 8).requires_grad_() for _ in range(3)]
+    alone = [each.detach().requires_grad_(i == trained) for i, each in enumerate(together)]
+    given = torch.randn(1, batch.layout.length, 2, 8)
+    for query, key, value in (together, alone):
+        block_attention(query, key, value, batch.layout.handle(), 1.0, 0).backward(given)
+    torch.testing.assert_close(alone[trained].grad, together[trained].grad)
+
+
 def test_changing_one_document_does_not_touch_its_neighbour(model: LlamaForCausalLM) -> None:
     first, second = random_examples(2)
     changed = Example(tokens=np.flip(first.tokens).copy(), supervised=first.supervised)
