@@ -133,6 +133,7 @@ class Reconciler:
         memory = self._memories.of(entry.uid)
         observed, again = await self._observer.observe(resource, memory)
         decision = self._decide(observed, datetime.now(UTC))
+        known = self._known(decision, resource)
         try:
             for action in decision.actions:
                 await self._carry_out(action, resource, memory)
@@ -156,7 +157,8 @@ class Reconciler:
             # Other runs wait for their first Job: what became of this one is told after that.
             self._unwritten[key] = outcome
             return 0.0
-        if self._lost_any(decision, resource):
+        if known - self._known(decision, resource):
+            # A Job was gone before it could be deleted: no watch will tell of its end.
             again = 0.0
         again = _earliest(again, decision.requeue_after)
         return _earliest(again, await self._write(outcome))
@@ -174,11 +176,11 @@ class Reconciler:
             _said(action, resource.metadata.name),
         )
 
-    def _lost_any(self, decision: Decision, resource: FineTuneJob) -> bool:
-        """Whether a Job that was to be deleted was gone already: no watch will tell of its end."""
+    def _known(self, decision: Decision, resource: FineTuneJob) -> set[str]:
+        """The Jobs to be deleted that the store has: not those that only a call has found."""
         namespace = resource.metadata.namespace
-        deleted = (action.name for action in decision.actions if isinstance(action, DeleteJob))
-        return any(self._store.job(namespace, name) is None for name in deleted)
+        names = {action.name for action in decision.actions if isinstance(action, DeleteJob)}
+        return {name for name in names if self._store.job(namespace, name)}
 
     def _after_refusal(self, observed: Observed, refusal: Refusal) -> tuple[Decision, float | None]:
         """What follows when an action was refused: only a status, nothing more is tried now."""
