@@ -158,8 +158,9 @@ class _LogProbabilities(Function):  # type: ignore[misc]  # torch is not type-ch
     def forward(ctx: Any, logits: Tensor, targets: Tensor, unrounded: Tensor | None) -> Tensor:
         values = logits.new_empty(len(logits), dtype=torch.float32)
         given = torch.empty_like(logits) if ctx.needs_input_grad[0] else None
-        for first in range(0, len(logits), _rows_at_a_time(logits)):
-            rows = slice(first, first + _rows_at_a_time(logits))
+        step = _rows_at_a_time(logits)
+        for first in range(0, len(logits), step):
+            rows = slice(first, first + step)
             places = targets[rows, None]
             logs = log_softmax(logits[rows].float(), -1)
             found = logs.gather(1, places)

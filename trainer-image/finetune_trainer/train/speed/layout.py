@@ -42,6 +42,17 @@ KEPT_KEYS = 640
 _NEVER = 2**30
 
 
+def bias_of(distance: Tensor, dtype: torch.dtype, window: int | None) -> Tensor:
+    """What is added to scores, by how many positions each key comes before its query: 0 for a key
+    that is seen, else minus infinity. `window` counts the keys a query sees, itself included.
+    """
+    hidden = distance < 0
+    if window is not None:
+        hidden |= distance >= window
+    bias = torch.zeros(hidden.shape, dtype=dtype, device=hidden.device)
+    return bias.masked_fill_(hidden, float("-inf"))
+
+
 @dataclass(frozen=True, slots=True)
 class Bucket:
     """`n` blocks of up to `L` queries and `K` keys.
@@ -82,11 +93,7 @@ class Bucket:
         """
         key = (dtype, window)
         if key not in self._biases:
-            hidden = self.distance < 0
-            if window is not None:
-                hidden |= self.distance >= window
-            bias = torch.zeros(hidden.shape, dtype=dtype, device=hidden.device)
-            self._biases[key] = bias.masked_fill_(hidden, float("-inf"))
+            self._biases[key] = bias_of(self.distance, dtype, window)
         return self._biases[key]
 
 
@@ -110,6 +117,7 @@ class Layout:
     """
 
     forest: Forest
+    longest: int
     buckets: tuple[Bucket, ...]
     stretches: tuple[Stretch, ...]
     gather: Tensor
@@ -121,10 +129,6 @@ class Layout:
     @property
     def length(self) -> int:
         return len(self.forest.tokens)
-
-    @property
-    def longest(self) -> int:
-        return max(len(rows) for rows in self.forest.rows)
 
     def in_buckets(self) -> Layout:
         """The same without stretches, for who computes nothing but blocks."""
@@ -207,6 +211,7 @@ def plan_layout(forest: Forest, device: torch.device, *, cut: bool = False) -> L
     alone = all(segment.parent == NO_PARENT for segment in forest.segments)
     return Layout(
         forest=forest,
+        longest=max(len(rows) for rows in forest.rows),
         buckets=tuple(buckets),
         stretches=tuple(stretches),
         gather=torch.from_numpy(gather).to(device),

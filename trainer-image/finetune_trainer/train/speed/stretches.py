@@ -21,7 +21,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from finetune_trainer.train.speed.layout import Stretch
+from finetune_trainer.train.speed.layout import Stretch, bias_of
 
 # Rows of weights at a time: G rows for each query. Of 2,000 keys more would leave the cache and
 # compute more of what causality forbids, fewer would make many small products.
@@ -121,12 +121,9 @@ def _tiles(stretch: Stretch, query: Tensor, groups: int, window: int) -> Iterato
 
 @lru_cache(maxsize=64)
 def _bias(queries: int, keys: int, window: int, dtype: torch.dtype) -> Tensor:
-    """0 for a key that is seen, else minus infinity, [queries, keys]; the last query is the last
-    key.
-    """
+    """`bias_of` consecutive queries and keys, [queries, keys]; the last query is the last key."""
     distance = torch.arange(queries)[:, None] - torch.arange(keys) + keys - queries
-    hidden = (distance < 0) | (distance >= window) if window else distance < 0
-    return torch.zeros(hidden.shape, dtype=dtype).masked_fill_(hidden, float("-inf"))
+    return bias_of(distance, dtype, window or None)
 
 
 def _hide(tile: _Tile, groups: int) -> None:
