@@ -8,7 +8,9 @@ does not win back.
 
 from __future__ import annotations
 
+import hashlib
 import shutil
+from pathlib import Path
 
 import torch
 from torch import nn
@@ -58,10 +60,20 @@ def can_compile(model: PreTrainedModel, *, sharded: bool) -> bool:
     return enabled("compile") and not sharded and has_compiler() and bool(layers_of(model))
 
 
+def cache_key_of(package: Path) -> str:
+    """What torch's caches on disk keep compiled graphs under, beside the graphs themselves: the
+    source of `package`. They know a custom operator by its name alone, and would run what was
+    compiled for another release's arguments.
+    """
+    sources = sorted(package.glob("*.py"))
+    return hashlib.sha256(b"".join(each.read_bytes() for each in sources)).hexdigest()
+
+
 def compile_layers(model: PreTrainedModel) -> None:
     """Compile every layer of the decoder when it is next called; one that the compiler cannot
     handle stays as it is.
     """
     torch._dynamo.config.suppress_errors = True
+    torch.compiler.config.cache_key_tag = cache_key_of(Path(__file__).parent)
     for layer in layers_of(model):
         layer.compile(dynamic=True)

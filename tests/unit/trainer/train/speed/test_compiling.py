@@ -1,5 +1,7 @@
 """When compiling pays, and that a compiled model computes what it did."""
 
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -7,7 +9,13 @@ from finetune_trainer.run import Compile, Lora
 from finetune_trainer.train.batches import collate
 from finetune_trainer.train.methods.lora import add_lora
 from finetune_trainer.train.probe import probe
-from finetune_trainer.train.speed.compiling import can_compile, compile_layers, has_compiler, pays
+from finetune_trainer.train.speed.compiling import (
+    cache_key_of,
+    can_compile,
+    compile_layers,
+    has_compiler,
+    pays,
+)
 from finetune_trainer.train.speed.lora import use_fused_lora
 from finetune_trainer.train.speed.loss import SummedLoss
 from unit.trainer.tiny import tiny_model
@@ -67,6 +75,16 @@ def test_compiled_layers_give_the_same_loss_and_gradients() -> None:
                 [value.detach(), *(each.grad for each in model.parameters() if each.requires_grad)]
             )
     assert torch._dynamo.utils.counters["stats"]["unique_graphs"]
+    assert torch.compiler.config.cache_key_tag
     for plain, other in zip(results[:2], results[2:], strict=True):
         for expected, actual in zip(plain, other, strict=True):
             torch.testing.assert_close(actual, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_what_another_release_compiled_is_not_run(tmp_path: Path) -> None:
+    operators = tmp_path / "blocks.py"
+    operators.write_text("def block_attention(query, key): ...")
+    before = cache_key_of(tmp_path)
+    assert cache_key_of(tmp_path) == before
+    operators.write_text("def block_attention(query, key, shifts): ...")
+    assert cache_key_of(tmp_path) != before
