@@ -40,12 +40,17 @@ def endpoint(control_plane: Cluster, tmp_path: Path) -> Iterator[Endpoint]:
         made.operator.kill()
 
 
-def test_reports_of_the_training_pod_reach_status(endpoint: Endpoint) -> None:
+def token_of_training(endpoint: Endpoint) -> str:
+    """The token of the pod that trains the run `demo`, which is applied."""
     world = endpoint.world
     world.apply("demo")
     world.finish("demo-prepare-1", message="Done.", totalSteps=200)
-    pod = world.run("demo-train-1")
-    token = endpoint.token(endpoint.audience("demo"), pod)
+    return endpoint.token(endpoint.audience("demo"), world.run("demo-train-1"))
+
+
+def test_reports_of_the_training_pod_reach_status(endpoint: Endpoint) -> None:
+    world = endpoint.world
+    token = token_of_training(endpoint)
     # The operator may not have seen the Job yet that it has just made.
     until(lambda: endpoint.report_step("demo", token, 84, 200) == 200, "a report is taken")
     status = until(
@@ -62,10 +67,7 @@ def test_a_request_for_a_checkpoint_reaches_the_training_pod_and_a_bad_one_the_u
     endpoint: Endpoint,
 ) -> None:
     world = endpoint.world
-    world.apply("demo")
-    world.finish("demo-prepare-1", message="Done.", totalSteps=200)
-    pod = world.run("demo-train-1")
-    token = endpoint.token(endpoint.audience("demo"), pod)
+    token = token_of_training(endpoint)
     until(lambda: endpoint.report_step("demo", token, 84, 200) == 200, "a report is taken")
     assert endpoint.answer("demo", token) == (200, {})
 

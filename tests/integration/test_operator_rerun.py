@@ -33,14 +33,19 @@ def operator(world: World, tmp_path: Path) -> Iterator[OperatorProcess]:
     process.kill()
 
 
+def refused_at_upload(world: World, name: str) -> None:
+    """Apply a run that does everything but publish, which its token may not."""
+    world.apply(name)
+    for stage in ("prepare", "train", "merge"):
+        world.finish(f"{name}-{stage}-1", message="Done.")
+    world.finish(f"{name}-upload-1", code=10, message="The token may not write to acme/tuned.")
+    world.wait_for_phase(name, "Failed")
+
+
 def test_a_corrected_repository_is_uploaded_to_and_nothing_is_trained_again(
     world: World, operator: OperatorProcess
 ) -> None:
-    world.apply("wrong")
-    for stage in ("prepare", "train", "merge"):
-        world.finish(f"wrong-{stage}-1", message="Done.")
-    world.finish("wrong-upload-1", code=10, message="The token may not write to acme/tuned.")
-    world.wait_for_phase("wrong", "Failed")
+    refused_at_upload(world, "wrong")
     before = world.status("wrong")["planHash"]
     with pytest.raises(ApiException, match="what is trained is kept"):
         world.change("wrong", upload={"repository": "acme/other"})
@@ -82,11 +87,7 @@ def test_training_goes_on_while_the_repository_is_corrected(
 def test_a_killed_operator_publishes_only_what_was_asked_for_last(
     world: World, operator: OperatorProcess
 ) -> None:
-    world.apply("twice")
-    for stage in ("prepare", "train", "merge"):
-        world.finish(f"twice-{stage}-1", message="Done.")
-    world.finish("twice-upload-1", code=10, message="The token may not write to acme/tuned.")
-    world.wait_for_phase("twice", "Failed")
+    refused_at_upload(world, "twice")
     world.change("twice", rerunToken="2", upload={"repository": "acme/one"})
     world.wait_for_job("twice-upload-2")
     operator.kill()

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from unit.trainer.report.chromium import NoBrowserError, ensure_chromium, opened
+from unit.trainer.report.chromium import opened, require_chromium
 
 ROOT = Path(__file__).resolve().parents[2]
 PICTURE = ROOT / "docs" / "architecture.svg"
@@ -44,10 +44,7 @@ async def _look(profile: Path) -> dict[str, dict[str, Any]]:
 
 @pytest.fixture(scope="module")
 def seen(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
-    try:
-        ensure_chromium()
-    except NoBrowserError as error:
-        pytest.skip(f"no browser: {error}")
+    require_chromium()
     COPIES.mkdir(parents=True, exist_ok=True)
     return asyncio.run(_look(tmp_path_factory.mktemp("browser")))
 

@@ -20,7 +20,7 @@ from finetune_cli.show.status import StatusView
 from finetune_cli.view import Run
 from unit.cli.calls import ROOT
 from unit.cli.examples import NOW, TRAINING, raw, training
-from unit.trainer.report.chromium import NoBrowserError, Page, ensure_chromium, opened
+from unit.trainer.report.chromium import Page, opened, require_chromium
 
 PICTURES = ROOT / "build" / "terminal"
 WIDTH = 100
@@ -69,10 +69,7 @@ async def _look(page: Page, file: Path) -> tuple[int, list[str], list[str]]:
 
 @pytest.mark.parametrize("name", VIEWS)
 def test_a_view_is_a_picture_with_every_word_inside(name: str, tmp_path: Path) -> None:
-    try:
-        ensure_chromium()
-    except NoBrowserError as error:
-        pytest.skip(f"no browser: {error}")
+    require_chromium()
     PICTURES.mkdir(parents=True, exist_ok=True)
     file = tmp_path / f"{name}.html"
     picture = drawn(VIEWS[name], f"kubectl finetune {name}")

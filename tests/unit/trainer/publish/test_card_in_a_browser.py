@@ -14,7 +14,7 @@ import pytest
 from finetune_trainer.publish.card import model_card
 from finetune_trainer.report import beside_model
 from unit.trainer.publish.test_card import facts, rendered
-from unit.trainer.report.chromium import NoBrowserError, Page, ensure_chromium, opened
+from unit.trainer.report.chromium import Page, opened, require_chromium
 from unit.trainer.report.runs import long_run
 from unit.trainer.train.made import REPOSITORY
 
@@ -67,10 +67,7 @@ async def _opened(file: Path, profile: Path) -> Seen:
 @pytest.fixture(scope="module")
 def seen(tmp_path_factory: pytest.TempPathFactory) -> Seen:
     """The card of a long run, in a folder as its repository has it."""
-    try:
-        ensure_chromium()
-    except NoBrowserError as error:
-        pytest.skip(f"no browser: {error}")
+    require_chromium()
     PICTURES.mkdir(parents=True, exist_ok=True)
     folder = tmp_path_factory.mktemp("card")
     beside = beside_model(*long_run(folder / "workspace"))

@@ -12,7 +12,7 @@ import pytest
 
 from finetune_trainer.report.page import report_page
 from finetune_trainer.report.read import read_facts
-from unit.trainer.report.chromium import NoBrowserError, Page, ensure_chromium, opened
+from unit.trainer.report.chromium import Page, opened, require_chromium
 from unit.trainer.report.runs import hostile_run, long_run
 from unit.trainer.train.made import REPOSITORY
 
@@ -78,10 +78,7 @@ async def _seen(files: dict[str, Path], profiles: Path) -> dict[str, Seen]:
 @pytest.fixture(scope="module")
 def seen(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Seen]:
     """A long run's report and a hostile one's."""
-    try:
-        ensure_chromium()
-    except NoBrowserError as error:
-        pytest.skip(f"no browser: {error}")
+    require_chromium()
     PICTURES.mkdir(parents=True, exist_ok=True)
     folder = tmp_path_factory.mktemp("browser")
     files = {}
