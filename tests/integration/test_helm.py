@@ -26,6 +26,7 @@ from integration.operator_process import USER, free_port
 from integration.releases import NAME, PREVIOUS, Releases
 from integration.reporter import Reporter, settings
 from integration.world import World, until
+from unit.gitops.argocd import ARGOCD, read
 from unit.helm.chart import (
     EVERYTHING,
     NAMESPACE,
@@ -235,6 +236,25 @@ def test_the_next_step_that_an_install_tells_can_be_done(
     with own_control_plane.namespace("notes") as namespace:
         options = ("--dry-run=server", "--validate=strict", "-n", namespace, "-f", "-")
         own_control_plane.kubectl("create", *options, input=json.dumps(run))
+
+
+def test_the_command_in_the_notes_teaches_argo_cd_and_leaves_its_own_settings(
+    own_control_plane: Cluster, releases: Releases
+) -> None:
+    own_control_plane.kubectl("create", "namespace", "argocd")
+    create = ("create", "configmap", "argocd-cm", "-n", "argocd", "--from-literal=url=https://a")
+    own_control_plane.kubectl(*create)
+    said = releases.install(values={"argocd": {"enabled": True}})
+    (command,) = re.findall(r"^ *(kubectl patch configmap argocd-cm .*)$", said, re.MULTILINE)
+    kubectl = own_control_plane.kubectl_binary
+    environment = {
+        "PATH": f"{kubectl.parent}:{os.environ['PATH']}",
+        "KUBECONFIG": str(own_control_plane.kubeconfig),
+    }
+    subprocess.run(["sh", "-c", command], env=environment, check=True)
+    get = ("get", "configmap", "argocd-cm", "-n", "argocd", "-o", "json")
+    data = json.loads(own_control_plane.kubectl(*get))["data"]
+    assert data == {"url": "https://a", **read(ARGOCD / "argocd-cm.yaml")["data"]}
 
 
 @pytest.mark.timeout(120)

@@ -70,6 +70,7 @@ EVERYTHING: Json = {
             "namespace": "monitoring",
         },
     },
+    "argocd": {"enabled": True, "blocking": False},
 }
 # What manifests/monitoring has.
 MONITORING: Json = {

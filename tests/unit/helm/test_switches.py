@@ -13,6 +13,7 @@ import yaml
 
 from cluster.tools import Helm
 from finetune_operator import config
+from unit.gitops.argocd import ARGOCD, read
 from unit.helm.chart import (
     CHART,
     EVERYTHING,
@@ -262,3 +263,14 @@ def test_the_sidecar_finds_dashboards_by_the_label_and_in_the_folder_of_the_valu
     for _, metadata in found:
         assert metadata["labels"]["dashboards.example.com/load"] == "yes"
         assert metadata["annotations"] == {"example.com/folder": "Machine learning"}
+
+
+@pytest.mark.parametrize(
+    ("blocking", "patch"), [(True, "argocd-cm.yaml"), (False, "argocd-cm-non-blocking.yaml")]
+)
+def test_argo_cd_is_told_what_the_patch_in_the_repository_tells_it(
+    helm: Helm, blocking: bool, patch: str
+) -> None:
+    objects = rendered(helm, {"argocd": {"enabled": True, "blocking": blocking}})
+    told = objects["ConfigMap", NAMESPACE, "finetune-operator-argocd"]["data"]
+    assert told == read(ARGOCD / patch)["data"]

@@ -58,6 +58,7 @@ REFUSED: list[tuple[Json, str]] = [
         "at '/metrics/prometheusRule/runbookBaseURL'",
     ),
     ({"metrics": {"dashboards": {"labelValue": 1}}}, "at '/metrics/dashboards/labelValue'"),
+    ({"argocd": {"blocking": "no"}}, "at '/argocd/blocking'"),
     ({"metrics": {"dashboards": {"folders": "x"}}}, "additional properties 'folders' not allowed"),
 ]
 
