@@ -140,8 +140,9 @@ class LocalSource:
         """
         found = (self.path / name).resolve()
         if not found.is_relative_to(self.root.resolve()):
+            place = (self.path / name).relative_to(self.root)
             raise UserError(
-                f'spec.{self.field}.source: "{name}" on {self.holder} is a link out of the '
+                f'spec.{self.field}.source: "{place}" on {self.holder} is a link out of the '
                 f"{self.holder.partition(' ')[0]}: put the file itself there."
             )
         return found

@@ -27,7 +27,7 @@ def test_a_models_file_may_not_be_a_link_out_of_the_claim(
     workspace: Workspace, sources: Path, secret: Path
 ) -> None:
     (sources / "model" / "tiny" / "NOTICE.txt").symlink_to(secret)
-    with pytest.raises(UserError, match=r'"NOTICE\.txt" on claim models is a link out'):
+    with pytest.raises(UserError, match=r'"tiny/NOTICE\.txt" on claim models is a link out'):
         stage(plan(), workspace)
     assert not (workspace.model / "NOTICE.txt").exists()
 
@@ -50,7 +50,7 @@ def test_data_may_not_be_a_link_out_of_the_claim(
 ) -> None:
     target = secret if path.endswith(".jsonl") else secret.parent
     (sources / "dataset" / path).symlink_to(target)
-    with pytest.raises(UserError, match="is a link out of the claim: put the file itself there"):
+    with pytest.raises(UserError, match=rf'"{path}" on claim data is a link out of the claim: put'):
         stage(plan(dataset={"source": f"pvc://data/{path}"}), workspace)
 
 
