@@ -160,7 +160,7 @@ def test_a_finished_run_is_not_run_again(desk: Desk, whole: tuple[int, str, str]
 def test_stopped_and_killed_it_comes_to_the_same_end(
     desk: Desk, whole: tuple[int, str, str]
 ) -> None:
-    process = desk.start("broken", "--no-upload")
+    process = desk.start("broken", "--until", "merge")
     until(lambda: len(desk.losses("broken")) >= 5, process)
     process.send_signal(signal.SIGTERM)
     _, err = process.communicate(timeout=PATIENCE_SECONDS)
@@ -170,7 +170,7 @@ def test_stopped_and_killed_it_comes_to_the_same_end(
     assert stopped_at < STEPS
     assert (desk.folder / "broken" / "checkpoints" / f"step-{stopped_at}").is_dir()
 
-    process = desk.start("broken", "--no-upload")
+    process = desk.start("broken", "--until", "merge")
     until(lambda: len(desk.losses("broken")) >= stopped_at + 5, process)
     stage = int((desk.folder / "broken" / "local" / "lock").read_text().split()[-1])
     process.kill()
@@ -178,7 +178,7 @@ def test_stopped_and_killed_it_comes_to_the_same_end(
     process.communicate()
     assert len(desk.losses("broken")) < STEPS
 
-    code, out, err = desk.run("broken", "--no-upload", "-o", "json")
+    code, out, err = desk.run("broken", "--until", "merge", "-o", "json")
     assert (code, err) == (Exit.OK, "")
     status = json.loads(out)["status"]
     assert status["phase"] == "Suspended"

@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 
 import click
+from rich.console import Group
 
 from finetune_cli.errors import CliError, Exit
 from finetune_cli.local import order as orders
@@ -20,13 +21,18 @@ from finetune_cli.local.session import Session
 from finetune_cli.local.wording import localized
 from finetune_cli.options import output_option
 from finetune_cli.output import emit
+from finetune_cli.preview import preview
 from finetune_cli.show.made import made
+from finetune_cli.show.plan import costs
 from finetune_cli.show.running import watching
 from finetune_cli.show.screen import show
+from finetune_cli.view import Run
 from finetune_operator.api.status import Status
 from finetune_operator.core import stages
 from finetune_operator.core.model import Settings
 from finetune_operator.vocabulary import Phase, Stage
+
+LAST = [str(stage) for stage in Stage if stage is not Stage.UPLOAD]
 
 
 @click.command("run")
@@ -37,7 +43,7 @@ from finetune_operator.vocabulary import Phase, Stage
 @click.option("--volume", multiple=True, metavar="CLAIM=DIR", help="What a claim's source means.")
 @click.option("--config-map", multiple=True, metavar="NAME=DIR", help="The files of a ConfigMap.")
 @click.option("--secret", multiple=True, metavar="NAME=FILE", help="The token of a Secret.")
-@click.option("--no-upload", is_flag=True, help="Stop before upload.")
+@click.option("--until", type=click.Choice(LAST), help="The last stage to run.")
 @click.option("--start-over", is_flag=True, help="Do again what this directory's run has done.")
 @output_option("json", "yaml")
 def command(
@@ -48,7 +54,7 @@ def command(
     volume: tuple[str, ...],
     config_map: tuple[str, ...],
     secret: tuple[str, ...],
-    no_upload: bool,
+    until: str | None,
     start_over: bool,
     output: str | None,
 ) -> int:
@@ -81,15 +87,18 @@ def command(
         settings,
         bindings,
         python=python,
-        before_upload=no_upload,
+        until=Stage(until) if until else None,
         start_over=start_over,
     )
     wanted = ordered(datetime.now(UTC))
-    require_one_node(wanted.resource)
+    trains = not wanted.leaves_out(Stage.TRAIN)
+    if trains:
+        require_one_node(wanted.resource)
     orders.check(wanted, place, settings)
     if wanted.resource.status.phase is not Phase.SUCCEEDED or wanted.asks_anew:
         require_trainer(python)
-        require_gpus(wanted.resource, python, allow_cpu=settings.allow_cpu)
+        if trains:
+            require_gpus(wanted.resource, python, allow_cpu=settings.allow_cpu)
     with place.held():
         # Once more: another call may have ended just now.
         return _run(ordered(datetime.now(UTC)), place, settings, output)
@@ -102,10 +111,13 @@ def _run(wanted: Order, place: Place, settings: Settings, output: str | None) ->
     if output:
         emit(session.document(), output)
     entry = stages.current(status)
-    only_upload = wanted.before_upload and entry is not None and entry.name is Stage.UPLOAD
-    if status.phase is Phase.SUCCEEDED or (only_upload and not session.interrupted):
+    as_wanted = entry is not None and wanted.leaves_out(entry.name)
+    if status.phase is Phase.SUCCEEDED or (as_wanted and not session.interrupted):
         if not output:
             _tell(status, place, anything_done=status != wanted.resource.status)
+            if wanted.until is Stage.PREPARE:
+                document = session.document()
+                show(Group(*costs(preview(document, "default"), Run(document))))
         return Exit.OK
     code = Exit.INTERRUPTED
     if status.phase is Phase.FAILED:

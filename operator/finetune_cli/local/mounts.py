@@ -181,7 +181,9 @@ def _token(field: str, name: str, bindings: Bindings) -> bytes | Path:
         return bindings.secrets[name]
     if bindings.token:
         return bindings.token.encode()
-    instead = ", or --no-upload to leave that stage out" if field.startswith("spec.upload") else ""
+    instead = (
+        ", or --until merge to leave that stage out" if field.startswith("spec.upload") else ""
+    )
     raise CliError(
         f"{field} names the Secret {name}, which is in no cluster here: put the token into "
         f"HF_TOKEN, or say --secret {name}=FILE{instead}."

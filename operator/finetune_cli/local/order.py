@@ -36,8 +36,8 @@ HERE = "local"
 @dataclass(frozen=True, slots=True)
 class Order:
     """`resource` has the status so far, and the token to decide with; `spec` is the file's, which
-    the next call compares with. `anew`: what was made so far counts as lost. `before_upload`: all
-    but that.
+    the next call compares with. `anew`: what was made so far counts as lost. `until`: the last
+    stage to run.
     """
 
     resource: FineTuneJob
@@ -46,7 +46,12 @@ class Order:
     bindings: Bindings
     python: str
     anew: bool = False
-    before_upload: bool = False
+    until: Stage | None = None
+
+    def leaves_out(self, stage: Stage) -> bool:
+        """Whether the stage comes after the last one to run."""
+        order = list(Stage)
+        return self.until is not None and order.index(stage) > order.index(self.until)
 
     @property
     def asks_anew(self) -> bool:
@@ -84,7 +89,7 @@ def order(
     now: datetime,
     *,
     python: str,
-    before_upload: bool,
+    until: Stage | None,
     start_over: bool,
 ) -> Order:
     """What to do with the document in this place.
@@ -102,7 +107,7 @@ def order(
         what = asked(wanted, former, plan, settings, now, start_over=start_over)
         spec = wanted.spec.model_copy(update={"rerun_token": what.token})
         wanted, anew = wanted.model_copy(update={"spec": spec}), what.anew
-    return Order(wanted, document["spec"], created, bindings, python, anew, before_upload)
+    return Order(wanted, document["spec"], created, bindings, python, anew, until)
 
 
 def _former(stored: Json, place: Place) -> tuple[Status, Spec, str]:
@@ -144,9 +149,8 @@ def _to_come(wanted: Order, place: Place, settings: Settings) -> list[CreateJob]
     ground = footing(facts, settings, datetime.now(UTC))
     if ground.plan is None:
         return []
-    left_out = {Stage.UPLOAD} if wanted.before_upload else set()
     return [
         CreateJob(entry.name, 1, ground.plan)
         for entry in ground.status.stages
-        if entry.state is not StageState.SUCCEEDED and entry.name not in left_out
+        if entry.state is not StageState.SUCCEEDED and not wanted.leaves_out(entry.name)
     ]

@@ -139,7 +139,7 @@ class Session:
             claim_lost=self._anew,
             report=self._endpoint.latest,
         )
-        suspend = self.interrupted or self._only_upload_is_left(facts, now)
+        suspend = self.interrupted or self._all_wanted_is_done(facts, now)
         spec = resource.spec.model_copy(update={"suspend": suspend or None})
         return replace(facts, resource=resource.model_copy(update={"spec": spec}))
 
@@ -202,12 +202,12 @@ class Session:
             start_time=to_text(now),
         )
 
-    def _only_upload_is_left(self, facts: Observed, now: datetime) -> bool:
-        if not self._order.before_upload:
+    def _all_wanted_is_done(self, facts: Observed, now: datetime) -> bool:
+        if self._order.until is None:
             return False
         # Not as status has it: what this call asks for may begin with an earlier stage.
         for entry in footing(facts, self._settings, now).status.stages:
-            if entry.name is Stage.UPLOAD:
+            if self._order.leaves_out(entry.name):
                 return True
             job = self._jobs.get(entry.job or "")
             done = job is not None and job.state is JobState.SUCCEEDED

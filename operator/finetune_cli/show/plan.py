@@ -34,7 +34,7 @@ def view(found: Preview, run: Run | None, *, everything: bool) -> RenderableType
         _indented(_jobs(found)),
         "",
         Text("Memory and steps", style="bold"),
-        *(_indented(line) for line in _costs(found, run)),
+        *(_indented(line) for line in costs(found, run)),
         "",
         Text("Besides", style="bold"),
         *(_indented(line) for line in _besides(found)),
@@ -92,7 +92,8 @@ def _jobs(found: Preview) -> Table:
     return table
 
 
-def _costs(found: Preview, run: Run | None) -> Iterator[Text]:
+def costs(found: Preview, run: Run | None) -> Iterator[Text]:
+    """What prepare has found out of a run: steps, time, memory; before that, how to know."""
     status = run.status if run else {}
     training = found.plan.run["training"]
     steps = dig(status, "resolved.totalSteps") or training.get("maxSteps")
@@ -102,12 +103,15 @@ def _costs(found: Preview, run: Run | None) -> Iterator[Text]:
     else:
         epochs = training["epochs"]
         yield Text(f"{epochs} epoch{'s' if epochs > 1 else ''}; prepare counts the steps")
-    yield Text(
-        f"{memory} in each training process, estimated by prepare"
-        if memory
-        else "memory of a training process: prepare estimates it from the model, before a GPU is "
-        "asked for"
-    )
+    if time := dig(status, "resolved.timeEstimate"):
+        yield Text(f"about {time}, estimated by prepare")
+    if memory:
+        yield Text(f"{memory} in each training process, estimated by prepare")
+    else:
+        yield Text(
+            "time and memory: `finetune run FILE --until prepare` estimates them from model and "
+            "data"
+        )
     if measured := dig(status, "memory.measured"):
         yield Text(f"{measured} measured")
     if trained := dig(status, "resolved.trainableParameters"):

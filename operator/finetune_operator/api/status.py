@@ -138,6 +138,9 @@ class Resolved(ApiModel):
     rows: int | None = Field(default=None, ge=0, description="Rows used for training.")
     tokens: int | None = Field(default=None, ge=0, description="Tokens of the training data.")
     supervised_tokens: int | None = Field(default=None, ge=0, description="Tokens trained on.")
+    time_estimate: Short | None = Field(
+        default=None, description="How long training takes and on what, estimated by prepare."
+    )
 
 
 class Memory(ApiModel):

@@ -62,6 +62,7 @@ def _prepared(status: Status, result: Mapping[str, Any]) -> Status:
         rows=whole(result.get("rows")) if rows is None else rows,
         tokens=whole(result.get("tokens")),
         supervised_tokens=whole(result.get("supervisedTokens")),
+        time_estimate=short(result.get("timeEstimate")),
     )
 
 

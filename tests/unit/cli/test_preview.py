@@ -73,9 +73,21 @@ def test_the_hash_is_not_told_where_the_image_is_not_known() -> None:
 
 
 def test_what_prepare_has_found_out_is_told() -> None:
-    run = Run(raw({**TRAINING, "resolved": {**TRAINING["resolved"], "totalSteps": 200}}))
+    run = Run(
+        raw(
+            {
+                **TRAINING,
+                "resolved": {
+                    **TRAINING["resolved"],
+                    "totalSteps": 200,
+                    "timeEstimate": "48 min on 3 NVIDIA H100",
+                },
+            }
+        )
+    )
     shown = text_of(view(preview(raw(), "demo"), run, everything=False))
     assert "200 steps" in shown
+    assert "about 48 min on 3 NVIDIA H100, estimated by prepare" in shown
     assert "10Gi in each training process, estimated by prepare" in shown
     assert "20.8M of 2.6B weights are trained" in shown
     assert "21m30s left" in shown

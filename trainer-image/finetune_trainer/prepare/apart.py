@@ -47,8 +47,9 @@ def keep_torch_out() -> None:
         os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
 
 
-def measure(directory: Path, run: Run) -> tuple[Sizes, Memory]:
-    """How large the model in `directory` is, and what a training process needs.
+def measure(directory: Path, run: Run) -> tuple[Sizes, Memory, float | None]:
+    """How large the model in `directory` is, what a training process needs, and for training on
+    CPUs how many operations a core does in a second.
 
     Raises:
         UserError: model and `spec.method` do not fit together.
@@ -74,14 +75,16 @@ def require_loss(settings: CustomLoss, files: Path) -> None:
     _apart(_require_loss, settings, files)
 
 
-def _measure(directory: Path, run: Run) -> tuple[Sizes, Memory]:
+def _measure(directory: Path, run: Run) -> tuple[Sizes, Memory, float | None]:
     from transformers import AutoConfig
 
+    from finetune_trainer.prepare.core_rate import core_rate
     from finetune_trainer.prepare.memory import count_parameters, estimate_memory
 
     config = AutoConfig.from_pretrained(directory, local_files_only=True)
     sizes = count_parameters(config, run, directory)
-    return sizes, estimate_memory(config, sizes, run)
+    rate = None if run.resources.gpus_per_node else core_rate(run.training.precision)
+    return sizes, estimate_memory(config, sizes, run), rate
 
 
 def _require_whole(directory: Path, origin: str, task: Task) -> None:

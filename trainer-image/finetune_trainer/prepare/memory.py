@@ -18,6 +18,7 @@ from transformers.pytorch_utils import Conv1D
 from finetune_trainer.architecture import auto_class
 from finetune_trainer.prepare.sizes import Memory, Sizes
 from finetune_trainer.run import Full, Precision, Run
+from finetune_trainer.train.flops import work_of
 from finetune_trainer.train.methods.adapter import add_adapter
 from finetune_trainer.train.methods.bottleneck_tuner import BottleneckLayer
 from finetune_trainer.train.methods.partial import freeze_others
@@ -63,6 +64,7 @@ def count_parameters(config: PretrainedConfig, run: Run, directory: Path | None 
         quantized=sum(quantized),
         widest=max((layer.in_features * layer.out_features for layer in layers), default=0)
         or max(quantized, default=0),
+        work=work_of(model),
     )
 
 
@@ -84,6 +86,7 @@ def _full(model: PreTrainedModel, full: Full, parameters: int) -> Sizes:
         trainable=sum(value.numel() for _, value in named if value.requires_grad),
         inputs=_linear_inputs(model),
         reached=len({number[1] for number in numbers if number}),
+        work=work_of(model),
     )
 
 

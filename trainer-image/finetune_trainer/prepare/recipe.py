@@ -34,6 +34,7 @@ from finetune_trainer.prepare.report import Prepared, message, page, report, res
 from finetune_trainer.prepare.reuse import META, data_key, describe, kept_data
 from finetune_trainer.prepare.source import Commit, HubSource, parse_source
 from finetune_trainer.prepare.suitability import check_sequence_length, read_config
+from finetune_trainer.prepare.workers import granted_cpus
 from finetune_trainer.prepare.workplace import claim_workspace, finished, scratch
 from finetune_trainer.run import Run
 from finetune_trainer.workspace import Workspace, atomic_directory, write_json, write_text
@@ -53,7 +54,7 @@ def prepare(run: Run, workspace: Workspace) -> tuple[str, dict[str, Any]]:
     weights = choose_weights(workspace.model, model.files, model.title)
     config = read_config(workspace.model, model.title, run.task)
     check_sequence_length(config, run.training.sequence_length, run.method.virtual_tokens)
-    sizes, memory = measure(workspace.model, run)
+    sizes, memory, rate = measure(workspace.model, run)
     if run.model.chat_template is not None:
         model.delivery.override(chat_template_files(workspace.model, run.model.chat_template))
     tokenizer = _load_tokenizer(workspace)
@@ -79,6 +80,8 @@ def prepare(run: Run, workspace: Workspace) -> tuple[str, dict[str, Any]]:
         validation=Examples(validation) if validation.exists() else None,
         sizes=sizes,
         memory=memory,
+        core_rate=rate,
+        cores=granted_cpus(),
         labels=names,
     )
     _publish(prepared, tokenizer, workspace)

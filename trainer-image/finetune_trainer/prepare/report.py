@@ -14,6 +14,7 @@ from finetune_trainer.data.answers import count_answers
 from finetune_trainer.data.examples import Examples
 from finetune_trainer.data.packing import Sequences, plan_epoch, steps_of
 from finetune_trainer.prepare.data import Counts
+from finetune_trainer.prepare.forecast import forecasts, operations, passes_of
 from finetune_trainer.prepare.sizes import Memory, Sizes
 from finetune_trainer.prepare.source import Commit
 from finetune_trainer.prepare.tally import Tally
@@ -30,6 +31,7 @@ class Prepared:
     """What is known at the end, all that the report and the result are made of.
 
     `commits` and `counts` are by the data set's field; only data sets of the Hub have a commit.
+    Each of the `cores` here does `core_rate` operations a second; None where they do not train.
     """
 
     run: Run
@@ -40,6 +42,8 @@ class Prepared:
     validation: Examples | None
     sizes: Sizes
     memory: Memory
+    core_rate: float | None
+    cores: int
     labels: Sequence[str] = ()
 
     @property
@@ -81,12 +85,22 @@ def result(prepared: Prepared) -> dict[str, Any]:
         "parameters": prepared.sizes.parameters,
         "trainableParameters": prepared.sizes.trainable,
         "memoryEstimateBytes": prepared.memory.total,
+        "timeEstimate": next(iter(_forecasts(prepared, sequences)), None),
         "sequenceLength": run.training.sequence_length,
     }
     # What Auto becomes is decided where training runs, on its own hardware.
     if run.training.precision is not Precision.AUTO:
         values["precision"] = run.training.precision.value
     return {key: value for key, value in values.items() if value is not None}
+
+
+def _forecasts(prepared: Prepared, sequences: int) -> list[str]:
+    run, train = prepared.run, prepared.train
+    passes = passes_of(run, sequences)
+    needed = operations(prepared.sizes, train.lengths, train.supervised_tokens, passes)
+    if needed is None:
+        return []
+    return list(forecasts(run, needed, prepared.core_rate, prepared.cores))
 
 
 def report(prepared: Prepared) -> dict[str, Any]:
@@ -113,6 +127,7 @@ def report(prepared: Prepared) -> dict[str, Any]:
             values["tokens"] / (values["trainSequences"] * values["sequenceLength"]), 4
         ),
         "memoryEstimate": memory,
+        "timeEstimates": _forecasts(prepared, values["trainSequences"]),
         **_histograms(prepared),
     }
 
@@ -162,8 +177,12 @@ def message(values: dict[str, Any]) -> str:
     return (
         f"Prepared {values['rowsKept']:,} of {values['rows']:,} rows{dropped}: "
         f"{values['tokens']:,} tokens in {values['trainSequences']:,} sequences, "
-        f"{values['totalSteps']:,} steps."
+        f"{values['totalSteps']:,} steps{_about(values)}."
     )
+
+
+def _about(values: dict[str, Any]) -> str:
+    return f", about {values['timeEstimate']}" if "timeEstimate" in values else ""
 
 
 def page(values: dict[str, Any]) -> str:
@@ -193,10 +212,15 @@ def page(values: dict[str, Any]) -> str:
             f"{values['parameters']:,}, of these {values['trainableParameters']:,} trained",
         ),
         ("memory", f"about {values['memoryEstimateBytes'] / 2**30:.1f} GiB a process (estimate)"),
-        # What a step takes is known where it is done: on hardware that this pod may not have.
-        ("time", "unknown before the first steps; train's log and status tell it then"),
+        ("time", _time(values["timeEstimates"])),
     ]
     return "\n".join(f"{name:<14}{text}" for name, text in lines)
+
+
+def _time(estimates: list[str]) -> str:
+    if not estimates:
+        return "not known for this architecture; train's log and status tell it"
+    return f"about {' or '.join(estimates)} (estimate)"
 
 
 def _answers(values: dict[str, Any]) -> list[tuple[str, str]]:

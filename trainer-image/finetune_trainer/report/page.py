@@ -17,6 +17,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from markupsafe import Markup
 
+from finetune_trainer.duration import duration
 from finetune_trainer.publish.method import method_title
 from finetune_trainer.publish.numbers import number
 from finetune_trainer.publish.settings import settings
@@ -31,7 +32,6 @@ from finetune_trainer.report.timeline import timeline
 from finetune_trainer.report.words import (
     bytes_of_memory,
     count,
-    duration,
     outcome_words,
     shown,
     significant,

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from finetune_trainer.duration import duration
 from finetune_trainer.report.figure import Bar, Drawing, Line, Mark, Scale, Words
-from finetune_trainer.report.words import duration, outcome_words
+from finetune_trainer.report.words import outcome_words
 from finetune_trainer.stage_log import Attempt
 
 ROW, TOP, LEFT, RIGHT = 30.0, 8.0, 66.0, 62.0

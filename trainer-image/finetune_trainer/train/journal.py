@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
+from finetune_trainer.duration import duration
 from finetune_trainer.workspace import json_lines, json_text
 
 
@@ -104,15 +105,6 @@ def log_line(step: int, total_steps: int, metrics: Mapping[str, float], eta: flo
     if eta is not None:
         parts.append(f"ETA {duration(eta)}")
     return "  ".join(parts)
-
-
-def duration(seconds: float) -> str:
-    """A span of time for a person: `40 s`, `3 min`, `2.5 h`."""
-    if seconds < 99.5:
-        return f"{seconds:.0f} s"
-    if seconds < 99.5 * 60:
-        return f"{seconds / 60:.0f} min"
-    return f"{seconds / 3600:.1f} h"
 
 
 def _is_until(line: str, step: int, *, evaluated: bool) -> bool:

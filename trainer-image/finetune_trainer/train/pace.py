@@ -13,7 +13,7 @@ from typing import TypeVar
 
 from finetune_trainer.data.examples import Examples
 from finetune_trainer.train.batches import count_targets
-from finetune_trainer.train.flops import Work
+from finetune_trainer.work import Work
 
 T = TypeVar("T")
 

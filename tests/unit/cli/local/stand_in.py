@@ -20,6 +20,7 @@ from finetune_cli.local.session import Session
 from finetune_cli.local.wording import localized
 from finetune_operator.api.status import Status
 from finetune_operator.core.model import Settings
+from finetune_operator.vocabulary import Stage
 
 Json = dict[str, Any]
 SETTINGS = Settings(trainer_image="local")
@@ -39,11 +40,13 @@ call = {"stage": stage, "attempt": int(attempt), "env": dict(os.environ)}
 call |= {"files": given, "plan": run["planHash"]}
 with (here / "calls.jsonl").open("a") as file:
     file.write(json.dumps(call) + "\\n")
-said, code = stage + " is done.", 0
+said, code, result = stage + " is done.", 0, {}
 for word in json.loads((here / "script.json").read_text()).get(stage + "-" + attempt, []):
     what, _, rest = word.partition(" ")
     if what == "say":
         said = rest
+    elif what == "find":
+        result = json.loads(rest)
     elif what == "exit":
         code = int(rest)
     elif what == "ask":  # Ctrl-C, of who runs it
@@ -65,7 +68,7 @@ for word in json.loads((here / "script.json").read_text()).get(stage + "-" + att
         request = urllib.request.Request(url, json.dumps(body).encode(), headers, method="POST")
         urllib.request.urlopen(request).read()
         print("step " + rest + "/9  loss 1.5", flush=True)
-document = {"stage": stage, "outcome": str(code), "message": said, "result": {}}
+document = {"stage": stage, "outcome": str(code), "message": said, "result": result}
 Path(os.environ["FINETUNE_TERMINATION_LOG"]).write_text(json.dumps(document))
 sys.exit(code)
 """
@@ -96,7 +99,7 @@ class Bench:
         self.bindings = Bindings(config_maps={"rows": {"rows.jsonl": "{}"}}, token="hf_secret")
         self.shown: list[Json] = []
 
-    def order(self, *, before_upload: bool = False, start_over: bool = False) -> Order:
+    def order(self, *, until: Stage | None = None, start_over: bool = False) -> Order:
         """What a call is to do."""
         return order(
             self.document,
@@ -105,7 +108,7 @@ class Bench:
             self.bindings,
             datetime.now(UTC),
             python=sys.executable,
-            before_upload=before_upload,
+            until=until,
             start_over=start_over,
         )
 
@@ -113,13 +116,13 @@ class Bench:
         self,
         script: Mapping[str, Sequence[str]] | None = None,
         *,
-        before_upload: bool = False,
+        until: Stage | None = None,
         start_over: bool = False,
     ) -> Status:
         """One call of `finetune run`; `script` is what attempts (`train-1`) do."""
         (self.trainer / "script.json").write_text(json.dumps(script or {}))
         with self.place.held():
-            wanted = self.order(before_upload=before_upload, start_over=start_over)
+            wanted = self.order(until=until, start_over=start_over)
             return Session(wanted, self.place, SETTINGS, self.shown.append).drive()
 
     def calls(self) -> list[Json]:

@@ -117,7 +117,7 @@ TABLE: list[tuple[Stage, Json, Bindings, str]] = [
         {},
         Bindings(),
         "spec.upload.tokenSecretRef names the Secret hf-write, which is in no cluster here: put "
-        "the token into HF_TOKEN, or say --secret hf-write=FILE, or --no-upload to leave that "
+        "the token into HF_TOKEN, or say --secret hf-write=FILE, or --until merge to leave that "
         "stage out.",
     ),
 ]

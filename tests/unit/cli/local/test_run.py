@@ -69,7 +69,20 @@ def test_for_programs_it_prints_the_resource_and_nothing_else(bench: Bench) -> N
     assert found == json.loads(bench.place.state.read_text())
 
 
+def test_what_a_run_takes_is_known_without_its_gpus(bench: Bench) -> None:
+    bench.document["spec"]["resources"] = {"nodes": 2, "gpusPerNode": 8}
+    found = {"totalSteps": 200, "timeEstimate": "48 min on 16 NVIDIA H100"}
+    found |= {"memoryEstimateBytes": 2**34}
+    ended = run(bench, {"prepare-1": [f"find {json.dumps(found)}"]}, "--until", "prepare")
+    assert (ended.returncode, bench.stages()) == (Exit.OK, ["prepare-1"])
+    assert ended.stdout.splitlines()[-3:] == [
+        "200 steps of 8 sequences",
+        "about 48 min on 16 NVIDIA H100, estimated by prepare",
+        "16.0Gi in each training process, estimated by prepare",
+    ]
+
+
 def test_without_upload_no_token_is_asked_for(bench: Bench) -> None:
     del bench.document["spec"]["model"]["tokenSecretRef"]
-    ended = run(bench, {}, "--no-upload", "--gpus", "0", token="")
+    ended = run(bench, {}, "--until", "merge", "--gpus", "0", token="")
     assert (ended.returncode, bench.stages()) == (Exit.OK, ["prepare-1", "train-1", "merge-1"])

@@ -16,7 +16,7 @@ import pytest
 from finetune_cli.errors import CliError
 from finetune_cli.local.order import check
 from finetune_operator.core import attempts
-from finetune_operator.vocabulary import Phase, StageState
+from finetune_operator.vocabulary import Phase, Stage, StageState
 from unit.cli.local.stand_in import SETTINGS, Bench
 
 ALL = ["prepare-1", "train-1", "merge-1", "upload-1"]
@@ -127,8 +127,15 @@ def test_tokens_and_sources_reach_the_stage_that_needs_them_and_no_other(
     )
 
 
+@pytest.mark.parametrize("last", [Stage.PREPARE, Stage.TRAIN, Stage.MERGE])
+def test_nothing_runs_after_the_stage_that_was_asked_for(bench: Bench, last: Stage) -> None:
+    status = bench.run(until=last)
+    assert status.phase is Phase.SUSPENDED
+    assert bench.stages() == ALL[: list(Stage).index(last) + 1]
+
+
 def test_upload_can_wait(bench: Bench) -> None:
-    status = bench.run(before_upload=True)
+    status = bench.run(until=Stage.MERGE)
     assert (status.phase, bench.stages()) == (Phase.SUSPENDED, ALL[:3])
     assert bench.run().phase is Phase.SUCCEEDED
     assert bench.stages() == ALL
@@ -184,9 +191,9 @@ def test_a_claim_inside_the_workspace_would_be_cleared_and_is_refused(bench: Ben
 
 
 def test_what_has_been_done_needs_its_tokens_no_more(bench: Bench) -> None:
-    bench.run(before_upload=True)
+    bench.run(until=Stage.MERGE)
     bench.bindings = replace(bench.bindings, token=None)
-    check(bench.order(before_upload=True), bench.place, SETTINGS)
+    check(bench.order(until=Stage.MERGE), bench.place, SETTINGS)
     with pytest.raises(CliError, match=r"^spec\.upload\.tokenSecretRef names the Secret hf-write"):
         check(bench.order(), bench.place, SETTINGS)
     with pytest.raises(CliError, match=r"^spec\.model\.tokenSecretRef names the Secret hf-read"):
@@ -230,17 +237,17 @@ def test_training_that_goes_on_is_given_the_plan_that_it_began_by(bench: Bench) 
 
 
 def test_another_merge_is_made_also_while_upload_has_to_wait(bench: Bench) -> None:
-    bench.run(before_upload=True)
+    bench.run(until=Stage.MERGE)
     bench.document["spec"]["merge"] = {"precision": "Float32"}
-    assert bench.run(before_upload=True).phase is Phase.SUSPENDED
+    assert bench.run(until=Stage.MERGE).phase is Phase.SUSPENDED
     assert bench.stages() == [*ALL[:3], "merge-2"]
     assert bench.run().phase is Phase.SUCCEEDED
     assert bench.stages() == [*ALL[:3], "merge-2", "upload-1"]
 
 
 def test_starting_over_is_done_also_while_upload_has_to_wait(bench: Bench) -> None:
-    bench.run(before_upload=True)
-    assert bench.run(before_upload=True, start_over=True).phase is Phase.SUSPENDED
+    bench.run(until=Stage.MERGE)
+    assert bench.run(until=Stage.MERGE, start_over=True).phase is Phase.SUSPENDED
     assert bench.stages() == [*ALL[:3], "prepare-2", "train-2", "merge-2"]
 
 

@@ -94,6 +94,7 @@ FULL_STATUS = Status(
         rows=1900,
         tokens=100000,
         supervised_tokens=50000,
+        time_estimate="48 min on 3 NVIDIA H100",
         strategy="FSDP",
         strategy_reason="it does not fit",
     ),

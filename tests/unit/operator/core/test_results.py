@@ -27,6 +27,7 @@ def test_prepare_tells_what_was_resolved_and_how_much_memory_it_takes() -> None:
         "parameters": 135_000_000,
         "trainableParameters": 900_000,
         "memoryEstimateBytes": 1288490188,
+        "timeEstimate": "48 min on 3 NVIDIA H100",
     }
     assert shown(Stage.PREPARE, result) == {
         "resolved": {
@@ -38,6 +39,7 @@ def test_prepare_tells_what_was_resolved_and_how_much_memory_it_takes() -> None:
             "totalSteps": 200,
             "parameters": 135_000_000,
             "trainableParameters": 900_000,
+            "timeEstimate": "48 min on 3 NVIDIA H100",
         },
         "memory": {"estimated": "1.2Gi"},
     }

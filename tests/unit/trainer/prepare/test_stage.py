@@ -1,6 +1,7 @@
 """The stage from end to end, from folders that stand for mounted claims."""
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -100,7 +101,9 @@ def test_the_report_and_the_preview_are_written(
     log = capsys.readouterr().out
     assert "rows          40, of these 40 kept" in log
     assert "  an example  5 % ≤ 39, median 41, 95 % ≤ 41, max 41" in log
-    assert "time          unknown before the first steps" in log
+    assert re.search(
+        r"^time          about \d.* on \d+ CPUs? like prepare's \(estimate\)$", log, re.M
+    )
     assert "\x1b[32m" in log
 
 
@@ -356,6 +359,7 @@ def test_the_number_of_cpus_changes_nothing_in_the_data(
         monkeypatch.setenv("FINETUNE_CPUS", cpus)
         place = Workspace(tmp_path / cpus)
         _, result = stage(plan(dataset={"validation": {"fraction": "0.1"}}), place)
+        assert f"on {cpus} CPU" in result.pop("timeEstimate")
         files = sorted(place.data.rglob("*.npy"))
         found.append((result, [path.read_bytes() for path in files]))
     assert found[0] == found[1]

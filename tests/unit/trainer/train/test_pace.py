@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from finetune_trainer.data.examples import Block, Example, Examples, write_examples
-from finetune_trainer.train.flops import Work
 from finetune_trainer.train.pace import Pace
+from finetune_trainer.work import Work
 
 WORK = Work(body=10, head=0, trained=0, attention=0)  # 40 operations a token
 
