@@ -147,7 +147,10 @@ def invite(cluster: Cluster, resource: dict[str, Any]) -> None:
         (f"export KUBECONFIG={cluster.kubeconfig}{tools}", ""),
         (f"kubectl describe ftj {name} -n {NAMESPACE}", ""),
         (f"kubectl logs job/{name}-prepare-1 -n {NAMESPACE}", "the data; what is trained"),
-        (f"sed s/{name}/mine/ {SAMPLE} > mine.yaml", "then change in it what you like"),
+        (
+            f"sed 's,{name},mine,; s,{repository},demo/mine,' {SAMPLE} > mine.yaml",
+            "then change in it what you like",
+        ),
         (f"kubectl apply -n {NAMESPACE} -f mine.yaml", "its write token is there: Secret hf-write"),
         (f"kubectl get ftj -n {NAMESPACE} -w", ""),
         (f"kubectl port-forward -n {hub.NAMESPACE} service/{hub.SERVICE} 8000:80", "the Hub"),

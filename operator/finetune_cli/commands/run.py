@@ -115,6 +115,8 @@ def _run(wanted: Order, place: Place, settings: Settings, output: str | None) ->
     if status.phase is Phase.SUCCEEDED or (as_wanted and not session.interrupted):
         if not output:
             _tell(status, place, anything_done=status != wanted.resource.status)
+            if wanted.until is not None and status.phase is not Phase.SUCCEEDED:
+                print("It ends here, as asked for: the same command without --until goes on.")
             if wanted.until is Stage.PREPARE:
                 document = session.document()
                 show(Group(*costs(preview(document, "default"), Run(document))))
@@ -129,6 +131,6 @@ def _run(wanted: Order, place: Place, settings: Settings, output: str | None) ->
 
 
 def _tell(status: Status, place: Place, *, anything_done: bool) -> None:
-    if not anything_done:
+    if not anything_done and status.phase is Phase.SUCCEEDED:
         print("This run has ended already: --start-over does it again.")
     show(made(status, place.root, place.report))

@@ -19,7 +19,7 @@ from finetune_cli.show.line import line
 from finetune_cli.show.screen import console
 from finetune_cli.show.status import StatusView
 from finetune_cli.view import Run
-from finetune_operator.vocabulary import Stage
+from finetune_operator.vocabulary import Phase, Stage
 
 Json = dict[str, Any]
 
@@ -59,6 +59,8 @@ class _Printed(Watched):
 
     def __call__(self, document: Json) -> None:
         super().__call__(document)
+        if document["status"].get("phase") == Phase.SUSPENDED:
+            return  # why it stopped is told at the end
         if (text := line(self.run)) != self.said:
             self.said = text
             print(text, flush=True)

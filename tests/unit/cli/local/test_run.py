@@ -75,7 +75,9 @@ def test_what_a_run_takes_is_known_without_its_gpus(bench: Bench) -> None:
     found |= {"memoryEstimateBytes": 2**34}
     ended = run(bench, {"prepare-1": [f"find {json.dumps(found)}"]}, "--until", "prepare")
     assert (ended.returncode, bench.stages()) == (Exit.OK, ["prepare-1"])
-    assert ended.stdout.splitlines()[-3:] == [
+    assert ended.stdout.splitlines() == [
+        "demo: Preparing  prepare runs.",
+        "It ends here, as asked for: the same command without --until goes on.",
         "200 steps of 8 sequences",
         "about 48 min on 16 NVIDIA H100, estimated by prepare",
         "16.0Gi in each training process, estimated by prepare",
