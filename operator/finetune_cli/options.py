@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar, cast
@@ -19,6 +20,16 @@ class Target:
     namespace: str | None = None
     context: str | None = None
     kubeconfig: str | None = None
+
+    def advice(self, verb: str, name: str) -> str:
+        """The command for one of these runs, as it is to be typed."""
+        given = {
+            "-n": self.namespace,
+            "--context": self.context,
+            "--kubeconfig": self.kubeconfig,
+        }
+        options = [f" {option} {shlex.quote(value)}" for option, value in given.items() if value]
+        return f"`kubectl finetune {verb} {name}{''.join(options)}`"
 
 
 def target_options(function: F) -> F:

@@ -56,9 +56,13 @@ def fetch(url: str) -> bytes:
         )
         content = answer.read(LIMIT_BYTES + 1)
     except (HTTPError, ValueError) as error:
-        reason = str(error).rpartition(": ")[2]
+        # urllib3 puts the cause into brackets and quotes of the errors around it.
+        reason = str(error).rpartition(": ")[2].rstrip("\"')")
+        reason += ")" * (reason.count("(") - reason.count(")"))
         raise CliError(
-            f"{url} does not answer ({reason}): open it where it can be reached.", Exit.NO_CLUSTER
+            f"{url} does not answer ({reason}): open it where it can be reached, or take the "
+            "workspace's with --workspace.",
+            Exit.NO_CLUSTER,
         ) from None
     if answer.status in (401, 403):
         raise CliError(

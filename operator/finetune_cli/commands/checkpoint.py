@@ -28,6 +28,6 @@ def command(name: str, target: Target) -> None:
     now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     cluster.annotate(name, {ANNOTATION_CHECKPOINT: now})
     print(
-        f"FineTuneJob {name} is asked for a checkpoint ({now}); `kubectl finetune status {name}` "
+        f"FineTuneJob {name} is asked for a checkpoint ({now}); {target.advice('status', name)} "
         "shows the step of the newest."
     )

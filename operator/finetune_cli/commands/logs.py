@@ -54,7 +54,7 @@ def command(
     found = [log for log in pod_logs(cluster.pods(name), **wanted) if log.has_log]
     if not found:
         raise CliError(
-            f"No pod of FineTuneJob {name} has a log yet: `kubectl finetune status {name}` tells "
+            f"No pod of FineTuneJob {name} has a log yet: {target.advice('status', name)} tells "
             "what it waits for."
         )
     stamped = {**query, "timestamps": "true"} if timestamps else query

@@ -21,7 +21,7 @@ def command(names: tuple[str, ...], target: Target) -> None:
     for name in names:
         run = Run(cluster.run(name))
         if not dig(run.raw, "spec.suspend", False):
-            hint = f": `kubectl finetune rerun {name}` goes on" if run.phase == Phase.FAILED else ""
+            hint = f": {target.advice('rerun', name)} goes on" if run.phase == Phase.FAILED else ""
             raise CliError(f"FineTuneJob {name} is not suspended, it is {run.phase}{hint}.")
         # false, not removed: whoever applies the file again that said true would suspend it again.
         cluster.change(name, {"suspend": False})

@@ -45,7 +45,7 @@ def command(name: str, timeout: int, target: Target) -> None:
         if run.phase == Phase.SUSPENDED and run.is_seen and _gone(cluster, name, deadline):
             step = dig(run.status, "progress.display.step")
             at = f" at step {harmless(step)}" if step else ""
-            print(f"FineTuneJob {name} is stopped{at}; `kubectl finetune resume {name}` goes on.")
+            print(f"FineTuneJob {name} is stopped{at}; {target.advice('resume', name)} goes on.")
             return
     raise CliError(
         f"Something of FineTuneJob {name} still runs after {timeout} s; it is suspended and ends "

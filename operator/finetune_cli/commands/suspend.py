@@ -19,7 +19,7 @@ def command(names: tuple[str, ...], target: Target) -> None:
     cluster = Cluster.connect(target)
     for name in names:
         suspended(cluster, name)
-        print(f"FineTuneJob {name} is being suspended; `kubectl finetune resume {name}` goes on.")
+        print(f"FineTuneJob {name} is being suspended; {target.advice('resume', name)} goes on.")
 
 
 def suspended(cluster: Cluster, name: str) -> None:

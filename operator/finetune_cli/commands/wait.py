@@ -38,7 +38,7 @@ def command(names: tuple[str, ...], timeout: int | None, quiet: bool, target: Ta
         threading.Thread(target=_listen, args=(cluster, name, heard), daemon=True).start()
     waiting, said = set(latest), dict.fromkeys(latest, "")
     while waiting:
-        name, news = _next(heard, deadline, {name: latest[name] for name in waiting})
+        name, news = _next(heard, deadline, {name: latest[name] for name in waiting}, target)
         if isinstance(news, CliError):
             raise news
         latest[name] = news
@@ -68,7 +68,10 @@ def _listen(cluster: Cluster, name: str, heard: queue.SimpleQueue[tuple[str, New
 
 
 def _next(
-    heard: queue.SimpleQueue[tuple[str, News]], deadline: float | None, waiting: dict[str, Run]
+    heard: queue.SimpleQueue[tuple[str, News]],
+    deadline: float | None,
+    waiting: dict[str, Run],
+    target: Target,
 ) -> tuple[str, News]:
     left = None if deadline is None else max(0.0, deadline - time.monotonic())
     try:
@@ -76,7 +79,7 @@ def _next(
     except queue.Empty:
         name, run = next(iter(waiting.items()))
         raise CliError(
-            f'Time is up and FineTuneJob "{name}" is {run.phase}: `kubectl finetune status {name}` '
-            "tells what it does.",
+            f'Time is up and FineTuneJob "{name}" is {run.phase}: '
+            f"{target.advice('status', name)} tells what it does.",
             Exit.TIMEOUT,
         ) from None

@@ -86,7 +86,8 @@ def test_a_hub_that_does_not_answer_is_told(hub: Hub) -> None:
     url = published(hub)
     hub.server.shutdown()
     hub.server.server_close()
-    with pytest.raises(CliError, match="does not answer") as raised:
+    refused = r"does not answer \(\[Errno \d+\] Connection refused\): open it where"
+    with pytest.raises(CliError, match=refused) as raised:
         fetch(url)
     assert raised.value.code == Exit.NO_CLUSTER
 
