@@ -248,6 +248,7 @@ def test_the_command_in_the_notes_teaches_argo_cd_and_leaves_its_own_settings(
     (command,) = re.findall(r"^ *(kubectl patch configmap argocd-cm .*)$", said, re.MULTILINE)
     kubectl = own_control_plane.kubectl_binary
     environment = {
+        **os.environ,  # without a home kubectl would leave its cache in the working directory
         "PATH": f"{kubectl.parent}:{os.environ['PATH']}",
         "KUBECONFIG": str(own_control_plane.kubeconfig),
     }
