@@ -60,7 +60,7 @@ class Work:
         """
         tokens = float(lengths.sum())
         products = 4 * (self.body * tokens + self.head * supervised) + 2 * self.trained * tokens
-        return products + 6 * self.attention * float((lengths.astype(np.float64) ** 2).sum())
+        return products + 6 * self.attention * float(np.square(lengths, dtype=np.float64).sum())
 
 
 def peak_of(name: str) -> float | None:

@@ -115,7 +115,7 @@ def _run(wanted: Order, place: Place, settings: Settings, output: str | None) ->
     if status.phase is Phase.SUCCEEDED or (as_wanted and not session.interrupted):
         if not output:
             _tell(status, place, anything_done=status != wanted.resource.status)
-            if wanted.until is not None and status.phase is not Phase.SUCCEEDED:
+            if status.phase is not Phase.SUCCEEDED:
                 print("It ends here, as asked for: the same command without --until goes on.")
             if wanted.until is Stage.PREPARE:
                 document = session.document()

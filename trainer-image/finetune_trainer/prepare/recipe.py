@@ -84,8 +84,8 @@ def prepare(run: Run, workspace: Workspace) -> tuple[str, dict[str, Any]]:
         cores=granted_cpus(),
         labels=names,
     )
-    _publish(prepared, tokenizer, workspace)
     values = result(prepared)
+    _publish(prepared, values, tokenizer, workspace)
     return message(values), values
 
 
@@ -152,16 +152,21 @@ def _tokenized(
     return written
 
 
-def _publish(prepared: Prepared, tokenizer: PreTrainedTokenizerBase, workspace: Workspace) -> None:
-    values = report(prepared)
-    write_json(workspace.prepare / "report.json", values)
+def _publish(
+    prepared: Prepared,
+    values: dict[str, Any],
+    tokenizer: PreTrainedTokenizerBase,
+    workspace: Workspace,
+) -> None:
+    known = report(prepared, values)
+    write_json(workspace.prepare / "report.json", known)
     examples, task, names = prepared.train, prepared.run.task, prepared.labels
     write_text(
         workspace.prepare / "preview.txt", preview(examples, tokenizer, task=task, labels=names)
     )
     chosen = as_json(choose(examples, tokenizer, task, names))
     write_json(workspace.prepare / "preview.json", {"examples": chosen})
-    _say(page(values))
+    _say(page(known))
     _say("\nWhat is trained is green:\n\n" + preview(examples, tokenizer, COLOURS, task, names))
 
 

@@ -103,9 +103,8 @@ def _forecasts(prepared: Prepared, sequences: int) -> list[str]:
     return list(forecasts(run, needed, prepared.core_rate, prepared.cores))
 
 
-def report(prepared: Prepared) -> dict[str, Any]:
-    """`prepare/report.json`: the result, and what a person wants to know beyond it."""
-    values = result(prepared)
+def report(prepared: Prepared, values: dict[str, Any]) -> dict[str, Any]:
+    """`prepare/report.json`: `values`, the result, and what a person wants to know beyond it."""
     lengths = prepared.train.lengths
     memory = {f"{name}Bytes": size for name, size in asdict(prepared.memory).items()}
     return {
