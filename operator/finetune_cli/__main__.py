@@ -37,9 +37,11 @@ def run(arguments: list[str], program: str = PROGRAM) -> int:
         return code if isinstance(code, int) else Exit.OK
     except CliError as error:
         return _say(error.message, error.code)
-    except click.ClickException as error:
+    except click.exceptions.NoArgsIsHelpError as error:
         error.show()
         return Exit.USAGE
+    except click.ClickException as error:
+        return _say(_usage(error, program), Exit.USAGE)
     except (click.Abort, KeyboardInterrupt):
         return Exit.INTERRUPTED
     except BrokenPipeError:
@@ -55,6 +57,14 @@ def run(arguments: list[str], program: str = PROGRAM) -> int:
             "FINETUNE_DEBUG=1 in the environment prints.",
             Exit.INTERNAL,
         )
+
+
+def _usage(error: click.ClickException, program: str) -> str:
+    said = " ".join(error.format_message().split())
+    context = error.ctx if isinstance(error, click.UsageError) else None
+    where = context.command_path if context else program
+    end = "" if said.endswith((".", "?")) else "."
+    return f"{said}{end} `{where} --help` tells more."
 
 
 def _say(message: str, code: int) -> int:

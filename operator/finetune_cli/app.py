@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import importlib
+from importlib import metadata
 
 import click
 from click.shell_completion import CompletionItem
@@ -69,12 +70,29 @@ class LazyGroup(click.Group):
             formatter.write_dl(list(COMMANDS.items()))
 
 
+def _version(context: click.Context, option: click.Parameter, asked: bool) -> None:
+    if not asked or context.resilient_parsing:
+        return
+    try:
+        click.echo(metadata.version(DISTRIBUTION))
+    except metadata.PackageNotFoundError:
+        click.echo("not installed: run from its sources")
+    context.exit()
+
+
 @click.command(
     cls=LazyGroup,
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog="Exit codes: 0 done, 1 the run failed or the file is not valid, 2 usage, 3 not there, "
     "4 no cluster, 5 no rights, 6 time is up, 7 refused by the API server.",
 )
-@click.version_option(message="%(version)s", package_name=DISTRIBUTION)
+@click.option(
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_version,
+    help="Show the version and exit.",
+)
 def app() -> None:
     """Fine-tune language models on Kubernetes: work with FineTuneJobs from a terminal."""

@@ -23,6 +23,7 @@ FORMATS: Mapping[str, Json] = {
     "preference": {"chosen": "chosen", "rejected": "rejected"},
     "classification": {"text": "text", "label": "label"},
 }
+WRITE_SECRET = "hf-write"
 _TASKS = {"preference": "Preference", "classification": "Classification"}
 METHODS: Mapping[str, Json] = {
     "lora": {"lora": {"rank": 16}},
@@ -43,6 +44,8 @@ class Answers:
     gpus: int
     repository: str | None
     columns: Mapping[str, str]
+    # Reads from the Hub and publishes there; None: what is read is public.
+    token_secret: str | None = None
 
 
 def source(text: str) -> str:
@@ -65,11 +68,15 @@ def document(answers: Answers) -> Json:
     columns = {**FORMATS[answers.format], **answers.columns}
     spec["model"] = {"source": source(answers.model)}
     spec["dataset"] = {"source": source(answers.dataset), "format": {answers.format: columns}}
+    if answers.token_secret:
+        for part in (spec["model"], spec["dataset"]):
+            if part["source"].startswith("hf://"):
+                part["tokenSecretRef"] = {"name": answers.token_secret}
     spec["method"] = METHODS[answers.method]
     if answers.gpus:
         spec["resources"] = {"gpusPerNode": answers.gpus}
     if answers.repository:
-        token = {"name": "hf-write"}
+        token = {"name": answers.token_secret or WRITE_SECRET}
         spec["upload"] = {"repository": answers.repository, "tokenSecretRef": token}
     return {
         "apiVersion": API_VERSION,
@@ -85,8 +92,9 @@ def text(answers: Answers) -> str:
         "# Everything left out is derived: `kubectl finetune plan FILE` shows it, and",
         "# `kubectl explain ftj.spec` tells what else there is.",
     ]
-    if answers.repository:
+    secret = answers.token_secret or (WRITE_SECRET if answers.repository else None)
+    if secret:
         lines.append(
-            "# The token: kubectl create secret generic hf-write --from-literal=token=hf_…"
+            f"# The token: kubectl create secret generic {secret} --from-literal=token=hf_…"
         )
     return "\n".join(lines) + "\n" + text_of(document(answers))

@@ -7,12 +7,12 @@ does not pay for torch.
 from __future__ import annotations
 
 import sys
-import warnings
 from contextlib import nullcontext
 from importlib import import_module
 from typing import Any
 
 from finetune_trainer.outcome import run_stage
+from finetune_trainer.quiet import hush_libraries
 from finetune_trainer.report import leave_report
 from finetune_trainer.run import load_run
 from finetune_trainer.terminate import ending_at_sigterm
@@ -32,8 +32,7 @@ def main(arguments: list[str]) -> int:
         print(f"usage: finetune-trainer {{{','.join(VERBS)}}}", file=sys.stderr)
         return 2
     verb = arguments[0]
-    # What libraries tell their developers would bury the stage's own words in the pod's log.
-    warnings.filterwarnings("ignore", category=FutureWarning)
+    hush_libraries()
     workspace = Workspace.from_environment()
 
     def body() -> tuple[str, dict[str, Any]]:

@@ -32,6 +32,11 @@ _EXAMPLE = Answers("run", "acme/base", "acme/data", "text", "lora", 0, None, {})
 @click.option("--method", type=click.Choice(list(METHODS)), help="What is trained.")
 @click.option("--gpus", type=click.IntRange(0, 64), help="GPUs of the training pod; 0: CPU.")
 @click.option("--repository", metavar="OWNER/NAME", help="Where to publish; empty: nowhere.")
+@click.option(
+    "--token-secret", metavar="NAME",
+    help="Secret whose token reads what is gated or private, and publishes. Default: hf-write, to "
+    "publish only.",
+)  # fmt: skip
 @click.option("--force", is_flag=True, help="Overwrite FILE.")
 def command(
     file: str | None,
@@ -43,6 +48,7 @@ def command(
     method: str | None,
     gpus: int | None,
     repository: str | None,
+    token_secret: str | None,
     force: bool,
 ) -> None:
     """Write a FineTuneJob to FILE (default: NAME.yaml; "-": standard output).
@@ -69,6 +75,7 @@ def command(
         gpus=gpus,
         repository=repository or None,
         columns=named,
+        token_secret=token_secret,
     )
     if found := problems(document(answers)):
         raise CliError(f"That is not a valid FineTuneJob: {found[0]}", Exit.BAD)

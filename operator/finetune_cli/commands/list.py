@@ -34,6 +34,9 @@ def command(everywhere: bool, selector: str | None, output: str | None, target: 
         return
     if not runs:
         where = "in any namespace" if everywhere else f"in namespace {cluster.namespace}"
-        print(f"No FineTuneJobs {where}: `kubectl finetune init` writes one.", file=sys.stderr)
+        others = "" if everywhere else ", and -A lists those of all namespaces"
+        print(
+            f"No FineTuneJobs {where}: `kubectl finetune init` writes one{others}.", file=sys.stderr
+        )
         return
     show(table(runs, datetime.now(UTC), wide=output == "wide", namespaces=everywhere))

@@ -61,6 +61,11 @@ _ALWAYS = {
 }
 
 
+# Volumes of a pod that this process itself provides.
+_RUN, _PROGRESS = "run", "progress"
+_OURS = frozenset({_RUN, WORKSPACE, _PROGRESS})
+
+
 @dataclass(frozen=True, slots=True)
 class Mount:
     """A place of the contract: a directory as it is, or one with these files (content, or where
@@ -89,15 +94,26 @@ def mounts(
     found = []
     for mount in pod["containers"][0]["volumeMounts"]:
         name, at = mount["name"], mount["mountPath"]
-        if name == "run":
+        if name == _RUN:
             found.append(Mount(at, {"run.json": run}))
         elif name == WORKSPACE:
             found.append(Mount(at, workspace))
-        elif name == "progress":
+        elif name == _PROGRESS:
             found.append(Mount(at, {"token": report_token.encode()}))
         elif (content := _content(volumes[name], bindings)) is not None:
             found.append(Mount(at, content))
     return found
+
+
+def missing(pod: Json, bindings: Bindings) -> Iterator[str]:
+    """What the pod mounts and this machine has not been told of, a sentence each."""
+    for volume in pod["volumes"]:
+        if volume["name"] in _OURS:
+            continue
+        try:
+            _content(volume, bindings)
+        except CliError as error:
+            yield error.message
 
 
 def environment(

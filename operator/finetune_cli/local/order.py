@@ -14,7 +14,7 @@ from finetune_cli.errors import CliError
 from finetune_cli.given import with_the_rest
 from finetune_cli.local.again import asked
 from finetune_cli.local.bindings import Bindings
-from finetune_cli.local.mounts import mounts, pod_of
+from finetune_cli.local.mounts import missing, mounts, pod_of
 from finetune_cli.local.place import Place
 from finetune_cli.preview import resource_of
 from finetune_cli.validation import without_nulls
@@ -126,10 +126,17 @@ def check(wanted: Order, place: Place, settings: Settings) -> None:
     """See that all that the stages to come mount is there, before anything starts.
 
     Raises:
-        CliError: something is not; the sentence names the field and the option.
+        CliError: something is not; a sentence for each names the field and the option.
     """
-    for action in _to_come(wanted, place, settings):
-        pod = pod_of(manifest(action, wanted.resource, settings))
+    pods = [
+        pod_of(manifest(action, wanted.resource, settings))
+        for action in _to_come(wanted, place, settings)
+    ]
+    sentences = (sentence for pod in pods for sentence in missing(pod, wanted.bindings))
+    # Several stages may mount the same.
+    if told := dict.fromkeys(sentences):
+        raise CliError(" ".join(told))
+    for pod in pods:
         for mount in mounts(pod, wanted.bindings, place.root):
             content = mount.content
             if mount.at == WORKSPACE_DIRECTORY or not isinstance(content, Path):

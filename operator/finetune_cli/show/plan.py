@@ -25,7 +25,7 @@ def view(found: Preview, run: Run | None, *, everything: bool) -> RenderableType
     return Group(
         title,
         "",
-        _indented(_what(found)),
+        _indented(_what(found, run)),
         "",
         Text("Settings" if everything else "Derived settings", style="bold"),
         _indented(_settings(found.settings if everything else found.derived, found.given)),
@@ -45,15 +45,17 @@ def _indented(part: RenderableType) -> RenderableType:
     return Padding(part, (0, 0, 0, 2))
 
 
-def _what(found: Preview) -> Table:
-    run = found.plan.run
+def _what(found: Preview, seen: Run | None) -> Table:
+    run, resolved = found.plan.run, dig(seen.status, "resolved", {}) if seen else {}
     table = _pairs()
     table.add_row("task", str(run["task"]))
-    table.add_row("model", _source(run["model"]))
-    for dataset in run.get("datasets") or [run["dataset"]]:
+    table.add_row("model", _source(run["model"], resolved.get("modelCommit")))
+    datasets = run.get("datasets") or [run["dataset"]]
+    for dataset in datasets:
+        commit = resolved.get("datasetCommit") if len(datasets) == 1 else None
         extra = [f"format {next(iter(dataset['format']), '')}", f"loss on {dataset['loss']}"]
         extra += [f"split {dataset['split']}"] if dataset.get("split") else []
-        table.add_row("data", ", ".join([_source(dataset), *extra]))
+        table.add_row("data", ", ".join([_source(dataset, commit), *extra]))
     table.add_row("method", method_in_words(run["method"]))
     nodes, gpus = run["resources"]["nodes"], run["resources"]["gpusPerNode"]
     devices = f"{gpus} GPU{'s' if gpus != 1 else ''} on each" if gpus else "CPUs only"
@@ -67,9 +69,10 @@ def _what(found: Preview) -> Table:
     return table
 
 
-def _source(part: Mapping[str, str]) -> str:
+def _source(part: Mapping[str, str], commit: str | None) -> str:
     revision = f" at {part['revision']}" if part.get("revision") else ""
-    return shown_source(part["source"]) + revision
+    pinned = f" (commit {commit[:8]})" if commit and commit != part.get("revision") else ""
+    return shown_source(part["source"]) + revision + pinned
 
 
 def _settings(settings: Mapping[str, str], given: frozenset[str]) -> Table:

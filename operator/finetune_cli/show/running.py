@@ -59,8 +59,8 @@ class _Printed(Watched):
 
     def __call__(self, document: Json) -> None:
         super().__call__(document)
-        if document["status"].get("phase") == Phase.SUSPENDED:
-            return  # why it stopped is told at the end
+        if document["status"].get("phase") in (Phase.SUSPENDED, Phase.FAILED):
+            return  # why it has stopped is told at the end
         if (text := line(self.run)) != self.said:
             self.said = text
             print(text, flush=True)

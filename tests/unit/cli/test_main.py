@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -36,7 +37,12 @@ TABLE = [
     (["compare", "one"], Exit.USAGE, "compare needs two runs or more"),
     (["lst"], Exit.USAGE, 'There is no command "lst": did you mean list?'),
     (["logs", "x", "--stage", "cook"], Exit.USAGE, "'cook' is not one of 'prepare'"),
-    (["wait"], Exit.USAGE, "Missing argument 'NAME...'"),
+    (
+        ["wait"],
+        Exit.USAGE,
+        "error: Missing argument 'NAME...'. `kubectl finetune wait --help` tells more.",
+    ),
+    (["list", "--al"], Exit.USAGE, "error: No such option"),
     (["export-job", SAMPLE], Exit.USAGE, "The trainer image is not known: say --trainer-image"),
     (
         ["export-job", SAMPLE, "--trainer-image", "t:1", "--node-selector", "gpu"],
@@ -53,6 +59,8 @@ def test_bad_input_is_told_in_a_sentence(arguments: list[str], code: int, senten
     ended = cli(*arguments)
     assert sentence in ended.stderr
     assert (ended.returncode, ended.stdout) == (code, "")
+    assert ended.stderr.startswith("error: ")
+    assert len(ended.stderr.splitlines()) == 1
 
 
 def test_the_process_ends_with_the_code_and_without_a_stack_trace() -> None:
@@ -60,6 +68,17 @@ def test_the_process_ends_with_the_code_and_without_a_stack_trace() -> None:
     assert (ended.returncode, ended.stdout) == (Exit.NO_CLUSTER, "")
     assert ended.stderr.startswith("error: There is no access to a cluster")
     assert len(ended.stderr.splitlines()) == 1
+
+
+def test_from_its_sources_it_has_no_version_to_tell(monkeypatch: pytest.MonkeyPatch) -> None:
+    def of(name: str) -> str:
+        raise metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(metadata, "version", lambda name: f"1.2.3 of {name}")
+    assert cli("--version").stdout == "1.2.3 of finetune-operator\n"
+    monkeypatch.setattr(metadata, "version", of)
+    ended = cli("--version")
+    assert (ended.returncode, ended.stdout) == (Exit.OK, "not installed: run from its sources\n")
 
 
 def test_a_broken_kubeconfig_is_told(tmp_path: Path) -> None:

@@ -67,6 +67,14 @@ def test_a_pinned_plan_is_shown_as_it_is_pinned() -> None:
     assert "acme/trainer:1" in shown
 
 
+def test_what_a_run_has_found_at_a_revision_is_told() -> None:
+    resolved = {"modelCommit": "1a2b3c4d5e6f", "datasetCommit": "9f8e7d6c5b4a"}
+    run = Run(raw({**TRAINING, "resolved": resolved}))
+    shown = text_of(view(preview(raw(), "demo"), run, everything=False))
+    assert "at main (commit 1a2b3c4d)\n" in shown
+    assert "at main (commit 9f8e7d6c), format" in shown
+
+
 def test_the_hash_is_not_told_where_the_image_is_not_known() -> None:
     assert preview(raw(), "demo").hash is None
     assert preview(raw(trainer={"image": "acme/t:1"}), "demo").hash is not None

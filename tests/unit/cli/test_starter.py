@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 
 import pytest
 import yaml
@@ -26,6 +27,15 @@ def test_every_choice_leads_to_a_valid_file(form: str, method: str) -> None:
 def test_the_file_holds_the_document() -> None:
     assert yaml.safe_load(text(ANSWERS)) == document(ANSWERS)
     assert document(ANSWERS)["spec"]["model"] == {"source": "hf://acme/base"}
+
+
+def test_a_secrets_token_reads_from_the_hub_and_publishes() -> None:
+    made = document(replace(ANSWERS, dataset="pvc://data/x", token_secret="hf-acme"))
+    spec, reference = made["spec"], {"name": "hf-acme"}
+    assert spec["model"]["tokenSecretRef"] == spec["upload"]["tokenSecretRef"] == reference
+    assert "tokenSecretRef" not in spec["dataset"]
+    assert list(problems(made)) == []
+    assert "create secret generic hf-acme" in text(replace(ANSWERS, token_secret="hf-acme"))
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ from typing import ParamSpec, TypeVar
 
 from finetune_trainer.prepare.sizes import Memory, Sizes
 from finetune_trainer.prepare.workers import end_with
+from finetune_trainer.quiet import hush_libraries
 from finetune_trainer.run import CustomLoss, Run, Task
 
 P = ParamSpec("P")
@@ -110,9 +111,14 @@ def _apart(function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         return function(*args, **kwargs)
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(
-        1, mp_context=context, initializer=end_with, initargs=(os.getpid(),)
+        1, mp_context=context, initializer=_begin, initargs=(os.getpid(),)
     ) as executor:
         try:
             return executor.submit(function, *args, **kwargs).result()
         except BrokenProcessPool as error:
             raise MemoryError("a process of prepare was killed") from error
+
+
+def _begin(parent: int) -> None:
+    end_with(parent)
+    hush_libraries()

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import os
 import sys
-import warnings
 from pathlib import Path
 from typing import Any
 
 from finetune_trainer.outcome import Outcome, classify, describe, print_trace
+from finetune_trainer.quiet import hush_libraries
 from finetune_trainer.run import load_run
 from finetune_trainer.train.launch import OUTCOME_FILE
 from finetune_trainer.train.stop import Stop
@@ -21,7 +21,7 @@ from finetune_trainer.workspace import Workspace, write_json
 def main() -> int:
     """Train as the rank that the environment names; the exit code is the contract's."""
     result: dict[str, Any] = {}
-    warnings.filterwarnings("ignore", category=FutureWarning)  # as in the process that starts this
+    hush_libraries()
     try:
         stop = Stop().install()
         from finetune_trainer.train.recipe import train  # after the signal handler: torch is slow

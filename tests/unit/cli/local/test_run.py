@@ -53,7 +53,10 @@ def test_a_failure_is_one_sentence_after_where_to_look(bench: Bench) -> None:
     assert ended.stderr == (
         "error: There is no column q. Correct it, then run the same command again.\n"
     )
-    assert ended.stdout.splitlines()[-1] == f"log  {bench.place.log('demo-prepare-1')}"
+    assert ended.stdout.splitlines() == [
+        "demo: Preparing  prepare runs.",
+        f"log  {bench.place.log('demo-prepare-1')}",
+    ]
 
 
 def test_interrupted_it_says_how_to_go_on(bench: Bench) -> None:

@@ -34,8 +34,12 @@ def prepared(run: Run, workspace: Workspace, tmp_path: Path) -> tuple[int, str]:
         "FINETUNE_TERMINATION_LOG": str(log),
         "FINETUNE_CPUS": "2",
     }
-    code = subprocess.run([sys.executable, "-c", SCRIPT], env=environment, check=False).returncode
-    return code, json.loads(log.read_text())["message"]
+    ended = subprocess.run(
+        [sys.executable, "-c", SCRIPT], env=environment, check=False, stderr=subprocess.PIPE
+    )
+    # Neither libraries' warnings nor a trace of what is the user's to correct.
+    assert b"Warning" not in ended.stderr
+    return ended.returncode, json.loads(log.read_text())["message"]
 
 
 @pytest.mark.usefixtures("sources")
