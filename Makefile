@@ -54,6 +54,14 @@ lock: | $(UV) ## Resolve the *.in files into the lock files
 demo: $(READY) ## From nothing to a published model: cluster, operator, Hub, a run, and its proof
 	@$(BIN)/python -m demo
 
+# An environment of its own, outside the clone, with links in ~/.local/bin (UV_TOOL_BIN_DIR).
+.PHONY: cli
+cli: | $(UV) ## Install kubectl finetune of this clone, with the trainer for `finetune run`
+	@echo "==> finetune, kubectl-finetune and the trainer (about 3 GB to download when nothing is cached)"
+	@rm -rf trainer-image/build # where setuptools keeps, and would install, what has been removed since
+	@$(UV) tool install --quiet --force --python $(PYTHON) --with ./trainer-image --constraints tests/requirements.lock .
+	@echo "==> They are in $$($(UV) tool dir --bin), which belongs on the PATH"
+
 # --- checks ------------------------------------------------------------------------------------
 
 SOURCES := operator trainer-image manifests tests benchmarks

@@ -146,6 +146,9 @@ def invite(cluster: Cluster, resource: dict[str, Any]) -> None:
     commands = (
         (f"export KUBECONFIG={cluster.kubeconfig}{tools}", ""),
         (f"kubectl describe ftj {name} -n {NAMESPACE}", ""),
+        ("make cli", "the plug-in, into ~/.local/bin, which belongs on the PATH"),
+        (f"kubectl finetune status {name} -n {NAMESPACE}", "stages, numbers, the loss curve"),
+        (f"kubectl finetune report {name} -n {NAMESPACE} --workspace", "the page to look at"),
         (f"kubectl logs job/{name}-prepare-1 -n {NAMESPACE}", "the data; what is trained"),
         (
             f"sed 's,{name},mine,; s,{repository},demo/mine,' {SAMPLE} > mine.yaml",
