@@ -69,10 +69,13 @@ SOURCES := operator trainer-image manifests tests benchmarks
 # What is not cached is built beside all else, at the lowest priority: most of that else is waiting.
 .PHONY: test
 test: ## Everything: checks, unit, integration on a control plane, end to end on a node
-	@mkdir -p $(CACHE); nice -n 19 $(PYTHON) -m cluster ahead > $(CACHE)/ahead.log 2>&1 & \
-	  trap "kill $$! 2> /dev/null || true" EXIT; \
+	@mkdir -p $(CACHE); for what in binaries images; do \
+	    nice -n 19 $(PYTHON) -m cluster ahead $$what > $(CACHE)/ahead-$$what.log 2>&1 & \
+	  done; \
+	  trap 'kill $$(jobs -p) 2> /dev/null || true' EXIT; \
 	  $(MAKE) --no-print-directory check crd-check dashboards-check unit integration && \
-	  $(BIN)/pytest --ignore tests/unit --ignore tests/integration
+	  $(BIN)/pytest --ignore tests/unit --ignore tests/integration --ignore tests/e2e && \
+	  $(MAKE) --no-print-directory e2e
 
 .PHONY: check
 check: $(READY) ## Lint, format, types, layer contract
@@ -98,7 +101,7 @@ integration: $(READY) ## Tests against a real API server
 
 .PHONY: e2e
 e2e: $(READY) ## Tests on a real node
-	@$(BIN)/pytest tests/e2e
+	@$(BIN)/python -m stack && runs=2 || runs=0; $(BIN)/pytest tests/e2e -n $$runs
 
 .PHONY: e2e-methods
 e2e-methods: $(READY) ## A FineTuneJob for each method and task, on a real node

@@ -54,11 +54,14 @@ _BUILT = {
 }
 
 
-def _ahead(_: argparse.Namespace) -> int:
+def _ahead(arguments: argparse.Namespace) -> int:
     # To end with what it started, `go build` above all.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    ahead.build()
+    _AHEAD[arguments.what]()
     return 0
+
+
+_AHEAD = {"binaries": ahead.build_binaries, "images": ahead.build_images}
 
 
 def _image(arguments: argparse.Namespace) -> int:
@@ -82,9 +85,11 @@ def main() -> int:
         ("down", _down, "take it away without a trace; what is cached stays"),
         ("status", _status, "say what runs; fails unless everything does"),
         ("kubeconfig", _kubeconfig, "print the path of the kubeconfig"),
-        ("ahead", _ahead, "build what the tests will want; start nothing"),
     ):
         verbs.add_parser(name, help=text).set_defaults(action=action)
+    early = verbs.add_parser("ahead", help="build what the tests will want; start nothing")
+    early.add_argument("what", choices=sorted(_AHEAD), metavar="WHAT", help="binaries or images")
+    early.set_defaults(action=_ahead)
     build = verbs.add_parser("build", help="build the binaries, so that the first `up` is quick")
     build.add_argument(
         "what",

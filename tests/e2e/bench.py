@@ -36,7 +36,8 @@ def tiny_job(name: str, **spec: Any) -> Json:
         },
         "method": {"lora": {"rank": 4}},
         "training": {"maxSteps": 12, "sequenceLength": 128, "sequencesPerStep": 4},
-        "resources": {"gpusPerNode": 1, "cpu": "1", "memory": "2Gi"},
+        # Two runs fit a node with two CPUs, beside the operator and the Hub.
+        "resources": {"gpusPerNode": 1, "cpu": "800m", "memory": "2Gi"},
         "storage": {"size": "1Gi"},
         "upload": {"repository": f"acme/{name}", "tokenSecretRef": {"name": "hf-write"}},
     }

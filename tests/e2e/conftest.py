@@ -1,4 +1,7 @@
-"""One cluster, one operator and one Hub for all end-to-end tests; a namespace for each test."""
+"""One cluster, one operator and one Hub for all end-to-end tests; a namespace for each test.
+
+Several run at a time, but for those that take the operator away.
+"""
 
 from __future__ import annotations
 
@@ -6,12 +9,14 @@ from collections.abc import Iterator
 
 import pytest
 
+from cluster import locks, paths
 from cluster.handle import Cluster
 from e2e.bench import Bench, Stack
-from stack import hub, operator
+from stack import hub, operator, whole
 
 # Pods start and load torch one after the other; each wait has a limit and message of its own.
 TEST_SECONDS = 600
+OPERATOR_LOCK = paths.state().parent / "operator.lock"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -22,16 +27,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def stack(cluster: Cluster) -> Stack:
-    hub.install(cluster)
-    with hub.reachable(cluster) as api:
-        hub.seed_tiny(api)
-    operator.install(cluster, hub_endpoint=hub.ENDPOINT)
+    whole.install(cluster)
     return Stack(cluster)
 
 
 @pytest.fixture
 def bench(stack: Stack, request: pytest.FixtureRequest) -> Iterator[Bench]:
-    with stack.cluster.namespace("e2e") as namespace:
+    alone = request.node.get_closest_marker("without_operator") is not None
+    turn = (locks.exclusive if alone else locks.shared)(OPERATOR_LOCK, "a test on the cluster")
+    with turn, stack.cluster.namespace("e2e") as namespace:
         bench = Bench(stack.cluster, namespace)
         bench.create_token_secret("hf-write", hub.WRITE_TOKEN)
         yield bench

@@ -38,6 +38,7 @@ def values(cluster: Cluster, **more: object) -> dict[str, object]:
     return {"image": images["operator"], "runs": runs, **more}
 
 
+@pytest.mark.without_operator
 @pytest.mark.timeout(900)
 def test_training_is_not_disturbed_by_anything_that_is_done_to_the_release(
     bench: Bench, stack: Stack, release: Helm

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import pytest
+
 from e2e.bench import Bench, Stack, stage, tiny_job
 from stack import operator
 
 
+@pytest.mark.without_operator
 def test_a_run_goes_on_when_the_operator_is_deleted_during_training(
     bench: Bench, stack: Stack
 ) -> None:
