@@ -8,7 +8,7 @@ through the template's escaping, but for drawings, which escape theirs.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -141,7 +141,19 @@ def _figures(facts: Facts) -> list[Figure]:
         )
     found.append(_figure("Throughput", number(train, "tokensPerSecond"), count, "tokens/s"))
     found.append(_figure("Peak memory", number(train, "peakMemoryBytes"), bytes_of_memory, ""))
+    if not train and not took:
+        found += _expected(facts.prepared)
     return [each for each in found if each is not None]
+
+
+def _expected(prepared: Mapping[str, Any]) -> Iterator[Figure | None]:
+    """Before training: what prepare has found out that it will take."""
+    yield _figure("Steps", number(prepared, "totalSteps"), count, "planned")
+    time, _, device = str(prepared.get("timeEstimate") or "").partition(" on ")
+    if time:
+        yield Figure("Training time", time, f"estimated, on {device}" if device else "estimated")
+    memory = number(prepared, "memoryEstimateBytes")
+    yield _figure("Memory", memory, bytes_of_memory, "estimated, of a training process")
 
 
 def _figure(

@@ -74,6 +74,17 @@ def test_a_reader_finds_what_ran_and_what_came_of_it(facts: Facts) -> None:
         assert said in text, said
 
 
+def test_before_training_the_page_says_what_it_will_take(facts: Facts) -> None:
+    found = {"totalSteps": 1200, "timeEstimate": "48 min on 3 NVIDIA H100"}
+    found |= {"memoryEstimateBytes": 31 * 2**30}
+    began = [each for each in facts.attempts if each.stage == "prepare"]
+    early = replace(facts, train={}, curves={}, attempts=began, prepared=found)
+    text = " ".join(Elements(report_page(early)).text.split())
+    assert "Steps 1,200 planned Training time 48 min estimated, on 3 NVIDIA H100" in text
+    assert "Memory 31.0 GiB estimated, of a training process" in text
+    assert "planned" not in report_page(facts)
+
+
 def test_what_is_trained_on_is_marked(facts: Facts) -> None:
     assert "<mark>a body of water cut off from a larger body by a reef" in report_page(facts)
 
