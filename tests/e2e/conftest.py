@@ -9,14 +9,13 @@ from collections.abc import Iterator
 
 import pytest
 
-from cluster import locks, paths
+from cluster import locks
 from cluster.handle import Cluster
 from e2e.bench import Bench, Stack
 from stack import hub, operator, whole
 
 # Pods start and load torch one after the other; each wait has a limit and message of its own.
 TEST_SECONDS = 600
-OPERATOR_LOCK = paths.state().parent / "operator.lock"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -34,7 +33,9 @@ def stack(cluster: Cluster) -> Stack:
 @pytest.fixture
 def bench(stack: Stack, request: pytest.FixtureRequest) -> Iterator[Bench]:
     alone = request.node.get_closest_marker("without_operator") is not None
-    turn = (locks.exclusive if alone else locks.shared)(OPERATOR_LOCK, "a test on the cluster")
+    turn = (locks.exclusive if alone else locks.shared)(
+        whole.OPERATOR_LOCK, "a test on the cluster"
+    )
     with turn, stack.cluster.namespace("e2e") as namespace:
         bench = Bench(stack.cluster, namespace)
         bench.create_token_secret("hf-write", hub.WRITE_TOKEN)
