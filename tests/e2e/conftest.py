@@ -33,9 +33,8 @@ def stack(cluster: Cluster) -> Stack:
 @pytest.fixture
 def bench(stack: Stack, request: pytest.FixtureRequest) -> Iterator[Bench]:
     alone = request.node.get_closest_marker("without_operator") is not None
-    turn = (locks.exclusive if alone else locks.shared)(
-        whole.OPERATOR_LOCK, "a test on the cluster"
-    )
+    lock = locks.exclusive if alone else locks.shared
+    turn = lock(whole.OPERATOR_LOCK, "a test on the cluster")
     with turn, stack.cluster.namespace("e2e") as namespace:
         bench = Bench(stack.cluster, namespace)
         bench.create_token_secret("hf-write", hub.WRITE_TOKEN)

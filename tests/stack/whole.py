@@ -6,7 +6,6 @@ from cluster import locks, paths
 from cluster.handle import Cluster
 from stack import hub, operator
 
-
 _LOCK = paths.state().parent / "stack.lock"
 # Whoever works with the operator shares it; whoever takes it away has it alone.
 OPERATOR_LOCK = paths.state().parent / "operator.lock"
