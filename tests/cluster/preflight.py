@@ -74,8 +74,13 @@ def _overlay() -> bool:
     return "\toverlay\n" in Path("/proc/filesystems").read_text()
 
 
+def _probe(end: str = "") -> str:
+    """A link's name that no other process tries, within its 15 characters."""
+    return f"ft{os.getpid()}{end}"
+
+
 def _link(*arguments: str) -> bool:
-    name = "ftprobe"
+    name = _probe()
     made = subprocess.run(["ip", "link", "add", name, *arguments], capture_output=True)
     if made.returncode == 0:
         subprocess.run(["ip", "link", "delete", name], capture_output=True, check=False)
@@ -127,7 +132,7 @@ ONCE_INSTALLED = (
     Check(_memory_cgroup, "The memory cgroup is off: boot with cgroup_enable=memory."),
     Check(_overlay, "The kernel has no overlay file system: load the module `overlay`."),
     Check(
-        lambda: _link("type", "veth", "peer", "name", "ftprobe1"),
+        lambda: _link("type", "veth", "peer", "name", _probe("p")),
         "The kernel makes no veth interfaces: load the module `veth`, or allow CAP_NET_ADMIN.",
     ),
     Check(
