@@ -22,6 +22,8 @@ def release(stack: Stack, helm: Helm) -> Iterator[Helm]:
     cluster = stack.cluster
     release = helm.on(cluster.kubeconfig, operator.NAMESPACE)
     take = ("--take-ownership", "--force-conflicts")
+    # What an interrupted run of this test has left.
+    release("uninstall", NAME, "--ignore-not-found", "--wait")
     release("install", NAME, str(CHART), *take, *WAIT, values=values(cluster))
     yield release
     release("uninstall", NAME, "--ignore-not-found", "--wait")
