@@ -26,6 +26,7 @@ from finetune_operator.build.manifests import manifest
 from finetune_operator.core.model import CreateJob, Observed, Settings
 from finetune_operator.core.moments import to_text
 from finetune_operator.core.pinned import footing
+from finetune_operator.core.plan import is_before
 from finetune_operator.vocabulary import Stage, StageState
 
 Json = dict[str, Any]
@@ -50,8 +51,7 @@ class Order:
 
     def leaves_out(self, stage: Stage) -> bool:
         """Whether the stage comes after the last one to run."""
-        order = list(Stage)
-        return self.until is not None and order.index(stage) > order.index(self.until)
+        return self.until is not None and is_before(self.until, stage)
 
     @property
     def asks_anew(self) -> bool:

@@ -74,6 +74,8 @@ def compile_layers(model: PreTrainedModel) -> None:
     handle stays as it is.
     """
     torch._dynamo.config.suppress_errors = True
-    torch.compiler.config.cache_key_tag = cache_key_of(Path(__file__).parent)
+    # Beside what the environment may say (TORCH_COMPILE_CACHE_KEY_TAG).
+    own, given = cache_key_of(Path(__file__).parent), torch.compiler.config.cache_key_tag
+    torch.compiler.config.cache_key_tag = given if given.endswith(own) else given + own
     for layer in layers_of(model):
         layer.compile(dynamic=True)
