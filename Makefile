@@ -101,7 +101,7 @@ integration: $(READY) ## Tests against a real API server
 
 .PHONY: e2e
 e2e: $(READY) ## Tests on a real node
-	@$(BIN)/python -m stack && runs=2 || runs=0; $(BIN)/pytest tests/e2e -n $$runs
+	@$(BIN)/python -m stack && runs=2 || runs=0; $(BIN)/pytest tests/e2e -n $$runs --dist loadfile
 
 .PHONY: e2e-methods
 e2e-methods: $(READY) ## A FineTuneJob for each method and task, on a real node

@@ -92,9 +92,16 @@ def text(answers: Answers) -> str:
         "# Everything left out is derived: `kubectl finetune plan FILE` shows it, and",
         "# `kubectl explain ftj.spec` tells what else there is.",
     ]
-    secret = answers.token_secret or (WRITE_SECRET if answers.repository else None)
-    if secret:
+    made = document(answers)
+    for secret in secrets_of(made):
         lines.append(
             f"# The token: kubectl create secret generic {secret} --from-literal=token=hf_…"
         )
-    return "\n".join(lines) + "\n" + text_of(document(answers))
+    return "\n".join(lines) + "\n" + text_of(made)
+
+
+def secrets_of(made: Json) -> list[str]:
+    """The Secrets that a document names, each once."""
+    parts = [part for part in made["spec"].values() if isinstance(part, dict)]
+    found = (part["tokenSecretRef"]["name"] for part in parts if "tokenSecretRef" in part)
+    return list(dict.fromkeys(found))

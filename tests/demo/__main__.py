@@ -16,11 +16,11 @@ from typing import Any
 
 import yaml
 
-from cluster import progress, provider
+from cluster import locks, progress, provider
 from cluster.errors import ClusterError
 from cluster.handle import Cluster, KubectlError
 from demo import proof, view
-from stack import hub, operator
+from stack import hub, operator, whole
 
 SAMPLE = Path("manifests/samples/smollm2-wordnet.yaml")
 NAMESPACE = "finetune-demo"
@@ -32,18 +32,8 @@ def main() -> int:
     """Run the demo; 0 when the proof holds."""
     started = time.monotonic()
     try:
-        cluster = provider.choose(os.environ).provide()
-        heading(f"Cluster: {cluster.provider}  (export KUBECONFIG={cluster.kubeconfig})")
-        with progress.step("Hub in the cluster"):
-            hub.install(cluster)
-        with hub.reachable(cluster) as api:
-            hub.seed_real(api)
-        with progress.step("Operator from manifests/base"):
-            operator.install(cluster, hub_endpoint=hub.ENDPOINT)
-        name = apply_sample(cluster)
-        resource = watch(cluster, name)
-        conclude(cluster, resource)
-        invite(cluster, resource)
+        with locks.shared(whole.OPERATOR_LOCK, "a test without operator"):
+            show()
     except (ClusterError, KubectlError, proof.ProofError) as error:
         print(f"\nThe demo failed: {error}", file=sys.stderr)
         return 1
@@ -51,6 +41,22 @@ def main() -> int:
         f"\nAll of it in {view.duration(time.monotonic() - started)}. `make cluster-down` ends it."
     )
     return 0
+
+
+def show() -> None:
+    """The story from beginning to end; whatever goes wrong is raised."""
+    cluster = provider.choose(os.environ).provide()
+    heading(f"Cluster: {cluster.provider}  (export KUBECONFIG={cluster.kubeconfig})")
+    with progress.step("Hub in the cluster"):
+        hub.install(cluster)
+    with hub.reachable(cluster) as api:
+        hub.seed_real(api)
+    with progress.step("Operator from manifests/base"):
+        operator.install(cluster, hub_endpoint=hub.ENDPOINT)
+    name = apply_sample(cluster)
+    resource = watch(cluster, name)
+    conclude(cluster, resource)
+    invite(cluster, resource)
 
 
 def heading(text: str) -> None:

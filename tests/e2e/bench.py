@@ -8,12 +8,14 @@ from __future__ import annotations
 import copy
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from cluster import locks
 from cluster.handle import Cluster
-from stack import hub
+from stack import hub, whole
 
 Json = dict[str, Any]
 
@@ -141,6 +143,19 @@ class Bench:
 
     def describe(self) -> str:
         return self.kubectl("describe", "ftj") + self.kubectl("get", "pods", "-o", "wide")
+
+
+@contextmanager
+def bench_on(cluster: Cluster, prefix: str, *, alone: bool = False) -> Iterator[Bench]:
+    """A bench in a namespace of its own, with the Hub's write token in `hf-write`. Several at a
+    time share the operator; `alone` nobody else has a run on the cluster.
+    """
+    lock = locks.exclusive if alone else locks.shared
+    turn = lock(whole.OPERATOR_LOCK, "a test on the cluster")
+    with turn, cluster.namespace(prefix) as namespace:
+        bench = Bench(cluster, namespace)
+        bench.create_token_secret("hf-write", hub.WRITE_TOKEN)
+        yield bench
 
 
 def condition(resource: Json, type: str) -> Json:

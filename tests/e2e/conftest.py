@@ -9,10 +9,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from cluster import locks
 from cluster.handle import Cluster
-from e2e.bench import Bench, Stack
-from stack import hub, operator, whole
+from e2e.bench import Bench, Stack, bench_on
+from stack import operator, whole
 
 # Pods start and load torch one after the other; each wait has a limit and message of its own.
 TEST_SECONDS = 600
@@ -33,11 +32,7 @@ def stack(cluster: Cluster) -> Stack:
 @pytest.fixture
 def bench(stack: Stack, request: pytest.FixtureRequest) -> Iterator[Bench]:
     alone = request.node.get_closest_marker("without_operator") is not None
-    lock = locks.exclusive if alone else locks.shared
-    turn = lock(whole.OPERATOR_LOCK, "a test on the cluster")
-    with turn, stack.cluster.namespace("e2e") as namespace:
-        bench = Bench(stack.cluster, namespace)
-        bench.create_token_secret("hf-write", hub.WRITE_TOKEN)
+    with bench_on(stack.cluster, "e2e", alone=alone) as bench:
         yield bench
         if request.session.testsfailed:
             print(bench.describe())

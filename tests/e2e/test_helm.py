@@ -17,8 +17,10 @@ WAIT = ("--wait", "--timeout", "180s")
 
 
 @pytest.fixture
-def release(stack: Stack, helm: Helm) -> Iterator[Helm]:
-    """A release in the place of what kustomize has installed, which comes back afterwards."""
+def release(bench: Bench, stack: Stack, helm: Helm) -> Iterator[Helm]:
+    """A release in the place of what kustomize has installed, which comes back afterwards; `bench`
+    has the cluster to itself first.
+    """
     cluster = stack.cluster
     release = helm.on(cluster.kubeconfig, operator.NAMESPACE)
     take = ("--take-ownership", "--force-conflicts")

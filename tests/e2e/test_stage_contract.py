@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from e2e.bench import Bench, Json, Stack, condition, stage, tiny_job
+from e2e.bench import Bench, Json, Stack, bench_on, condition, stage, tiny_job
 from stack import hub
 
 pytestmark = pytest.mark.timeout(300)
@@ -93,9 +93,7 @@ def bench(stack: Stack, request: pytest.FixtureRequest) -> Iterator[Bench]:
             resources={"cpu": "250m", "memory": "128Mi"},
         ),
     ]
-    with stack.cluster.namespace("foreign") as namespace:
-        bench = Bench(stack.cluster, namespace)
-        bench.create_token_secret("hf-write", hub.WRITE_TOKEN)
+    with bench_on(stack.cluster, "foreign") as bench:
         for pair in zip(jobs[::2], jobs[1::2], strict=True):
             for name in [bench.apply(job) for job in pair]:
                 bench.wait(name, prepared, "the end of prepare")

@@ -12,7 +12,15 @@ import click
 
 from finetune_cli.errors import CliError, Exit
 from finetune_cli.files import STDIN
-from finetune_cli.starter import FORMATS, METHODS, Answers, document, name_from, text
+from finetune_cli.starter import (
+    FORMATS,
+    METHODS,
+    Answers,
+    document,
+    name_from,
+    secrets_of,
+    text,
+)
 from finetune_cli.validation import problems
 
 # What surrounds an answer that is checked by itself.
@@ -77,7 +85,13 @@ def command(
         columns=named,
         token_secret=token_secret,
     )
-    if found := problems(document(answers)):
+    made = document(answers)
+    if token_secret and not secrets_of(made):
+        raise CliError(
+            "--token-secret has no use: nothing is read from the Hub, and nothing published.",
+            Exit.USAGE,
+        )
+    if found := problems(made):
         raise CliError(f"That is not a valid FineTuneJob: {found[0]}", Exit.BAD)
     _write(file or f"{answers.name}.yaml", text(answers), force=force)
 

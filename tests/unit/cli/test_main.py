@@ -33,6 +33,16 @@ TABLE = [
         Exit.BAD,
         "That is not a valid FineTuneJob: spec.model.source: must be hf://OWNER/NAME",
     ),
+    (
+        ["init", "-", "--model", "pvc://a/b", "--dataset", "pvc://a/c", "--token-secret", "x"],
+        Exit.USAGE,
+        "--token-secret has no use: nothing is read from the Hub, and nothing published.",
+    ),
+    (
+        ["init", "-", "--model", "a/b", "--dataset", "a/b", "--token-secret", "Bad\nName"],
+        Exit.BAD,
+        "That is not a valid FineTuneJob: spec.model.tokenSecretRef.name: ",
+    ),
     (["init", SAMPLE, "--model", "a/b", "--dataset", "a/b"], Exit.BAD, "exists: name another"),
     (["compare", "one"], Exit.USAGE, "compare needs two runs or more"),
     (["lst"], Exit.USAGE, 'There is no command "lst": did you mean list?'),
@@ -124,6 +134,9 @@ def test_what_init_writes_is_valid_and_has_a_plan(tmp_path: Path) -> None:
     options = ("--model", "acme/base", "--dataset", "acme/data", "--repository", "acme/tuned")
     assert "is written. Next:" in cli("init", path, *options).stdout
     assert cli("validate", path).returncode == Exit.OK
+    gated = cli("init", "-", *options, "--token-secret", "hf-acme").stdout
+    assert gated.count("name: hf-acme") == 3
+    assert "create secret generic hf-acme" in gated
     plan = yaml.safe_load(cli("plan", path, "-o", "yaml").stdout)
     assert [job["stage"] for job in plan["jobs"]] == ["prepare", "train", "merge", "upload"]
 

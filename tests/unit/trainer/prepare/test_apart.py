@@ -37,8 +37,9 @@ def prepared(run: Run, workspace: Workspace, tmp_path: Path) -> tuple[int, str]:
     ended = subprocess.run(
         [sys.executable, "-c", SCRIPT], env=environment, check=False, stderr=subprocess.PIPE
     )
-    # Neither libraries' warnings nor a trace of what is the user's to correct.
-    assert b"Warning" not in ended.stderr
+    # Neither what libraries tell their developers, nor a trace of what is the user's to correct.
+    for noise in (b"Warning", b"Failed to load", b"Traceback"):
+        assert noise not in ended.stderr, ended.stderr.decode()
     return ended.returncode, json.loads(log.read_text())["message"]
 
 

@@ -9,6 +9,7 @@ from finetune_trainer.run import Compile, Lora
 from finetune_trainer.train.batches import collate
 from finetune_trainer.train.methods.lora import add_lora
 from finetune_trainer.train.probe import probe
+from finetune_trainer.train.speed import compiling
 from finetune_trainer.train.speed.compiling import (
     cache_key_of,
     can_compile,
@@ -75,7 +76,6 @@ def test_compiled_layers_give_the_same_loss_and_gradients() -> None:
                 [value.detach(), *(each.grad for each in model.parameters() if each.requires_grad)]
             )
     assert torch._dynamo.utils.counters["stats"]["unique_graphs"]
-    assert torch.compiler.config.cache_key_tag
     for plain, other in zip(results[:2], results[2:], strict=True):
         for expected, actual in zip(plain, other, strict=True):
             torch.testing.assert_close(actual, expected, rtol=1e-4, atol=1e-5)
@@ -88,3 +88,12 @@ def test_what_another_release_compiled_is_not_run(tmp_path: Path) -> None:
     assert cache_key_of(tmp_path) == before
     operators.write_text("def block_attention(query, key, shifts): ...")
     assert cache_key_of(tmp_path) != before
+
+
+def test_a_users_own_tag_of_the_cache_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.compiler.config, "cache_key_tag", "mine")
+    monkeypatch.setattr(torch._dynamo.config, "suppress_errors", True)
+    for _ in range(2):  # as two runs in one process
+        compile_layers(tiny_model())
+    own = cache_key_of(Path(compiling.__file__).parent)
+    assert torch.compiler.config.cache_key_tag == f"mine{own}"
