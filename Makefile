@@ -59,7 +59,7 @@ demo: $(READY) ## From nothing to a published model: cluster, operator, Hub, a r
 cli: | $(UV) ## Install kubectl finetune of this clone, with the trainer for `finetune run`
 	@echo "==> finetune, kubectl-finetune and the trainer (about 3 GB to download when nothing is cached)"
 	@rm -rf trainer-image/build # where setuptools keeps, and would install, what has been removed since
-	@$(UV) tool install --quiet --force --python $(PYTHON) --with ./trainer-image --constraints tests/requirements.lock .
+	@$(UV) tool install --quiet --python $(PYTHON) --with ./trainer-image --constraints tests/requirements.lock .
 	@echo "==> They are in $$($(UV) tool dir --bin), which belongs on the PATH"
 
 # --- checks ------------------------------------------------------------------------------------
