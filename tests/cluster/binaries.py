@@ -66,7 +66,7 @@ _KUBERNETES = Module(
         },
     },
 )
-_COREDNS = Module("coredns", {"coredns": "github.com/coredns/coredns"})
+_COREDNS = Module("coredns", {"coredns": "finetune.dev/cluster/coredns"})
 _HELM = Module("helm", {"helm": "helm.sh/helm/v4/cmd/helm"})
 _GITOPS = Module("gitops", {"finetune-gitops": "finetune.dev/cluster/gitops"})
 _PAUSE = Module("pause", {"pause": "finetune.dev/cluster/pause"})
