@@ -26,6 +26,8 @@ SAMPLE = Path("manifests/samples/smollm2-wordnet.yaml")
 NAMESPACE = "finetune-demo"
 POLL_SECONDS = 1.0
 LIMIT_SECONDS = 30 * 60
+# Commands up to this length have their comments below each other.
+ALIGNED = 84
 
 
 def main() -> int:
@@ -165,7 +167,7 @@ def invite(cluster: Cluster, resource: dict[str, Any]) -> None:
         (f"kubectl port-forward -n {hub.NAMESPACE} service/{hub.SERVICE} 8000:80", "the Hub"),
         (f"curl localhost:8000/{repository}/raw/main/README.md", "the model card on it"),
     )
-    width = max(len(command) for command, why in commands if why)
+    width = max(len(command) for command, why in commands if why and len(command) <= ALIGNED)
     for command, why in commands:
         print(f"  {command:<{width}}  # {why}" if why else f"  {command}")
 
