@@ -86,13 +86,12 @@ def document(answers: Answers) -> Json:
     }
 
 
-def text(answers: Answers) -> str:
-    """The file's content: the document, and what to do with it."""
+def text(made: Json) -> str:
+    """The file's content: the document that was made, and what to do with it."""
     lines = [
         "# Everything left out is derived: `kubectl finetune plan FILE` shows it, and",
         "# `kubectl explain ftj.spec` tells what else there is.",
     ]
-    made = document(answers)
     for secret in secrets_of(made):
         lines.append(
             f"# The token: kubectl create secret generic {secret} --from-literal=token=hf_…"

@@ -93,7 +93,7 @@ def command(
         )
     if found := problems(made):
         raise CliError(f"That is not a valid FineTuneJob: {found[0]}", Exit.BAD)
-    _write(file or f"{answers.name}.yaml", text(answers), force=force)
+    _write(file or f"{answers.name}.yaml", text(made), force=force)
 
 
 def _asked(question: str, option: str, asks: bool) -> str:

@@ -76,6 +76,7 @@ def test_compiled_layers_give_the_same_loss_and_gradients() -> None:
                 [value.detach(), *(each.grad for each in model.parameters() if each.requires_grad)]
             )
     assert torch._dynamo.utils.counters["stats"]["unique_graphs"]
+    assert torch.compiler.config.cache_key_tag
     for plain, other in zip(results[:2], results[2:], strict=True):
         for expected, actual in zip(plain, other, strict=True):
             torch.testing.assert_close(actual, expected, rtol=1e-4, atol=1e-5)
