@@ -91,7 +91,7 @@ class OperatorProcess:
             time.sleep(0.05)
 
     def stop(self) -> int:
-        """Ask it to end, as a kubelet does; its exit code."""
+        """Ask it to end, as a kubelet does, and grant it as long; its exit code."""
         return self._end(signal.SIGTERM)
 
     def kill(self) -> None:

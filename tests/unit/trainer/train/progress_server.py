@@ -19,7 +19,6 @@ class Server:
         self.tokens: list[str] = []
         self.status = 200
         self.answer = b""
-        self.delay = 0.0
         self.hold = threading.Event()
         self.hold.set()
         server = self
@@ -27,7 +26,6 @@ class Server:
         class Handler(BaseHTTPRequestHandler):
             def do_POST(self) -> None:
                 body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-                time.sleep(server.delay)
                 server.hold.wait()
                 server.bodies.append(body["trainerStatus"])
                 server.tokens.append(self.headers.get("Authorization", ""))

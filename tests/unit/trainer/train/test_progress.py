@@ -53,17 +53,16 @@ def test_a_report_has_the_shape_of_the_protocol() -> None:
     }
 
 
+@pytest.mark.timeout(60)
 def test_the_first_and_the_last_values_go_at_once_and_those_between_are_dropped(
     server: Server, endpoint: Endpoint
 ) -> None:
-    started = time.monotonic()
-    with Reporter(endpoint, period=60) as reporter:
+    with Reporter(endpoint, period=3600) as reporter:
         reporter.put(1, 9, {}, None)
         wait_for(lambda: len(server.bodies) == 1)
         for step in range(2, 10):
             reporter.put(step, 9, {}, None)
     assert steps(server) == ["1", "9"]
-    assert time.monotonic() - started < 10
 
 
 def test_a_validation_loss_is_not_lost_to_the_step_after_it(
@@ -105,12 +104,12 @@ def test_a_request_is_known_from_the_first_answer_that_has_it(
 
 
 def test_a_slow_server_does_not_hold_up_the_training(server: Server, endpoint: Endpoint) -> None:
-    server.delay = 0.5
+    server.hold.clear()
     with Reporter(endpoint, period=0) as reporter:
-        started = time.monotonic()
         for step in range(100):
             reporter.put(step, 100, {}, None)
-        assert time.monotonic() - started < 0.3
+        assert not server.bodies  # nothing was answered yet
+        server.hold.set()
     assert steps(server)[-1] == "99"
 
 
