@@ -20,6 +20,7 @@ from cluster import locks, progress, provider
 from cluster.errors import ClusterError
 from cluster.handle import Cluster, KubectlError
 from demo import proof, view
+from finetune_cli.words import span
 from stack import hub, operator, whole
 
 SAMPLE = Path("manifests/samples/smollm2-wordnet.yaml")
@@ -39,9 +40,7 @@ def main() -> int:
     except (ClusterError, KubectlError, proof.ProofError) as error:
         print(f"\nThe demo failed: {error}", file=sys.stderr)
         return 1
-    print(
-        f"\nAll of it in {view.duration(time.monotonic() - started)}. `make cluster-down` ends it."
-    )
+    print(f"\nAll of it in {span(time.monotonic() - started)}. `make cluster-down` ends it.")
     return 0
 
 

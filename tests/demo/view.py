@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from finetune_cli.words import span
+
 
 def line(resource: dict[str, Any]) -> str:
     """Phase, stage, step, loss, tokens/s and time left, as far as the status has them."""
@@ -23,14 +25,8 @@ def line(resource: dict[str, Any]) -> str:
     if "tokensPerSecond" in progress:
         parts.append(f"{float(progress['tokensPerSecond']):,.0f} tok/s ")
     if "etaSeconds" in progress:
-        parts.append(f"ETA {duration(progress['etaSeconds'])}")
+        parts.append(f"ETA {span(progress['etaSeconds'])}")
     return " ".join(parts).rstrip()
-
-
-def duration(seconds: float) -> str:
-    """Seconds as a person says them."""
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
 
 
 def is_over(resource: dict[str, Any]) -> bool:

@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parents[2]
 ACCOUNT = "finetune-operator"
 NAMESPACE = "finetune-system"
 USER = f"system:serviceaccount:{NAMESPACE}:{ACCOUNT}"
-START_SECONDS = 30.0
+START_SECONDS = 60.0
 
 
 def install(cluster: Cluster) -> None:

@@ -238,7 +238,7 @@ def test_a_new_commit_is_not_taken_for_the_old_success(world: World) -> None:
     git.file["spec"]["runPolicy"] = {"stallSeconds": 7200}
     git.sync()
     until(lambda: world.status("newer")["observedGeneration"] == 2, "the new commit is seen")
-    wait = ("wait", "-n", world.namespace, "--timeout=20s", "--for=condition=Succeeded")
+    wait = ("wait", "-n", world.namespace, "--timeout=50s", "--for=condition=Succeeded")
     world.cluster.kubectl(*wait, "ftj/newer")
     assert git.difference() == ""
 

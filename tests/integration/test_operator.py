@@ -48,7 +48,7 @@ def test_a_run_goes_through_its_stages_to_success(world: World) -> None:
         "demo-upload-1", message="Published acme/tuned.", repository="acme/tuned", commit="abc123"
     )
     world.cluster.kubectl(
-        *("wait", "-n", world.namespace, "--for=condition=Succeeded", "ftj/demo", "--timeout=20s")
+        *("wait", "-n", world.namespace, "--for=condition=Succeeded", "ftj/demo", "--timeout=50s")
     )
     status = world.wait_for_phase("demo", "Succeeded")
     assert [stage["state"] for stage in status["stages"]] == ["Succeeded"] * 4

@@ -21,7 +21,8 @@ from unit.operator.builders import MINIMAL, merged
 
 Json = dict[str, Any]
 T = TypeVar("T")
-PATIENCE = 20.0
+# Less than the operator waits for its second look at everything, which would hide a missed event.
+PATIENCE = 28.0
 
 
 def until(condition: Callable[[], T | None], what: str, seconds: float = PATIENCE) -> T:

@@ -78,7 +78,7 @@ def test_controllers_run(control_plane: Cluster) -> None:
     }
     with control_plane.namespace("jobs", restricted=False) as namespace:
         control_plane.kubectl("-n", namespace, "create", "-f", "-", input=json.dumps(job))
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 60
         pods: list[str] = []
         while len(pods) < 2 and time.monotonic() < deadline:
             pods = control_plane.kubectl("-n", namespace, "get", "pods", "-o", "name").split()

@@ -192,7 +192,7 @@ def test_a_killed_server_comes_back_with_everything(tmp_path: Path) -> None:
 def test_the_server_ends_cleanly(tmp_path: Path) -> None:
     with running_hub(tmp_path) as server:
         os.kill(server.pid, signal.SIGTERM)
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 60
         while "hub stops" not in server.log.read_text() and time.monotonic() < deadline:
             time.sleep(0.02)
         assert "hub stops" in server.log.read_text()

@@ -19,7 +19,7 @@ def one_group(jitter: Callable[[], float] = lambda: 0.5) -> Queue[str]:
 
 
 async def next_of(queue: Queue[str]) -> str:
-    return await asyncio.wait_for(queue.get(), timeout=1)
+    return await asyncio.wait_for(queue.get(), timeout=20)
 
 
 async def is_empty(queue: Queue[str]) -> bool:

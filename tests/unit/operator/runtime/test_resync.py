@@ -49,8 +49,8 @@ async def test_no_failure_ends_it(monkeypatch: pytest.MonkeyPatch) -> None:
         ).forever()
     )
     try:
-        await asyncio.wait_for(lists.listed.wait(), timeout=5)
-        await asyncio.wait_for(resynced.wait(), timeout=5)
+        await asyncio.wait_for(lists.listed.wait(), timeout=30)
+        await asyncio.wait_for(resynced.wait(), timeout=30)
         assert not forever.done()
     finally:
         forever.cancel()

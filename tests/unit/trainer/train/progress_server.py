@@ -68,7 +68,7 @@ def progress_server() -> Iterator[Server]:
 
 def wait_for(condition: Callable[..., object]) -> None:
     """Until it holds."""
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.01)
