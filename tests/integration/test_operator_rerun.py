@@ -111,5 +111,15 @@ def test_a_restarted_operator_stops_the_job_that_nobody_wants_any_more_and_goes_
     world.change("again", rerunToken="2", training={"seed": 7})
     operator.start()
     world.wait_for_end_of("again-prepare-1")
-    # Its watch of Jobs may begin too late to tell; the next list of all is half a minute away.
-    world.wait_for_job("again-prepare-2", seconds=20)
+    # Where its watch of Jobs began too late to tell, the second list of all, after half a minute, does.
+    world.wait_for_job("again-prepare-2", seconds=80)
+
+
+def test_another_method_in_a_corrected_run_begins_anew(
+    world: World, operator: OperatorProcess
+) -> None:
+    world.apply("other")
+    world.finish("other-prepare-1", code=10, message="The column does not exist.")
+    world.wait_for_phase("other", "Failed")
+    world.change("other", rerunToken="2", method={"lora": None, "full": {}})
+    assert world.plan_of("other-prepare-2")["method"] == {"full": {}}

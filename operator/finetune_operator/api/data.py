@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar
 
 from pydantic import Field
 
-from finetune_operator.api.schema import ApiModel, Cel
+from finetune_operator.api.schema import ApiModel, Cel, Choice
 from finetune_operator.api.values import (
     Column,
     DataSource,
@@ -177,7 +177,7 @@ class TaggedTokens(ApiModel):
     tags: Column = Field(default="tags", description="Column with the list of their tags.")
 
 
-class DataFormat(ApiModel):
+class DataFormat(Choice):
     """How a row becomes an example: exactly one member."""
 
     cel: ClassVar[tuple[Cel, ...]] = (

@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar
 
 from pydantic import Field
 
-from finetune_operator.api.schema import ApiModel, Cel
+from finetune_operator.api.schema import ApiModel, Cel, Choice
 from finetune_operator.api.values import Decimal
 
 
@@ -238,7 +238,7 @@ class PTuning(ApiModel):
     )
 
 
-class Method(ApiModel):
+class Method(Choice):
     """What is trained: exactly one member."""
 
     cel: ClassVar[tuple[Cel, ...]] = (

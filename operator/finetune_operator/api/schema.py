@@ -87,3 +87,7 @@ class ApiModel(BaseModel):
         if cls.cel:
             schema[RULES] = [rule.as_validation() for rule in cls.cel]
         return schema
+
+
+class Choice(ApiModel):
+    """An object with exactly one member, and no default for which."""

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any, TypeGuard, TypeVar
 
 from finetune_operator.api.resource import FineTuneJob
-from finetune_operator.api.schema import ApiModel
+from finetune_operator.api.schema import ApiModel, Choice
 from finetune_operator.core.model import Plan, Settings
 from finetune_operator.core.plan import FIRST_READER, NAMES, is_before, make_plan
 from finetune_operator.vocabulary import Stage
@@ -61,13 +61,14 @@ def _are_parts(value: Any) -> TypeGuard[list[Mapping[str, Any]]]:
 
 
 def _unset(model: M, pinned: Mapping[str, Any]) -> M:
-    """The model with its defaults, but what is required, and optional parts that are pinned."""
+    """The model with its defaults, but what is required, chosen, or an optional part that is pinned."""
     values: dict[str, Any] = {}
     for name, field in type(model).model_fields.items():
         value, former = getattr(model, name), pinned.get(field.alias or name)
         default = field.get_default(call_default_factory=True, validated_data={})
-        required, kept = field.is_required(), isinstance(former, Mapping)
-        if isinstance(value, ApiModel) and (required or kept or default is not None):
+        required = field.is_required() or isinstance(model, Choice)
+        kept = required or isinstance(former, Mapping) or default is not None
+        if isinstance(value, ApiModel) and kept:
             values[name] = _unset(value, former if isinstance(former, Mapping) else {})
         elif _are_models(value) and _are_parts(former) and len(value) == len(former):
             values[name] = list(map(_unset, value, former))

@@ -47,6 +47,54 @@ def test_a_rerun_compares_what_each_stage_is_told(
     assert first_changed(resource(**changes), plan(), SETTINGS) is first
 
 
+METHODS: dict[str, dict[str, Any]] = {
+    "lora": {},
+    "full": {},
+    "adapter": {},
+    "ia3": {},
+    "prompt": {"virtualTokens": 8},
+    "prefix": {"virtualTokens": 8},
+    "pTuning": {"virtualTokens": 8},
+}
+FORMATS: dict[str, dict[str, Any]] = {
+    "questionAnswer": {"question": "q", "answer": "a"},
+    "messages": {},
+    "text": {"column": "text"},
+}
+SEVERAL = [{"source": "hf://acme/other", "format": {"messages": {}}, "weight": "1"}]
+
+
+def only(members: dict[str, dict[str, Any]], chosen: str) -> dict[str, Any]:
+    """A choice with this member, and without the one that the minimal spec has."""
+    return {**dict.fromkeys(members), chosen: members[chosen]}
+
+
+@pytest.mark.parametrize("after", METHODS)
+@pytest.mark.parametrize("before", METHODS)
+def test_another_method_begins_with_prepare(before: str, after: str) -> None:
+    pinned = plan(method=only(METHODS, before))
+    first = first_changed(resource(method=only(METHODS, after)), pinned, SETTINGS)
+    assert first is (None if after == before else PREPARE)
+
+
+@pytest.mark.parametrize("after", FORMATS)
+@pytest.mark.parametrize("before", FORMATS)
+def test_another_format_begins_with_prepare(before: str, after: str) -> None:
+    pinned = plan(dataset={"format": only(FORMATS, before)})
+    asked = resource(dataset={"format": only(FORMATS, after)})
+    assert first_changed(asked, pinned, SETTINGS) is (None if after == before else PREPARE)
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [({}, {"dataset": None, "datasets": SEVERAL}), ({"dataset": None, "datasets": SEVERAL}, {})],
+)
+def test_several_data_sets_instead_of_one_begin_with_prepare(
+    before: dict[str, Any], after: dict[str, Any]
+) -> None:
+    assert first_changed(resource(**after), plan(**before), SETTINGS) is PREPARE
+
+
 def test_the_api_promises_to_keep_what_is_trained_where_no_stage_before_is_told() -> None:
     assert set(FIRST_READER) == set(AFTER_TRAINING)
 
