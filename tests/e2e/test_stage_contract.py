@@ -192,7 +192,7 @@ def test_an_exit_code_that_nothing_can_mend_fails_the_run_in_the_image_s_own_wor
     resource = bench.wait_for_phase(row.run, "Failed")
 
     message = f"{row.stage} ends with {row.code}, as it was asked to."
-    told = f"{message} Correct it, then change spec.rerunToken to go on."
+    told = f"{message} Correct it and change spec.rerunToken together to go on."
     assert resource["status"]["message"] == told
     assert condition(resource, "Failed")["reason"] == row.reason
     assert condition(resource, "Failed")["message"] == told

@@ -222,7 +222,7 @@ def test_logs_of_all_stages_and_attempts_are_followed(world: World, desk: Desk) 
         assert "has a log yet" in desk.run("logs", "demo", code=Exit.BAD)
         following = desk.start("finetune", "logs", "demo", "-f", "-n", world.namespace)
         prepare = world.run_on(NODE, "demo-prepare-1")
-        kubelet.log(prepare, "downloads", "preview", close=True)
+        kubelet.log(prepare, "downloads", "\x1b[32mpreview\x1b[0m", close=True)
         world.finish("demo-prepare-1", message="Done.", totalSteps=20)
         train = world.run_on(NODE, "demo-train-1")
         kubelet.log(train, "step 10/20  loss 2.5")
@@ -242,6 +242,7 @@ def test_logs_of_all_stages_and_attempts_are_followed(world: World, desk: Desk) 
         assert desk.run("logs", "demo", "--stage", "train") == (
             "train-1/0 | step 10/20  loss 2.5\ntrain-1/0 | step 20/20  loss 1.5\n"
         )
+        assert "has such a log" in desk.run("logs", "demo", "--attempt", "2", code=Exit.BAD)
 
 
 def test_names_are_completed_from_the_cluster(world: World, desk: Desk) -> None:

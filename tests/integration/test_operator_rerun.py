@@ -111,7 +111,7 @@ def test_a_restarted_operator_stops_the_job_that_nobody_wants_any_more_and_goes_
     world.change("again", rerunToken="2", training={"seed": 7})
     operator.start()
     world.wait_for_end_of("again-prepare-1")
-    # Where its watch of Jobs began too late to tell, the second list of all, after half a minute, does.
+    # Where its watch of Jobs began too late to tell, the next list of all does in half a minute.
     world.wait_for_job("again-prepare-2", seconds=80)
 
 

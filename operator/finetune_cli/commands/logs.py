@@ -53,6 +53,11 @@ def command(
         return
     found = [log for log in pod_logs(cluster.pods(name), **wanted) if log.has_log]
     if not found:
+        if stage or attempt or rank is not None:
+            raise CliError(
+                f"No pod of FineTuneJob {name} has such a log. A suspended run's pods take theirs "
+                f"with them; {target.advice('logs', name)} prints what there is."
+            )
         raise CliError(
             f"No pod of FineTuneJob {name} has a log yet: {target.advice('status', name)} tells "
             "what it waits for."
@@ -77,7 +82,7 @@ class _Printer:
             line = f"{moment} {line}"
         with self._lock:
             if not self._screen.is_terminal:
-                print(f"{log.prefix} | {line}", flush=True)
+                print(f"{log.prefix} | {click.unstyle(line)}", flush=True)
                 return
             colour = _COLOURS[zlib.crc32(log.prefix.encode()) % len(_COLOURS)]
             prefix = Text(f"{log.prefix} | ", style=colour)

@@ -43,7 +43,7 @@ def command(name: str, timeout: int, target: Target) -> None:
         if run.is_over:
             raise CliError(f"FineTuneJob {name} ended before it stopped: it is {run.phase}.")
         if run.phase == Phase.SUSPENDED and run.is_seen and _gone(cluster, name, deadline):
-            step = dig(run.status, "progress.display.step")
+            step = dig(cluster.run(name), "status.progress.display.step")
             at = f" at step {harmless(step)}" if step else ""
             print(f"FineTuneJob {name} is stopped{at}; {target.advice('resume', name)} goes on.")
             return

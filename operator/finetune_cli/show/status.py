@@ -70,7 +70,7 @@ def _heading(run: Run, now: datetime, width: int, *, ascii_only: bool) -> Render
     phase = Text(run.phase, style=phase_style(run.phase))
     end = run.ended or now
     if run.started:
-        word = "took" if run.ended else "for"
+        word = "after" if run.ended else "for"
         phase.append(f" {word} {between(run.started, end)}", "dim")
     line = Table.grid(expand=False, padding=0)
     line.width = width
@@ -124,7 +124,7 @@ def _told(run: Run, stage: StageView, *, ascii_only: bool) -> Text:
     if stage.message and stage.state == StageState.SUCCEEDED:
         text.append(("  " if text else "") + stage.message, "dim")
     elif not text and stage.runs:
-        text.append("runs")
+        text.append("waits" if run.waits else "runs", "yellow" if run.waits else "")
     return text
 
 
@@ -136,11 +136,12 @@ def _bar(percent: int, *, ascii_only: bool) -> Text:
 
 def _numbers(run: Run) -> Iterator[Text]:
     metrics, progress = run.metrics, dig(run.status, "progress", {})
+    resolved = dig(run.status, "resolved.learningRate") if metrics else None
     training = [
         ("loss", number(metrics.get("loss"))),
         ("validation", number(metrics.get("validationLoss"))),
         ("base", number(metrics.get("baseValidationLoss"))),
-        ("lr", number(metrics.get("learningRate") or dig(run.status, "resolved.learningRate"), 3)),
+        ("lr", number(metrics.get("learningRate") or resolved, 3)),
         ("epoch", number(progress.get("epoch"), 3)),
         ("tokens/s", number(progress.get("tokensPerSecond"))),
     ]
@@ -185,11 +186,13 @@ def _failures(run: Run) -> list[RenderableType]:
         where = [f"step {attempt['step']}" if attempt.get("step") is not None else ""]
         where += [f"exit {attempt['exitCode']}" if attempt.get("exitCode") is not None else ""]
         where += [f"on {attempt['node']}" if attempt.get("node") else ""]
+        message = str(attempt.get("message") or "")
+        said_above = run.phase == Phase.FAILED and message.rstrip(".…") in run.message
         table.add_row(
             Text(f" {attempt.get('stage')} {attempt.get('attempt')}", "dim"),
             Text(str(attempt.get("reason")), "yellow"),
             Text.assemble(
-                str(attempt.get("message") or ""),
+                "" if said_above else message,
                 (f"  ({', '.join(part for part in where if part)})" if any(where) else "", "dim"),
             ),
         )

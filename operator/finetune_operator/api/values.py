@@ -16,7 +16,7 @@ from finetune_operator.api.schema import INT_OR_STRING, ApiModel, Remedy
 Decimal = Annotated[
     str,
     Field(max_length=24, pattern=r"^(0|[1-9][0-9]*)(\.[0-9]+)?([eE]-?[0-9]{1,2})?$"),
-    Remedy('must be a decimal number in quotes, for example "0.05" or "2e-4"'),
+    Remedy('must be a decimal number without a sign, in quotes, for example "0.05" or "2e-4"'),
 ]
 
 Column = Annotated[str, Field(min_length=1, max_length=128)]

@@ -124,6 +124,10 @@ def _in_stage(
     if entry.state is StageState.FAILED:
         return _Step(status, _failed(status, entry), _stop(live))
     if observed.resource.spec.suspend:
+        if entry.name is Stage.TRAIN:
+            # Its pods report the checkpoint that they save before they end.
+            stopped = job_name(observed.resource.metadata.name, entry.name, entry.attempt)
+            status = progress.of_stopped(status, observed.report, stopped)
         status = suspend.suspended(status)
         return _Step(status, suspend.situation(status), _stop(live))
     if own is not None and renewed:

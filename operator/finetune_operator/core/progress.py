@@ -28,14 +28,23 @@ INERTIA = 0.5
 
 def applied(status: Status, report: Report | None, job: JobRecord) -> Status:
     """The status with the latest report of this Job's pods."""
-    if report is None or report.job != job.name:
+    return _applied(status, report, job.name, job.start_time)
+
+
+def of_stopped(status: Status, report: Report | None, job: str) -> Status:
+    """The status with the last report of this Job's pods, which may be gone by now."""
+    return _applied(status, report, job, None)
+
+
+def _applied(status: Status, report: Report | None, job: str, started: str | None) -> Status:
+    if report is None or report.job != job:
         return status
     at = to_text(report.received_at)
     old = status.progress
     if old is not None and old.at is not None and old.at >= at:
         return status
     return status.model_copy(
-        update={"progress": _progress(old, report, job), "metrics": _metrics(status, report)}
+        update={"progress": _progress(old, report, started), "metrics": _metrics(status, report)}
     )
 
 
@@ -48,7 +57,7 @@ def merged_metrics(new: Mapping[str, str], known: Mapping[str, str]) -> dict[str
     return dict([*new.items(), *kept.items()][:METRICS_LIMIT])
 
 
-def _progress(old: Progress | None, report: Report, job: JobRecord) -> Progress:
+def _progress(old: Progress | None, report: Report, started: str | None) -> Progress:
     step = whole(report.metrics.get("current_step"))
     total = whole(report.metrics.get("total_steps"))
     percent = report.percent
@@ -63,7 +72,7 @@ def _progress(old: Progress | None, report: Report, job: JobRecord) -> Progress:
         checkpoint_step=whole(report.metrics.get("checkpoint_step")),
         epoch=_optional(report.metrics.get("current_epoch")),
         tokens_per_second=_optional(report.metrics.get("tokens_per_second")),
-        eta_seconds=_seconds_left(old, report, job, step, total),
+        eta_seconds=_seconds_left(old, report, started, step, total),
         at=to_text(report.received_at),
         display=ProgressDisplay(
             percent=None if percent is None else f"{percent}%",
@@ -73,12 +82,14 @@ def _progress(old: Progress | None, report: Report, job: JobRecord) -> Progress:
 
 
 def _seconds_left(
-    old: Progress | None, report: Report, job: JobRecord, step: int | None, total: int | None
+    old: Progress | None, report: Report, started: str | None, step: int | None, total: int | None
 ) -> int | None:
     told = whole(report.eta_seconds)
     if old is None or old.at is None or old.step is None or step is None or total is None:
         return told
-    if step <= old.step or step > total or _of_an_earlier_attempt(old.at, job):
+    if step <= old.step or step > total:
+        return told
+    if started is not None and old.at < started:  # of an earlier attempt
         return told
     passed = seconds_since(old.at, report.received_at)
     measured = (total - step) * passed / (step - old.step)
@@ -86,10 +97,6 @@ def _seconds_left(
         return whole(measured)
     expected = max(0.0, old.eta_seconds - passed)
     return whole(INERTIA * expected + (1 - INERTIA) * measured)
-
-
-def _of_an_earlier_attempt(at: str, job: JobRecord) -> bool:
-    return job.start_time is not None and at < job.start_time
 
 
 def _metrics(status: Status, report: Report) -> dict[str, str]:

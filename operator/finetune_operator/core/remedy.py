@@ -8,7 +8,7 @@ from __future__ import annotations
 from finetune_operator.core.text import sentence
 
 TOKEN = "spec.rerunToken"
-CORRECT = f" Correct it, then change {TOKEN} to go on."
+CORRECT = f" Correct it and change {TOKEN} together to go on."
 USED_UP = f" No further attempt is made before {TOKEN} changes."
 
 

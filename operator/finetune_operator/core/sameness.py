@@ -61,7 +61,7 @@ def _are_parts(value: Any) -> TypeGuard[list[Mapping[str, Any]]]:
 
 
 def _unset(model: M, pinned: Mapping[str, Any]) -> M:
-    """The model with its defaults, but what is required, chosen, or an optional part that is pinned."""
+    """The model with its defaults, but what is required or chosen, and parts that are pinned."""
     values: dict[str, Any] = {}
     for name, field in type(model).model_fields.items():
         value, former = getattr(model, name), pinned.get(field.alias or name)

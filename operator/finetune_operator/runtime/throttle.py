@@ -1,4 +1,5 @@
-"""When a changed status is written: transitions at once, mere progress every ten seconds. Pure.
+"""When a changed status is written: transitions at once, mere progress every ten seconds, the last
+one of a run that was suspended at once. Pure.
 
 Progress is also what a stage waits for: the words of a message change more often than its meaning.
 """
@@ -6,6 +7,8 @@ Progress is also what a stage waits for: the words of a message change more ofte
 from __future__ import annotations
 
 from typing import Any
+
+from finetune_operator.vocabulary import Phase
 
 Json = dict[str, Any]
 
@@ -18,6 +21,8 @@ WORDS = ("message", "reason")
 def delay_of_write(old: Json, new: Json, since_last: float | None) -> float:
     """Seconds to wait before `new` replaces `old`; `since_last` is the age of the last write."""
     if since_last is None or _essence(old) != _essence(new):
+        return 0.0
+    if new.get("phase") == Phase.SUSPENDED and old.get("progress") != new.get("progress"):
         return 0.0
     return max(0.0, PROGRESS_SECONDS - since_last)
 

@@ -102,17 +102,15 @@ class RowSource:
             # Arrow keeps what reading took, of Parquet a whole row group, and tokenizing is next.
             pa.default_memory_pool().release_unused()
             try:
-                rows = self._rows(split)
+                rows = self._rows(field, split)
             except (ValueError, AssertionError) as error:
                 raise UserError(
                     f'{field} is "{split}", which is not a split with a slice such as '
                     f"train[:1000] or train[10%:20%]: {_words(error)}."
                 ) from error
-        if not len(rows):
-            raise UserError(_no_rows(field, split))
         return rows
 
-    def _rows(self, split: str) -> Rows:
+    def _rows(self, field: str, split: str) -> Rows:
         info = self._builder.info
         instructions = make_file_instructions(
             self._builder.dataset_name,
@@ -121,11 +119,12 @@ class RowSource:
             filetype_suffix="arrow",
             prefix_path=self._builder.cache_dir,
         )
+        files = instructions.file_instructions
+        # A slice that ends before it begins takes less than nothing.
+        if instructions.num_examples <= 0 or any(part["take"] < 0 for part in files):
+            raise UserError(_no_rows(field, split))
         return Rows(
-            [
-                Part(part["filename"], part["skip"], part["take"])
-                for part in instructions.file_instructions
-            ],
+            [Part(part["filename"], part["skip"], part["take"]) for part in files],
             instructions.num_examples,
             info.features,
             self._explained,

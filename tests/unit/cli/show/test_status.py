@@ -77,6 +77,26 @@ def test_a_failed_run_tells_its_message() -> None:
     assert message in shown(training(phase="Failed", message=message))
 
 
+def test_what_has_failed_is_told_once() -> None:
+    message = "dataset.split names val."
+    attempt = {"stage": "prepare", "attempt": 1, "reason": "UserError", "exitCode": 10}
+    status = {"phase": "Failed", "message": f"{message} Correct it.", "attempts": [attempt]}
+    drawn = shown(Run(raw(status={**status, "attempts": [{**attempt, "message": message}]})))
+    assert drawn.count(message) == 1
+    assert "exit 10" in drawn
+
+
+def test_a_stage_whose_pod_waits_does_not_run() -> None:
+    status: dict[str, Any] = {
+        "phase": "Uploading",
+        "stages": [{"name": "upload", "state": "Running", "attempt": 1}],
+        "conditions": [{"type": "Ready", "status": "False", "reason": "ImagePullBackOff"}],
+    }
+    assert shown(Run(raw(status))).splitlines()[3].split()[1:] == ["upload", "waits"]
+    status["conditions"][0]["reason"] = "Uploading"
+    assert shown(Run(raw(status))).splitlines()[3].split()[1:] == ["upload", "runs"]
+
+
 def test_a_finished_run_tells_where_the_model_is() -> None:
     artifacts = {"url": "https://hub.test/acme/tuned", "commit": "0123456789", "merged": "merged"}
     done = training(
@@ -85,7 +105,7 @@ def test_a_finished_run_tells_where_the_model_is() -> None:
         artifacts={**artifacts, "claimName": "gemma-math-workspace"},
     )
     drawn = shown(done)
-    assert "Succeeded took 30m00s" in drawn
+    assert "Succeeded after 30m00s" in drawn
     assert "https://hub.test/acme/tuned  01234567" in drawn
     assert "pvc://gemma-math-workspace/merged" in drawn
 

@@ -9,7 +9,7 @@ from unit.operator.api.bad_training import BAD_TRAINING
 from unit.operator.api.jobs import ABSENT, Case, Json
 from unit.operator.api.preference_specs import BAD_PREFERENCES
 
-_DECIMAL = 'must be a decimal number in quotes, for example "0.05" or "2e-4"'
+_DECIMAL = 'must be a decimal number without a sign, in quotes, for example "0.05" or "2e-4"'
 _SOURCE = "must be hf://OWNER/NAME (Hugging Face Hub) or pvc://CLAIM/PATH (a volume claim)"
 _DATA_SOURCE = (
     "must be hf://OWNER/NAME (Hugging Face Hub), pvc://CLAIM/PATH (a volume claim) or conf"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from unit.operator.api.jobs import Case, Json
 
-_DECIMAL = 'must be a decimal number in quotes, for example "0.05" or "2e-4"'
+_DECIMAL = 'must be a decimal number without a sign, in quotes, for example "0.05" or "2e-4"'
 _RATE = 'learningRate must be greater than 0 and less than 1, for example "2e-4"'
 _METHOD = (
     "exactly one of lora, full, adapter, ia3, prompt, prefix, pTuning must be set: full trains "

@@ -7,6 +7,7 @@ import pytest
 
 from finetune_operator.core.limits import full_name, refused
 from finetune_operator.core.model import Platform
+from finetune_operator.core.remedy import CORRECT
 from finetune_operator.vocabulary import Phase
 from unit.operator.builders import SETTINGS, resource
 from unit.operator.world import World
@@ -92,7 +93,7 @@ def test_a_refused_run_makes_nothing_and_starts_once_it_is_corrected() -> None:
     world.settle()
     assert (world.status.phase, world.status.plan_hash) == (Phase.FAILED, None)
     assert world.condition("Failed")[1] == "NotAllowed"
-    assert (world.status.message or "").endswith("then change spec.rerunToken to go on.")
+    assert (world.status.message or "").endswith(CORRECT)
     assert (world.jobs, world.plans, world.claims) == ({}, {}, 0)
     world.edit(resources={"nodes": 1, "gpusPerNode": 8}, rerunToken="fewer")
     world.settle()

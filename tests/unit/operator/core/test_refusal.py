@@ -34,7 +34,7 @@ def test_a_start_that_is_refused_for_good_fails_and_can_be_asked_for_again() -> 
     world.refuse[CreatePlan] = Refusal(RefusalReason.INVALID, "No.", final=True)
     world.settle()
     assert (world.status.phase, world.status.plan_hash) == (Phase.FAILED, None)
-    assert world.status.message == "No. Correct it, then change spec.rerunToken to go on."
+    assert world.status.message == "No. Correct it and change spec.rerunToken together to go on."
     world.refuse.clear()
     world.settle()
     assert not world.jobs

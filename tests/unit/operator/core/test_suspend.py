@@ -1,6 +1,8 @@
 from typing import Any
 
-from finetune_operator.core.model import JobState
+import pytest
+
+from finetune_operator.core.model import JobState, Report
 from finetune_operator.core.remedy import CORRECT
 from finetune_operator.vocabulary import Phase
 from unit.operator.world import World
@@ -59,6 +61,21 @@ def test_going_on_waits_until_the_old_pods_have_stopped() -> None:
     assert world.status.phase == Phase.TRAINING
     assert world.stage("train").failures == 0
     assert world.status.attempts == []
+
+
+@pytest.mark.parametrize("gone", [False, True])
+def test_what_is_saved_last_is_told_though_its_job_may_be_gone_by_then(gone: bool) -> None:
+    world = training()
+    world.edit(suspend=True)
+    world.settle()
+    if gone:
+        world.gone()
+    metrics = {"current_step": "8", "total_steps": "12", "checkpoint_step": "8"}
+    world.report = Report("demo-train-1", world.now, metrics=metrics)
+    world.settle()
+    assert world.status.phase == Phase.SUSPENDED
+    assert world.status.progress is not None
+    assert (world.status.progress.step, world.status.progress.checkpoint_step) == (8, 8)
 
 
 def test_however_the_stopped_pods_end_the_run_has_not_failed() -> None:

@@ -48,3 +48,9 @@ OLD = {
 )
 def test_delay(name: str, new: dict[str, Any], since: float | None, delay: float) -> None:
     assert delay_of_write(OLD, new, since) == delay, name
+
+
+def test_a_suspended_runs_last_progress_does_not_wait() -> None:
+    old = {**OLD, "phase": "Suspended"}
+    assert delay_of_write(old, {**old, "progress": {"step": 2}}, 1.0) == 0.0
+    assert delay_of_write(old, {**old, "message": "no node"}, 1.0) == 9.0

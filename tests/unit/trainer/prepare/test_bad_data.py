@@ -83,6 +83,16 @@ BAD = (
     ),
     Bad("an empty slice", NO_ROWS.replace("train", "train[40:]"), plan=dataset(split="train[40:]")),
     Bad(
+        "a slice that ends before it begins",
+        NO_ROWS.replace("train", "train[30:10]"),
+        plan=dataset(split="train[30:10]"),
+    ),
+    Bad(
+        "one of two slices ends before it begins",
+        NO_ROWS.replace("train", "train[:10]+train[30:10]"),
+        plan=dataset(split="train[:10]+train[30:10]"),
+    ),
+    Bad(
         "one row, and a part of it held out",
         "spec.dataset.validation.fraction cannot split 1 row: name more rows, or leave validation "
         "out.",
