@@ -60,7 +60,10 @@ cli: | $(UV) ## Install kubectl finetune of this clone, with the trainer for `fi
 	@echo "==> finetune, kubectl-finetune and the trainer (about 3 GB to download when nothing is cached)"
 	@rm -rf trainer-image/build # where setuptools keeps, and would install, what has been removed since
 	@$(UV) tool install --quiet --python $(PYTHON) --with ./trainer-image --constraints tests/requirements.lock .
-	@echo "==> They are in $$($(UV) tool dir --bin), which belongs on the PATH"
+	@bin=$$($(UV) tool dir --bin); case ":$$PATH:" in \
+	    *":$$bin:"*) echo "==> They are in $$bin";; \
+	    *) echo "==> They are in $$bin, which is not on the PATH yet: export PATH=\"$$bin:\$$PATH\"";; \
+	  esac
 
 # --- checks ------------------------------------------------------------------------------------
 

@@ -112,7 +112,10 @@ def _job(resource: FineTuneJob, plan: Plan, settings: Settings, stage: Stage) ->
         pods=job["spec"].get("parallelism", 1),
         asks=asks,
         limited="limits" in resources,
-        secrets=tuple(v["secret"]["secretName"] for v in pod["volumes"] if "secret" in v),
+        # Each once: one token may be for the model and the data.
+        secrets=tuple(
+            dict.fromkeys(v["secret"]["secretName"] for v in pod["volumes"] if "secret" in v)
+        ),
     )
 
 

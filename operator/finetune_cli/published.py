@@ -39,8 +39,9 @@ def address(run: Run) -> str:
     """The report in the commit that the run has published."""
     if not is_published(run):
         raise CliError(
-            f"FineTuneJob {run.name} has published nothing, it is {run.phase}: `kubectl finetune "
-            f"report {run.name} --workspace` reads its report from the workspace.",
+            f"FineTuneJob {run.name} has published nothing, it is {run.phase}: "
+            f"`kubectl finetune report {run.name} -n {run.namespace} --workspace` "
+            "reads its report from the workspace.",
             Exit.NOT_FOUND,
         )
     url, commit = str(dig(run.status, "artifacts.url")), str(dig(run.status, "artifacts.commit"))

@@ -147,13 +147,14 @@ class WaitReason(StrEnum):
 
 
 class EventReason(StrEnum):
-    """Events that are no change for the worse; others bear a reason, a condition's type or a
-    phase.
+    """Events that are no change for the worse, and the operator's own fault, which changes nothing;
+    others bear a reason, a condition's type or a phase.
     """
 
     STARTED = "Started"
     RETRYING = "Retrying"
     RESUMED = "Resumed"
+    INTERNAL_ERROR = "InternalError"
 
 
 class ExitCode:

@@ -188,7 +188,8 @@ def test_a_run_that_has_published_nothing_has_no_report_on_the_hub(
 ) -> None:
     world.apply("demo", **SPEC)
     said = desk.run("report", "demo", "--url", code=Exit.NOT_FOUND)
-    assert "`kubectl finetune report demo --workspace` reads its report" in said
+    advice = f"`kubectl finetune report demo -n {world.namespace} --workspace` reads its report"
+    assert advice in said
 
 
 def test_the_report_of_a_workspace_is_read_by_a_pod_that_is_gone_afterwards(

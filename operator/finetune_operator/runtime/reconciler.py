@@ -16,6 +16,7 @@ from datetime import UTC, datetime
 from pydantic import ValidationError
 
 from finetune_operator.api.resource import FineTuneJob
+from finetune_operator.core import events
 from finetune_operator.core.model import (
     Action,
     CheckClaim,
@@ -24,6 +25,7 @@ from finetune_operator.core.model import (
     CreatePlan,
     Decision,
     DeleteJob,
+    Event,
     Observed,
     Refusal,
 )
@@ -39,7 +41,7 @@ from finetune_operator.runtime.queue import Queue
 from finetune_operator.runtime.statuswriter import StatusWriter
 from finetune_operator.runtime.store import Key, RunEntry, Store
 from finetune_operator.runtime.subject import Subject
-from finetune_operator.vocabulary import RefusalReason
+from finetune_operator.vocabulary import EventReason, RefusalReason
 
 log = logging.getLogger(__name__)
 
@@ -105,13 +107,30 @@ class Reconciler:
             except ApiError as error:
                 outcome = "Conflict" if isinstance(error, Conflict) else "ApiError"
                 self._try_again(key, error)
-            except Exception:
+            except Exception as error:
                 delay = self._queue.retry(key)
                 log.exception("%s/%s: unexpected error, again in %.1f s", *key, delay)
+                await self._tell_fault(key, error)
             finally:
                 self._meter.looked(outcome, asyncio.get_running_loop().time() - start)
                 self._queue.done(key)
                 subject.run.set(None)
+
+    async def _tell_fault(self, key: Key, error: Exception) -> None:
+        """Who waits for this run and cannot read our log should know why it stands still."""
+        entry = self._store.run(key)
+        if entry is None:
+            return
+        message = (
+            f"This is a fault of the operator ({type(error).__name__}), which tries again: please "
+            "report it with this FineTuneJob and the operator's log."
+        )
+        try:
+            await self._writer.tell_fault(
+                entry, Event(events.WARNING, EventReason.INTERNAL_ERROR, message)
+            )
+        except Exception:
+            log.exception("%s/%s: the fault was not told", *key)
 
     async def reconcile(self, key: Key) -> float | None:
         """One look; in how many seconds to look again at the latest, if at all."""

@@ -10,7 +10,7 @@ import logging
 from datetime import UTC, datetime
 from typing import Any
 
-from finetune_operator.api.resource import FineTuneJob
+from finetune_operator.api.resource import FineTuneJob, Metadata
 from finetune_operator.api.status import Status
 from finetune_operator.core.model import Decision, Event
 from finetune_operator.kube.client import Client
@@ -25,6 +25,9 @@ from finetune_operator.runtime.throttle import delay_of_write
 Json = dict[str, Any]
 
 log = logging.getLogger(__name__)
+
+# More than one write of status ever tells.
+FAULT = 99
 
 
 class StatusWriter:
@@ -67,19 +70,26 @@ class StatusWriter:
         await self._tell(resource, decision.events, int(answer["metadata"]["resourceVersion"]))
         return True, None
 
+    async def tell_fault(self, entry: RunEntry, event: Event) -> None:
+        """Post an event about a look that came to no decision: once for a version of the run."""
+        about = FineTuneJob.model_validate_json(entry.document).metadata
+        await self._post(about, event, entry.version, FAULT)
+
     async def _tell(self, resource: FineTuneJob, told: tuple[Event, ...], version: int) -> None:
-        about = resource.metadata
         for index, event in enumerate(told):
-            manifest = events.manifest(
-                event, about=about, version=version, index=index, now=datetime.now(UTC)
-            )
-            try:
-                await self._client.create_event(about.namespace, manifest)
-            except AlreadyExists:
-                continue
-            except ApiError as error:
-                # Status holds the same sentence, so a lost event is no reason to fail.
-                log.warning("%s/%s: event not posted: %s", about.namespace, about.name, error)
+            await self._post(resource.metadata, event, version, index)
+
+    async def _post(self, about: Metadata, event: Event, version: int, index: int) -> None:
+        manifest = events.manifest(
+            event, about=about, version=version, index=index, now=datetime.now(UTC)
+        )
+        try:
+            await self._client.create_event(about.namespace, manifest)
+        except AlreadyExists:
+            return
+        except ApiError as error:
+            # Status or the log holds the same sentence, so a lost event is no reason to fail.
+            log.warning("%s/%s: event not posted: %s", about.namespace, about.name, error)
 
 
 def as_json(status: Status) -> Json:

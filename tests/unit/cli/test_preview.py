@@ -42,7 +42,7 @@ def test_the_jobs_are_those_of_the_operator() -> None:
         ("llama-support-upload-1", 1),
     ]
     assert jobs[1].asks == {"nvidia.com/gpu": "8", "cpu": "96", "memory": "512Gi"}
-    assert jobs[0].secrets == ("hf-read", "hf-read")
+    assert jobs[0].secrets == ("hf-read",)  # of the model and of the data
     assert jobs[3].secrets == ("hf-write",)
 
 

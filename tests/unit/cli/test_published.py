@@ -100,7 +100,7 @@ def test_an_address_that_is_none_is_told(url: str) -> None:
 
 
 def test_of_a_run_that_publishes_nothing_the_workspace_is_pointed_to() -> None:
-    with pytest.raises(CliError, match="reads its report from the workspace"):
+    with pytest.raises(CliError, match="-n demo --workspace` reads its report"):
         address(training())
 
 
