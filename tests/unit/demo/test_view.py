@@ -28,7 +28,7 @@ def test_training_is_shown_with_step_loss_speed_and_time_left() -> None:
     line = view.line(running)
 
     assert " ".join(line.split()) == (
-        "Training train 42% step 84/200 loss 1.930 2,310 tok/s ETA 3 min 10 s"
+        "Training train 42% step 84/200 loss 1.930 2,310 tok/s ETA 3m10s"
     )
 
 
