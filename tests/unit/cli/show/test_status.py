@@ -79,9 +79,9 @@ def test_a_failed_run_tells_its_message() -> None:
 
 def test_what_has_failed_is_told_once() -> None:
     message = "dataset.split names val."
-    attempt = {"stage": "prepare", "attempt": 1, "reason": "UserError", "exitCode": 10}
+    attempt = {"stage": "prepare", "attempt": 1, "message": message, "exitCode": 10}
     status = {"phase": "Failed", "message": f"{message} Correct it.", "attempts": [attempt]}
-    drawn = shown(Run(raw(status={**status, "attempts": [{**attempt, "message": message}]})))
+    drawn = shown(Run(raw(status)))
     assert drawn.count(message) == 1
     assert "exit 10" in drawn
 
